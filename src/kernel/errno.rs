@@ -1,0 +1,275 @@
+//! Error numbers with their names, and the table of the errors that each call may answer.
+//!
+//! The table is three things at once: documentation, the set from which the simulator draws faults, and what
+//! [`Linux`](super::Linux) is checked against (a surprise is counted and can be read, never a panic: sandboxes
+//! answer what they like).
+
+use std::fmt;
+use std::io;
+
+/// An error number of Linux. Any number may come from below, so this is a number with names, not an enum.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Errno(i32);
+
+macro_rules! errnos {
+    ($($name:ident = $value:ident, $full:literal, $text:literal;)*) => {
+        impl Errno {
+            $(#[doc = concat!("`", $full, "`: ", $text, ".")] pub const $name: Errno = Errno(libc_value::$value);)*
+
+            const NAMES: &[(Errno, &'static str, &'static str)] = &[$((Errno::$name, $full, $text)),*];
+        }
+        mod libc_value { $(pub(super) const $value: i32 = libc::$value;)* }
+    };
+}
+
+errnos! {
+    ACCES = EACCES, "EACCES", "permission denied";
+    ADDRINUSE = EADDRINUSE, "EADDRINUSE", "address already in use";
+    ADDRNOTAVAIL = EADDRNOTAVAIL, "EADDRNOTAVAIL", "address not available";
+    AFNOSUPPORT = EAFNOSUPPORT, "EAFNOSUPPORT", "address family not supported";
+    AGAIN = EAGAIN, "EAGAIN", "resource temporarily unavailable";
+    ALREADY = EALREADY, "EALREADY", "connection already in progress";
+    BADF = EBADF, "EBADF", "bad file descriptor";
+    CANCELED = ECANCELED, "ECANCELED", "operation canceled";
+    CONNABORTED = ECONNABORTED, "ECONNABORTED", "connection aborted";
+    CONNREFUSED = ECONNREFUSED, "ECONNREFUSED", "connection refused";
+    CONNRESET = ECONNRESET, "ECONNRESET", "connection reset by peer";
+    DESTADDRREQ = EDESTADDRREQ, "EDESTADDRREQ", "destination address required";
+    EXIST = EEXIST, "EEXIST", "exists already";
+    FAULT = EFAULT, "EFAULT", "bad address";
+    HOSTUNREACH = EHOSTUNREACH, "EHOSTUNREACH", "host is unreachable";
+    INPROGRESS = EINPROGRESS, "EINPROGRESS", "operation in progress";
+    INTR = EINTR, "EINTR", "interrupted system call";
+    INVAL = EINVAL, "EINVAL", "invalid argument";
+    ISCONN = EISCONN, "EISCONN", "already connected";
+    LOOP = ELOOP, "ELOOP", "too many levels";
+    MFILE = EMFILE, "EMFILE", "too many open files in this process";
+    NETDOWN = ENETDOWN, "ENETDOWN", "network is down";
+    NETUNREACH = ENETUNREACH, "ENETUNREACH", "network is unreachable";
+    NFILE = ENFILE, "ENFILE", "too many open files in the system";
+    NOBUFS = ENOBUFS, "ENOBUFS", "no buffer space";
+    NOENT = ENOENT, "ENOENT", "no such entry";
+    NOMEM = ENOMEM, "ENOMEM", "out of memory";
+    NOPROTOOPT = ENOPROTOOPT, "ENOPROTOOPT", "no such protocol option";
+    NOSPC = ENOSPC, "ENOSPC", "no space left";
+    NOSYS = ENOSYS, "ENOSYS", "no such system call";
+    NOTCONN = ENOTCONN, "ENOTCONN", "not connected";
+    NOTSOCK = ENOTSOCK, "ENOTSOCK", "not a socket";
+    OPNOTSUPP = EOPNOTSUPP, "EOPNOTSUPP", "operation not supported";
+    PERM = EPERM, "EPERM", "operation not permitted";
+    PIPE = EPIPE, "EPIPE", "broken pipe";
+    PROTO = EPROTO, "EPROTO", "protocol error";
+    TIMEDOUT = ETIMEDOUT, "ETIMEDOUT", "timed out";
+}
+
+impl Errno {
+    /// The error of this number.
+    pub const fn from_raw(number: i32) -> Errno {
+        Errno(number)
+    }
+
+    /// The number.
+    pub const fn raw(self) -> i32 {
+        self.0
+    }
+
+    /// Its name in the manual, if it is one this library knows.
+    pub fn name(self) -> Option<&'static str> {
+        Errno::NAMES.iter().find(|row| row.0 == self).map(|row| row.1)
+    }
+}
+
+impl fmt::Debug for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => write!(f, "errno {}", self.0),
+        }
+    }
+}
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Errno::NAMES.iter().find(|row| row.0 == *self) {
+            Some((_, name, text)) => write!(f, "{text} ({name})"),
+            None => write!(f, "error number {}", self.0),
+        }
+    }
+}
+
+impl std::error::Error for Errno {}
+
+impl From<Errno> for io::Error {
+    fn from(errno: Errno) -> io::Error {
+        io::Error::from_raw_os_error(errno.0)
+    }
+}
+
+/// The calls that can fail, by the names of their methods.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[allow(missing_docs)] // each is documented at the method of its name
+pub enum Call {
+    Socket,
+    Bind,
+    Listen,
+    Accept4,
+    Connect,
+    Shutdown,
+    Getsockname,
+    Getpeername,
+    Getsockopt,
+    Setsockopt,
+    Read,
+    Readv,
+    Write,
+    Recv,
+    Send,
+    Sendmsg,
+    Close,
+    EpollCreate1,
+    EpollCtl,
+    EpollWait,
+    Eventfd,
+    Spawn,
+    FutexWait,
+}
+
+impl Call {
+    /// Every call that can fail.
+    pub const ALL: [Call; 23] = [
+        Call::Socket,
+        Call::Bind,
+        Call::Listen,
+        Call::Accept4,
+        Call::Connect,
+        Call::Shutdown,
+        Call::Getsockname,
+        Call::Getpeername,
+        Call::Getsockopt,
+        Call::Setsockopt,
+        Call::Read,
+        Call::Readv,
+        Call::Write,
+        Call::Recv,
+        Call::Send,
+        Call::Sendmsg,
+        Call::Close,
+        Call::EpollCreate1,
+        Call::EpollCtl,
+        Call::EpollWait,
+        Call::Eventfd,
+        Call::Spawn,
+        Call::FutexWait,
+    ];
+}
+
+/// The errors that `call` may answer, besides [`TEARDOWN`], which every call of a simulated process may.
+///
+/// From the call's manual page, `tcp(7)`, `socket(7)` and `epoll(7)`; what Linux was seen to answer and the
+/// manual forgets has a note.
+pub const fn of(call: Call) -> &'static [Errno] {
+    use Errno as E;
+    match call {
+        Call::Socket => &[E::ACCES, E::AFNOSUPPORT, E::INVAL, E::MFILE, E::NFILE, E::NOBUFS, E::NOMEM],
+        Call::Bind => &[
+            E::ACCES,
+            E::ADDRINUSE,
+            E::ADDRNOTAVAIL,
+            E::AFNOSUPPORT,
+            E::BADF,
+            E::INVAL,
+            E::NOTSOCK,
+            E::NOMEM,
+        ],
+        // EINVAL: a connected socket, which listen(2) does not mention.
+        Call::Listen => &[E::ADDRINUSE, E::BADF, E::INVAL, E::NOTSOCK, E::OPNOTSUPP],
+        // accept(2): pending network errors of the new socket are passed on; treat them as EAGAIN.
+        Call::Accept4 => &[
+            E::AGAIN,
+            E::BADF,
+            E::CONNABORTED,
+            E::HOSTUNREACH,
+            E::INTR,
+            E::INVAL,
+            E::MFILE,
+            E::NETDOWN,
+            E::NETUNREACH,
+            E::NFILE,
+            E::NOBUFS,
+            E::NOMEM,
+            E::NOTSOCK,
+            E::OPNOTSUPP,
+            E::PERM,
+            E::PROTO,
+        ],
+        // ECONNABORTED: on a socket that was shut down while connecting (Linux).
+        Call::Connect => &[
+            E::ACCES,
+            E::ADDRINUSE,
+            E::ADDRNOTAVAIL,
+            E::AFNOSUPPORT,
+            E::AGAIN,
+            E::ALREADY,
+            E::BADF,
+            E::CONNABORTED,
+            E::CONNREFUSED,
+            E::CONNRESET,
+            E::HOSTUNREACH,
+            E::INPROGRESS,
+            E::INTR,
+            E::INVAL,
+            E::ISCONN,
+            E::NETUNREACH,
+            E::NOTSOCK,
+            E::PERM,
+            E::TIMEDOUT,
+        ],
+        Call::Shutdown => &[E::BADF, E::INVAL, E::NOTCONN, E::NOTSOCK],
+        Call::Getsockname => &[E::BADF, E::INVAL, E::NOBUFS, E::NOTSOCK],
+        Call::Getpeername => &[E::BADF, E::INVAL, E::NOBUFS, E::NOTCONN, E::NOTSOCK],
+        Call::Getsockopt => &[E::BADF, E::INVAL, E::NOPROTOOPT, E::NOTSOCK, E::OPNOTSUPP],
+        Call::Setsockopt => &[E::ACCES, E::BADF, E::INVAL, E::NOPROTOOPT, E::NOTSOCK, E::OPNOTSUPP, E::PERM],
+        Call::Read | Call::Readv | Call::Recv => &[
+            E::AGAIN,
+            E::BADF,
+            E::CONNREFUSED,
+            E::CONNRESET,
+            E::HOSTUNREACH,
+            E::INTR,
+            E::INVAL,
+            E::NETUNREACH,
+            E::NOMEM,
+            E::NOTCONN,
+            E::NOTSOCK,
+            E::PIPE,
+            E::TIMEDOUT,
+        ],
+        Call::Write | Call::Send | Call::Sendmsg => &[
+            E::AGAIN,
+            E::BADF,
+            E::CONNREFUSED,
+            E::CONNRESET,
+            E::HOSTUNREACH,
+            E::INTR,
+            E::INVAL,
+            E::NETUNREACH,
+            E::NOBUFS,
+            E::NOMEM,
+            E::NOTCONN,
+            E::NOTSOCK,
+            E::PIPE,
+            E::TIMEDOUT,
+        ],
+        // EINTR after which the descriptor is gone all the same.
+        Call::Close => &[E::BADF, E::INTR],
+        Call::EpollCreate1 => &[E::INVAL, E::MFILE, E::NFILE, E::NOMEM],
+        Call::EpollCtl => &[E::BADF, E::EXIST, E::INVAL, E::LOOP, E::NOENT, E::NOMEM, E::NOSPC, E::PERM],
+        Call::EpollWait => &[E::BADF, E::INTR, E::INVAL],
+        Call::Eventfd => &[E::INVAL, E::MFILE, E::NFILE, E::NOMEM],
+        Call::Spawn => &[E::AGAIN, E::NOMEM, E::PERM],
+        Call::FutexWait => &[E::AGAIN, E::INTR, E::TIMEDOUT],
+    }
+}
+
+/// What every call of a simulated process answers while its world is being reclaimed after the end.
+pub const TEARDOWN: Errno = Errno::CANCELED;

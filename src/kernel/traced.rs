@@ -1,0 +1,3 @@
+//! stub
+/// strace.
+pub struct Traced;

@@ -1,0 +1,2 @@
+//! machinarium
+pub mod kernel;

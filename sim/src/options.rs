@@ -15,7 +15,7 @@ use machinarium::kernel::{Domain, Errno, Events, Fd, OptionName, Result, SocketO
 use crate::env::{Env, ProcessIndex};
 use crate::files::File;
 use crate::net::Net;
-use crate::tcp::{Socket, State};
+use crate::tcp::Socket;
 
 /// net.core.wmem_max and rmem_max.
 const MOST: u32 = 212_992;
@@ -150,7 +150,7 @@ impl Socket {
     }
 
     fn set_option(&mut self, option: SocketOption) -> Result<()> {
-        let unbound = self.local.port() == 0 && self.state == State::Closed;
+        let unbound = !self.is_bound();
         let options = &mut self.options;
         match option {
             SocketOption::ReuseAddr(on) => options.reuse_address = on,

@@ -2,6 +2,7 @@
 
 mod epoll;
 mod life;
+mod linux;
 mod random;
 mod stream;
 

@@ -62,16 +62,14 @@ fn loss_is_delay() {
         let mut lab = Lab::seeded(seed);
         let link = LinkOptions { loss: Ratio::new(1, 10), split: Ratio::new(1, 2), ..LinkOptions::default() };
         lab.net.set_link(lab.hosts[0], lab.hosts[1], link);
-        let (client, server, _) = loop {
-            // The handshake may need its own retries.
-            let listener = lab.socket(lab.b);
-            lab.bind(lab.b, listener, "0.0.0.0:80").expect("a free port");
-            lab.listen(lab.b, listener, 8).expect("a bound socket");
-            let client = lab.socket(lab.a);
-            assert_eq!(lab.connect(lab.a, client, "10.0.0.2:80"), Err(Errno::INPROGRESS));
-            lab.run(60 * SECOND);
-            break (client, lab.accept(lab.b, listener).expect("a connection"), listener);
-        };
+        let listener = lab.socket(lab.b);
+        lab.bind(lab.b, listener, "0.0.0.0:80").expect("a free port");
+        lab.listen(lab.b, listener, 8).expect("a bound socket");
+        let client = lab.socket(lab.a);
+        assert_eq!(lab.connect(lab.a, client, "10.0.0.2:80"), Err(Errno::INPROGRESS));
+        // The handshake needs its own retries.
+        lab.run(60 * SECOND);
+        let server = lab.accept(lab.b, listener).expect("a connection");
         let (a, b) = (lab.a, lab.b);
         let data: Vec<u8> = (0..50_000u32).map(|i| (i % 253) as u8).collect();
         let (mut sent, mut got) = (0, Vec::new());

@@ -128,13 +128,12 @@ impl Net {
             (Packet::SynAck, State::SynSent) => self.established(env, key, from),
             (Packet::SynAck, State::Established) => self.transmit(env, key, Packet::Ack),
             (Packet::Ack, State::SynReceived) => drop(self.complete(env, key)),
-            (Packet::Data { seq, len, fin }, State::SynReceived) => {
-                if self.complete(env, key) {
+            (Packet::Data { .. }, State::SynSent) => {}
+            (Packet::Data { seq, len, fin }, state) => {
+                // Data says that the handshake's ACK came through, if it did not.
+                if state != State::SynReceived || self.complete(env, key) {
                     self.data(env, key, from, seq, len, fin);
                 }
-            }
-            (Packet::Data { seq, len, fin }, state) if state != State::SynSent => {
-                self.data(env, key, from, seq, len, fin);
             }
             _ => {}
         }

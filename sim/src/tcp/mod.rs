@@ -283,6 +283,11 @@ impl Socket {
         self.host == self.peer_host
     }
 
+    /// Holds a port. One that `connect` chose is given up when the connection ends, though `getsockname` still shows it.
+    pub(crate) fn is_bound(&self) -> bool {
+        self.bound_port || (self.state != State::Closed && self.local.port() != 0)
+    }
+
     fn is_synchronized(&self) -> bool {
         !matches!(self.state, State::Closed | State::Listen | State::SynSent | State::SynReceived)
     }

@@ -46,7 +46,7 @@ impl Net {
         if !ip.is_unspecified() && !self.host(socket.host).has(ip) {
             return Err(Errno::ADDRNOTAVAIL);
         }
-        if socket.state != State::Closed || socket.local.port() != 0 {
+        if socket.state != State::Closed || socket.is_bound() {
             return Err(Errno::INVAL);
         }
         let unbound = std::mem::replace(&mut self.sockets[key].local, SocketAddr::new(ip, 0));
@@ -88,7 +88,7 @@ impl Net {
             _ => return Err(Errno::INVAL),
         }
         let port = socket.local.port();
-        if port == 0 {
+        if !socket.is_bound() {
             let port = self.take_port(key, 0)?;
             self.sockets[key].local.set_port(port);
         } else if self.conflicts(key, port) {
@@ -202,7 +202,7 @@ impl Net {
         if ip.is_loopback() && !self.host(host).has(target) {
             return Err(Errno::INVAL);
         }
-        if local.port() == 0 {
+        if !self.sockets[key].is_bound() {
             let port = self.port_for(host, ip, remote)?;
             return Ok((SocketAddr::new(ip, port), remote));
         }
@@ -248,9 +248,7 @@ impl Net {
         if !socket.bound_address {
             socket.local.set_ip(any.ip());
         }
-        if !socket.bound_port {
-            socket.local.set_port(0);
-        }
+        // The port stays to be seen, though it is given up: `is_bound` knows.
         self.refuse(unread as u64);
         self.notify(env, File::Socket(key), machinarium::kernel::Events::ERR);
     }

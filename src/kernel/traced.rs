@@ -1,3 +1,393 @@
-//! stub
-/// strace.
-pub struct Traced;
+//! A kernel that tells, as strace does: one line for each call, with what it was given and what it answered.
+//!
+//! It wraps either kernel, changes nothing, and owns only its sink. A thread spawned through it is traced too, and so
+//! are the wake-ups of a descriptor that crosses threads. Lines are made when a call has answered, so a call that
+//! sleeps is told when it wakes.
+
+use std::fmt;
+use std::io::{IoSlice, IoSliceMut};
+use std::net::{Shutdown, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+use super::{
+    Clock, Domain, EpollEvent, EpollOp, Fd, Instant, Kernel, OptionName, ProcessId, RecvFlags, Result,
+    SendFlags, SocketKind, SocketOption, Thread, ThreadEnd, ThreadMain, ThreadOptions, Wake, sealed,
+};
+
+/// Where the lines go, each without its end. It may be called on any thread.
+pub type Sink = Arc<dyn Fn(fmt::Arguments<'_>) + Send + Sync>;
+
+/// A kernel that writes each call to a [`Sink`], and passes it on.
+pub struct Traced {
+    inner: Rc<dyn Kernel>,
+    sink: Sink,
+}
+
+impl Traced {
+    /// `inner`, traced to `sink`.
+    pub fn new(inner: Rc<dyn Kernel>, sink: Sink) -> Traced {
+        Traced { inner, sink }
+    }
+
+    /// `inner`, traced to standard error.
+    pub fn to_stderr(inner: Rc<dyn Kernel>) -> Traced {
+        Traced::new(inner, Arc::new(|line| eprintln!("{line}")))
+    }
+
+    fn tell(&self, line: fmt::Arguments<'_>) {
+        (self.sink)(line);
+    }
+}
+
+impl fmt::Debug for Traced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Traced").finish_non_exhaustive()
+    }
+}
+
+/// Makes the call, tells it, answers what it answered.
+macro_rules! traced {
+    ($kernel:ident.$call:ident($($argument:expr),*), $format:literal $(, $shown:expr)*) => {{
+        let answer = $kernel.inner.$call($($argument),*);
+        $kernel.tell(format_args!(
+            concat!(stringify!($call), "(", $format, ") = {}"), $($shown,)* Answer(&answer)
+        ));
+        answer
+    }};
+}
+
+impl sealed::Sealed for Traced {}
+
+impl Kernel for Traced {
+    fn clock_gettime(&self, clock: Clock) -> Instant {
+        let now = self.inner.clock_gettime(clock);
+        self.tell(format_args!("clock_gettime({clock:?}) = {now}"));
+        now
+    }
+
+    fn getrandom(&self, buf: &mut [u8]) {
+        self.inner.getrandom(buf);
+        self.tell(format_args!("getrandom({}) = {}", buf.len(), buf.len()));
+    }
+
+    fn sched_yield(&self) {
+        self.inner.sched_yield();
+        self.tell(format_args!("sched_yield() = 0"));
+    }
+
+    fn sched_getaffinity(&self) -> usize {
+        let count = self.inner.sched_getaffinity();
+        self.tell(format_args!("sched_getaffinity() = {count}"));
+        count
+    }
+
+    fn socket(&self, domain: Domain, kind: SocketKind) -> Result<Fd> {
+        traced!(self.socket(domain, kind), "{:?}, {:?}", domain, kind)
+    }
+
+    fn bind(&self, fd: Fd, address: &SocketAddr) -> Result<()> {
+        traced!(self.bind(fd, address), "{}, {}", fd, address)
+    }
+
+    fn listen(&self, fd: Fd, backlog: u32) -> Result<()> {
+        traced!(self.listen(fd, backlog), "{}, {}", fd, backlog)
+    }
+
+    fn accept4(&self, fd: Fd) -> Result<(Fd, SocketAddr)> {
+        traced!(self.accept4(fd), "{}", fd)
+    }
+
+    fn connect(&self, fd: Fd, address: &SocketAddr) -> Result<()> {
+        traced!(self.connect(fd, address), "{}, {}", fd, address)
+    }
+
+    fn shutdown(&self, fd: Fd, how: Shutdown) -> Result<()> {
+        traced!(self.shutdown(fd, how), "{}, {:?}", fd, how)
+    }
+
+    fn getsockname(&self, fd: Fd) -> Result<SocketAddr> {
+        traced!(self.getsockname(fd), "{}", fd)
+    }
+
+    fn getpeername(&self, fd: Fd) -> Result<SocketAddr> {
+        traced!(self.getpeername(fd), "{}", fd)
+    }
+
+    fn getsockopt(&self, fd: Fd, name: OptionName) -> Result<SocketOption> {
+        traced!(self.getsockopt(fd, name), "{}, {:?}", fd, name)
+    }
+
+    fn setsockopt(&self, fd: Fd, option: SocketOption) -> Result<()> {
+        traced!(self.setsockopt(fd, option), "{}, {:?}", fd, option)
+    }
+
+    fn read(&self, fd: Fd, buf: &mut [u8]) -> Result<usize> {
+        traced!(self.read(fd, buf), "{}, {}", fd, buf.len())
+    }
+
+    fn readv(&self, fd: Fd, bufs: &mut [IoSliceMut<'_>]) -> Result<usize> {
+        traced!(self.readv(fd, bufs), "{}, {}", fd, Lengths(bufs.iter().map(|buf| buf.len())))
+    }
+
+    fn write(&self, fd: Fd, buf: &[u8]) -> Result<usize> {
+        traced!(self.write(fd, buf), "{}, {}", fd, buf.len())
+    }
+
+    fn recv(&self, fd: Fd, buf: &mut [u8], flags: RecvFlags) -> Result<usize> {
+        let shown = Flags([(flags.peek, "PEEK"), (flags.oob, "OOB")]);
+        traced!(self.recv(fd, buf, flags), "{}, {}{}", fd, buf.len(), shown)
+    }
+
+    fn send(&self, fd: Fd, buf: &[u8], flags: SendFlags) -> Result<usize> {
+        traced!(self.send(fd, buf, flags), "{}, {}{}", fd, buf.len(), send_flags(flags))
+    }
+
+    fn sendmsg(&self, fd: Fd, bufs: &[IoSlice<'_>], flags: SendFlags) -> Result<usize> {
+        let lengths = Lengths(bufs.iter().map(|buf| buf.len()));
+        traced!(self.sendmsg(fd, bufs, flags), "{}, {}{}", fd, lengths, send_flags(flags))
+    }
+
+    fn close(&self, fd: Fd) -> Result<()> {
+        traced!(self.close(fd), "{}", fd)
+    }
+
+    fn epoll_create1(&self) -> Result<Fd> {
+        traced!(self.epoll_create1(), "")
+    }
+
+    fn epoll_ctl(&self, epoll: Fd, op: EpollOp, fd: Fd) -> Result<()> {
+        traced!(self.epoll_ctl(epoll, op, fd), "{}, {:?}, {}", epoll, op, fd)
+    }
+
+    fn epoll_wait(&self, epoll: Fd, events: &mut [EpollEvent], timeout: Option<Duration>) -> Result<usize> {
+        let answer = self.inner.epoll_wait(epoll, events, timeout);
+        let room = events.len();
+        let told = &events[..answer.unwrap_or(0)];
+        let shown = Answer(&answer);
+        match timeout {
+            Some(timeout) => {
+                self.tell(format_args!("epoll_wait({epoll}, {room}, {timeout:?}) = {shown} {told:?}"))
+            }
+            None => self.tell(format_args!("epoll_wait({epoll}, {room}, for ever) = {shown} {told:?}")),
+        }
+        answer
+    }
+
+    fn eventfd(&self, initial: u32) -> Result<Fd> {
+        traced!(self.eventfd(initial), "{}", initial)
+    }
+
+    fn spawn(&self, options: &ThreadOptions, main: ThreadMain) -> Result<Thread> {
+        let sink = self.sink.clone();
+        let main: ThreadMain = Box::new(move |kernel| main(Rc::new(Traced::new(kernel, sink))));
+        traced!(self.spawn(options, main), "{:?}", options.name)
+    }
+
+    fn join(&self, thread: Thread) -> ThreadEnd {
+        let end = self.inner.join(thread);
+        self.tell(format_args!("join({}) = {}", thread.0, if end.is_ok() { "0" } else { "panicked" }));
+        end
+    }
+
+    fn futex_wait(&self, word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> Result<()> {
+        // Not the word's address: it differs from run to run.
+        traced!(self.futex_wait(word, expected, timeout), "{}, {:?}", expected, timeout)
+    }
+
+    fn futex_wake(&self, word: &AtomicU32, count: u32) -> usize {
+        let woken = self.inner.futex_wake(word, count);
+        self.tell(format_args!("futex_wake({count}) = {woken}"));
+        woken
+    }
+
+    fn process(&self) -> ProcessId {
+        self.inner.process() // no call: a number the kernel object carries
+    }
+
+    fn share(&self, fd: Fd) -> Arc<dyn Wake> {
+        self.tell(format_args!("share({fd})"));
+        Arc::new(TracedWake { inner: self.inner.share(fd), sink: self.sink.clone() })
+    }
+}
+
+/// The wake-ups of a shared descriptor, told from whichever thread makes them.
+struct TracedWake {
+    inner: Arc<dyn Wake>,
+    sink: Sink,
+}
+
+impl Wake for TracedWake {
+    fn fd(&self) -> Fd {
+        self.inner.fd()
+    }
+
+    fn process(&self) -> ProcessId {
+        self.inner.process()
+    }
+
+    fn wake(&self) -> Result<()> {
+        let answer = self.inner.wake();
+        (self.sink)(format_args!("wake({}) = {}", self.fd(), Answer(&answer)));
+        answer
+    }
+
+    fn release(&self) -> Fd {
+        let fd = self.inner.release();
+        (self.sink)(format_args!("release({fd})"));
+        fd
+    }
+}
+
+/// What a call answered, as strace shows it.
+struct Answer<'a, T>(&'a Result<T>);
+
+impl<T: Show> fmt::Display for Answer<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Ok(value) => value.show(f),
+            Err(errno) => write!(f, "-1 {errno:?}"),
+        }
+    }
+}
+
+trait Show {
+    fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
+}
+
+macro_rules! show {
+    ($($type:ty, $value:ident => $format:literal $(, $shown:expr)*;)*) => {
+        $(impl Show for $type {
+            fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let $value = self;
+                write!(f, $format $(, $shown)*)
+            }
+        })*
+    };
+}
+
+show! {
+    (), _nothing => "0";
+    usize, count => "{count}";
+    Fd, fd => "{fd}";
+    SocketAddr, address => "{address}";
+    (Fd, SocketAddr), pair => "{} {}", pair.0, pair.1;
+    SocketOption, option => "{option:?}";
+    Thread, thread => "{}", thread.0;
+}
+
+/// The lengths of the buffers of a vectored call.
+struct Lengths<I>(I);
+
+impl<I: Iterator<Item = usize> + Clone> fmt::Display for Lengths<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.clone()).finish()
+    }
+}
+
+/// The names of the flags that are set, each after a comma.
+struct Flags<const N: usize>([(bool, &'static str); N]);
+
+impl<const N: usize> fmt::Display for Flags<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().filter(|flag| flag.0).try_for_each(|flag| write!(f, ", {}", flag.1))
+    }
+}
+
+fn send_flags(flags: SendFlags) -> Flags<2> {
+    Flags([(flags.oob, "OOB"), (flags.more, "MORE")])
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_types)] // the sink of these tests is shared by threads
+mod tests {
+    use std::sync::Mutex;
+
+    use super::super::{Events, Linux};
+    use super::*;
+
+    /// What `body` makes a traced Linux write.
+    fn trace(body: impl FnOnce(&dyn Kernel)) -> Vec<String> {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let sink = lines.clone();
+        let kernel = Traced::new(
+            Rc::new(Linux::new()),
+            Arc::new(move |line| sink.lock().unwrap().push(line.to_string())),
+        );
+        body(&kernel);
+        drop(kernel);
+        std::mem::take(&mut *lines.lock().unwrap())
+    }
+
+    #[test]
+    fn each_call_is_a_line() {
+        let mut shown = Vec::new();
+        let lines = trace(|kernel| {
+            let listener = kernel.socket(Domain::Inet, SocketKind::Stream).unwrap();
+            kernel.bind(listener, &"127.0.0.1:0".parse().unwrap()).unwrap();
+            kernel.listen(listener, 1).unwrap();
+            let address = kernel.getsockname(listener).unwrap();
+            let client = kernel.socket(Domain::Inet, SocketKind::Stream).unwrap();
+            let _ = kernel.connect(client, &address);
+            let (server, peer) = loop {
+                if let Ok(pair) = kernel.accept4(listener) {
+                    break pair;
+                }
+            };
+            let _ = kernel.recv(server, &mut [0; 9], RecvFlags { peek: true, oob: false });
+            kernel.sendmsg(client, &[IoSlice::new(b"ab"), IoSlice::new(b"c")], SendFlags::default()).unwrap();
+            kernel.getsockopt(client, OptionName::ReuseAddr).unwrap();
+            for fd in [client, server, listener] {
+                kernel.close(fd).unwrap();
+            }
+            let _ = kernel.accept4(Fd::from_raw(-1));
+            shown = vec![
+                format!("socket(Inet, Stream) = {listener}"),
+                format!("bind({listener}, 127.0.0.1:0) = 0"),
+                format!("listen({listener}, 1) = 0"),
+                format!("getsockname({listener}) = {address}"),
+                format!("connect({client}, {address}) = -1 EINPROGRESS"),
+                format!("accept4({listener}) = {server} {peer}"),
+                format!("recv({server}, 9, PEEK) = -1 EAGAIN"),
+                format!("sendmsg({client}, [2, 1]) = 3"),
+                format!("getsockopt({client}, ReuseAddr) = ReuseAddr(false)"),
+                format!("close({client}) = 0"),
+                "accept4(-1) = -1 EBADF".to_string(),
+            ];
+        });
+        for line in shown {
+            assert!(lines.contains(&line), "no {line:?} in {lines:#?}");
+        }
+    }
+
+    #[test]
+    fn threads_and_wakes_are_told_too() {
+        let mut expected = Vec::new();
+        let lines = trace(|kernel| {
+            let (event, epoll) = (kernel.eventfd(0).unwrap(), kernel.epoll_create1().unwrap());
+            let add = EpollOp::Add(EpollEvent { events: Events::IN, data: 1 });
+            kernel.epoll_ctl(epoll, add, event).unwrap();
+            let wake = kernel.share(event);
+            let remote = wake.clone();
+            let main = move |kernel: Rc<dyn Kernel>| {
+                kernel.sched_yield();
+                remote.wake().unwrap();
+            };
+            let thread = kernel.spawn(&ThreadOptions::default(), Box::new(main)).unwrap();
+            kernel.epoll_wait(epoll, &mut [EpollEvent::default(); 2], None).unwrap();
+            kernel.join(thread).unwrap();
+            kernel.close(epoll).unwrap();
+            expected = vec![
+                "sched_yield() = 0".to_string(),
+                format!("wake({event}) = 0"),
+                format!("epoll_wait({epoll}, 2, for ever) = 1 [{{IN, 0x1}}]"),
+                format!("join({}) = 0", thread.0),
+            ];
+        });
+        for line in expected {
+            assert!(lines.contains(&line), "no {line:?} in {lines:#?}");
+        }
+    }
+}

@@ -301,6 +301,11 @@ impl Rare {
         Rare { stream, site, mean, left: 0, occurs: false }
     }
 
+    /// From now on it happens once in `mean` calls.
+    pub(crate) fn set_mean(&mut self, mean: u64) {
+        *self = Rare::new(self.stream, self.site, mean);
+    }
+
     /// Whether it happens at this call.
     pub(crate) fn hit(&mut self, choices: &mut Choices) -> bool {
         if self.mean == 0 {

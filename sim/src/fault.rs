@@ -122,7 +122,7 @@ pub struct Faults {
 impl Default for Faults {
     /// [`Fault::Latency`] and [`Fault::EpollOrder`].
     fn default() -> Faults {
-        Faults::none().with(Fault::Latency).with(Fault::EpollOrder)
+        Faults::none().with(Fault::Latency).rate(Fault::EpollOrder, 2)
     }
 }
 

@@ -1,25 +1,40 @@
 //! The deterministic simulator of machinarium.
 
 mod choice;
-#[allow(dead_code)] // until the world uses it
+mod clock;
 mod env;
-#[allow(dead_code)] // until the world uses it
 mod epoll;
 mod eventfd;
-#[allow(dead_code)] // until the world uses it
+mod fault;
 mod files;
-#[allow(dead_code)] // until the world uses it
+mod host;
+mod kernel;
 mod link;
-#[allow(dead_code)] // until the world uses it
+mod monitor;
 mod net;
 #[cfg(test)]
 mod net_tests;
-#[allow(dead_code)] // until the world uses it
 mod options;
-#[allow(dead_code)] // until the world uses it
+mod panics;
+mod queue;
+mod report;
+mod scheduler;
+mod script;
+mod simulation;
 mod slab;
-#[allow(dead_code)] // until the world uses it
+mod standin;
 mod tcp;
+#[allow(unsafe_code)] // stacks and switches of simulated threads
+mod thread;
+mod trace;
+mod wake;
+mod world;
 
 pub use choice::{Alignment, Choice, Choices, Record, Stream, Subsystem};
+pub use fault::{Cpu, Fault, FaultCounts, Faults};
+pub use host::{Ending, Host};
 pub use link::{LinkOptions, Ratio};
+pub use panics::PanicNote;
+pub use report::{Failure, FailureKind};
+pub use script::{Durations, World};
+pub use simulation::{Outcome, Simulation, Stats, with_kernel};

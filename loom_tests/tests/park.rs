@@ -64,7 +64,6 @@ fn the_primitive_is_looms() {
     static FIRST: AtomicUsize = AtomicUsize::new(0);
     static SECOND: AtomicUsize = AtomicUsize::new(0);
     assert!(std::any::type_name::<AtomicU64>().starts_with("loom::"));
-    assert_ne!(size_of::<Cell>(), 8, "a cell of std's atomics");
     check_all(|| {
         let waiter = Waiter::new();
         let ticket = waiter.cell.open();

@@ -42,12 +42,23 @@ impl Cells {
     /// If `ensure` was not called for it.
     #[inline]
     pub fn get(&self, slot: u32) -> &Cell {
+        match self.find(slot) {
+            Some(cell) => cell,
+            None => panic!("slot {slot} has no cell"),
+        }
+    }
+
+    /// The cell of `slot`, if this thread can know that it was made: it does if it was told of the slot in order.
+    #[inline]
+    pub fn find(&self, slot: u32) -> Option<&Cell> {
         let (chunk, place) = position(slot);
         // Acquire, for the Release of `ensure`: the cells are made before they are seen.
         let cells = self.chunks[chunk].load(Ordering::Acquire);
-        assert!(!cells.is_null(), "slot {slot} has no cell");
+        if cells.is_null() {
+            return None;
+        }
         // SAFETY: a chunk that is there holds `length(chunk)` cells, `place` is below that, and it stays while `self` does.
-        unsafe { &*cells.add(place) }
+        Some(unsafe { &*cells.add(place) })
     }
 
     /// Makes the cells up to `slot`'s, if they are not there. By the owner, before anybody is told of the slot.

@@ -22,7 +22,8 @@
 //! be found too: it leaves Open first, then claims the partner, and opens again if the partner is gone ([`meet`]). A
 //! claim that meets Committing is neither won nor lost yet: it waits, since the select neither sleeps nor takes a lock before it
 //! has decided. Two selects that meet each other both see that; the one of higher rank opens again and lets the
-//! other have it. Whoever waits while Committing thus waits for a higher rank, so no ring of them can close.
+//! other have it. Whoever waits while Committing thus waits for a higher rank, so no ring of them can close. In a simulation
+//! a crash must not fall inside [`meet`], just as none falls inside a lock.
 //!
 //! Not here: what a wait waits for, how the owner is woken, and where the effect goes.
 

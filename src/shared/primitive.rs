@@ -1,0 +1,49 @@
+//! What the files beside this one are made of: std's atomics here, loom's in `loom_tests`, which puts a file of its own
+//! in this one's place. Nothing else in this folder names std's atomics, so a model that passes speaks of the real code.
+//!
+//! [`point`] stands before every operation on what threads share. In a simulation all threads of all machines are one
+//! thread of the system, and these are the places where they take turns; on Linux the same hook provokes rare orders.
+
+pub use std::hint::spin_loop;
+pub use std::sync::Arc;
+pub use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, Ordering};
+
+/// Memory that is handed over: whoever the protocol around it says owns it now may touch it.
+///
+/// Its two methods are those of loom's, which checks that no two accesses overlap; std's would hide them.
+#[derive(Debug, Default)]
+pub struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+impl<T> UnsafeCell<T> {
+    /// Memory that holds `value`.
+    pub const fn new(value: T) -> UnsafeCell<T> {
+        UnsafeCell(std::cell::UnsafeCell::new(value))
+    }
+
+    /// Lends the value for reading. Whoever uses the pointer answers for who else may be writing.
+    #[inline(always)]
+    pub fn with<R>(&self, read: impl FnOnce(*const T) -> R) -> R {
+        read(self.0.get())
+    }
+
+    /// Lends the value for writing. Whoever uses the pointer answers for being alone.
+    #[inline(always)]
+    pub fn with_mut<R>(&self, write: impl FnOnce(*mut T) -> R) -> R {
+        write(self.0.get())
+    }
+}
+
+/// Another thread may run here, between two operations on what threads share.
+///
+/// With `Tuning::preempt` this is a call of `sched_yield`; without, one predicted branch.
+#[inline(always)]
+pub fn point() {}
+
+/// One turn of waiting for another thread that is between two operations, and will not sleep there.
+///
+/// In a simulation that thread goes on only when this one lets it, so this must be a switch there.
+#[inline]
+pub fn pause() {
+    point();
+    spin_loop();
+}

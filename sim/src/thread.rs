@@ -24,8 +24,9 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
+use machinarium::coroutine::{Context, Stack, StackOptions, Stacks, leave, overflow, prepare, switch};
+
 use crate::scheduler::ThreadIndex;
-use crate::standin::coroutine::{Context, Header, Stack, StackOptions, Stacks, prepare, switch};
 use crate::standin::current;
 use crate::world::State;
 
@@ -70,8 +71,8 @@ enum Life {
 }
 
 thread_local! {
-    /// The stacks of this OS thread's worlds, one after the other.
-    static POOL: RefCell<Option<Rc<Stacks>>> = const { RefCell::new(None) };
+    /// The stacks of this OS thread's worlds, one after the other, and where an overflow is told from.
+    static POOL: RefCell<Option<(Rc<Stacks>, overflow::AltStack)>> = const { RefCell::new(None) };
 }
 
 /// Bytes of stack of a simulated thread. Coroutines of the library have their own.
@@ -210,7 +211,8 @@ impl Strand {
     /// Switches to the world, from the strand or any coroutine on it.
     fn leave(&self) {
         // SAFETY: invariant 1: the world is suspended in `resume`, whose context is in `root`. Ours is saved in the
-        // header, from where the next `resume` continues, on whichever stack of this thread we are.
+        // header, from where the next `resume` continues, on whichever stack of this thread we are. If this thread is
+        // unwinding, the world serves it and resumes it before any other (`Shared::turn`), and catches nothing meanwhile.
         unsafe { switch(&raw mut (*self.stack.header()).context, self.stage.root.get()) };
     }
 }
@@ -218,8 +220,7 @@ impl Strand {
 impl Drop for Strand {
     fn drop(&mut self) {
         if self.life.get() == Life::Started {
-            // Invariant 3: the stack, and the pool that has it mapped, stay for ever.
-            std::mem::forget(self.stage.clone());
+            // Invariant 3: a pool of which a stack was not released leaves everything mapped.
             return;
         }
         // SAFETY: the stack is taken once, here. Nothing runs or is suspended on it: its strand is fresh or has ended.
@@ -234,6 +235,6 @@ unsafe extern "C" fn entry(argument: *mut u8) -> ! {
     let main = strand.main.take().expect("a thread starts once");
     main();
     strand.life.set(Life::Ended);
-    strand.leave();
-    unreachable!("an ended thread was resumed")
+    // SAFETY: invariant 1: the world is suspended in `resume`. Nothing is left on this stack: `main` was consumed.
+    unsafe { leave(strand.stage.root.get()) }
 }

@@ -99,13 +99,13 @@ fn pool() -> Rc<Stacks> {
     POOL.with(|pool| {
         let mut pool = pool.borrow_mut();
         let fresh = || {
-            let options =
-                StackOptions { size: STACK, control: size_of::<Header>(), ..StackOptions::default() };
-            Rc::new(
-                Stacks::new(options).unwrap_or_else(|error| panic!("stacks for simulated threads: {error}")),
-            )
+            overflow::install();
+            let options = StackOptions { size: STACK, ..StackOptions::default() };
+            let stacks =
+                Stacks::new(options).unwrap_or_else(|error| panic!("no stacks for threads: {error}"));
+            (Rc::new(stacks), overflow::AltStack::new())
         };
-        pool.get_or_insert_with(fresh).clone()
+        pool.get_or_insert_with(fresh).0.clone()
     })
 }
 

@@ -46,6 +46,22 @@ pub enum Subsystem {
     Swarm = 10,
 }
 
+impl Subsystem {
+    /// Every part that draws.
+    pub(crate) const ALL: [Subsystem; 10] = [
+        Subsystem::Order,
+        Subsystem::Cpu,
+        Subsystem::Clock,
+        Subsystem::Link,
+        Subsystem::Socket,
+        Subsystem::Epoll,
+        Subsystem::Fault,
+        Subsystem::Random,
+        Subsystem::Script,
+        Subsystem::Swarm,
+    ];
+}
+
 /// Who draws: a part of the simulator, and the stable identity of the thing it decides about.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Stream {

@@ -389,7 +389,7 @@ impl Kernel for SimKernel {
         let mut main = Some(main);
         self.call(Call::Spawn, format_args!("{}", options.name), |state, process| {
             let main = main.take().expect("a thread is made once");
-            let thread = self.shared.add_thread(state, process, &options.name, move |kernel| main(kernel));
+            let thread = self.shared.add_thread(state, process, &options.name, main);
             Ok(Thread(u64::from(thread.0)))
         })
     }

@@ -33,7 +33,7 @@ impl SimWake {
     fn call(&self, call: Call, mut serve: impl FnMut(&mut State) -> Result<()>) -> Result<()> {
         let Some(shared) = world::current().filter(|shared| Arc::ptr_eq(&shared.identity, &self.world))
         else {
-            return self.from_outside();
+            return self.refuse_outsider();
         };
         if shared.mode.get() != Mode::Running {
             return Err(TEARDOWN);
@@ -56,7 +56,7 @@ impl SimWake {
     }
 
     /// No world of ours runs here. When it is over, what it left may be dropped by anybody.
-    fn from_outside(&self) -> Result<()> {
+    fn refuse_outsider(&self) -> Result<()> {
         if self.world.over.load(Ordering::Acquire) || std::thread::panicking() {
             return Err(TEARDOWN);
         }

@@ -223,6 +223,14 @@ fn kernel_of_current(shared: &Rc<Shared>, host: HostIndex) -> Rc<dyn Kernel> {
     Rc::new(SimKernel { shared: shared.clone(), thread, process, host })
 }
 
+impl State {
+    /// The main thread of the host's process, if one runs.
+    pub(crate) fn running_main(&self, host: HostIndex) -> Option<ThreadIndex> {
+        let process = &self.processes[self.hosts[host.0 as usize].process?.0 as usize];
+        (process.life == Life::Running).then_some(process.main)
+    }
+}
+
 impl Shared {
     /// Starts a process of `host` with its main function.
     pub(crate) fn start_process(self: &Rc<Shared>, state: &mut State, host: HostIndex) {

@@ -70,7 +70,13 @@ fn keep(info: &PanicHookInfo<'_>) -> bool {
         return false;
     }
     let location = info.location().map(ToString::to_string).unwrap_or_default();
-    let backtrace = (hook == Hook::KeepBacktrace).then(|| Backtrace::force_capture().to_string());
+    let backtrace =
+        (hook == Hook::KeepBacktrace).then(|| interesting(&Backtrace::force_capture().to_string()));
+    if message(info).contains("panic in a ") {
+        // std is about to abort: this was a panic in a destructor that runs because of another one.
+        take().into_iter().for_each(|note| eprintln!("panicked at {}: {}", note.location, note.message));
+        return false;
+    }
     let note = PanicNote { message: message(info), location, backtrace };
     NOTES.with_borrow_mut(|notes| {
         if notes.len() < KEPT {
@@ -78,6 +84,19 @@ fn keep(info: &PanicHookInfo<'_>) -> bool {
         }
     });
     true
+}
+
+/// A backtrace without the frames of the panic itself, and of what is below a thread's main function.
+fn interesting(backtrace: &str) -> String {
+    let is_frame = |line: &str| line.trim_start().starts_with(|letter: char| letter.is_ascii_digit());
+    let lines: Vec<&str> = backtrace.lines().collect();
+    let last_of = |name: &str| lines.iter().rposition(|line| is_frame(line) && line.contains(name));
+    let from =
+        last_of("core::panicking::").or_else(|| last_of("std::panicking::")).map_or(0, |frame| frame + 1);
+    let from = lines[from..].iter().position(|line| is_frame(line)).map_or(0, |offset| from + offset);
+    let to =
+        lines[from..].iter().position(|line| line.contains("machinarium_sim::host::")).unwrap_or(lines.len());
+    lines[from..].iter().take(to).fold(String::new(), |text, line| text + line + "\n")
 }
 
 fn message(info: &PanicHookInfo<'_>) -> String {

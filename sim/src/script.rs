@@ -13,7 +13,7 @@ use crate::fault::{Cpu, Fault, Faults};
 use crate::host::{Host, nanos};
 use crate::link::LinkOptions;
 use crate::scheduler::{Sleep, ThreadIndex, WaitsFor};
-use crate::world::{Asking, Served, Shared};
+use crate::world::{Asking, Served, Shared, State};
 
 /// A run of the simulation, in the hands of its script.
 pub struct World {
@@ -43,12 +43,28 @@ impl World {
     /// Lets virtual time pass.
     pub fn sleep(&self, duration: Duration) {
         let mut until = None;
-        self.shared.ask(SCRIPT, Asking::Call, |state, _| {
+        self.wait(|state| {
             let until = *until.get_or_insert(state.sched.now.saturating_add(nanos(duration)));
             match state.sched.now >= until {
                 true => Served::Done(()),
                 false => Served::Wait(Sleep { on: WaitsFor::Time, until }),
             }
+        });
+    }
+
+    /// Waits, or unwinds the script if the world ends meanwhile: it has no destructors that may object.
+    fn wait(&self, mut served: impl FnMut(&mut State) -> Served<()>) {
+        let answer = self.shared.ask(SCRIPT, Asking::Call, |state, _| served(state));
+        if answer.is_none() && !std::thread::panicking() {
+            std::panic::resume_unwind(Box::new("the world has ended"));
+        }
+    }
+
+    /// Waits until the host's process has ended or was killed.
+    pub fn join(&self, host: &Host) {
+        self.wait(|state| match state.running_main(host.index) {
+            None => Served::Done(()),
+            Some(main) => Served::Wait(Sleep { on: WaitsFor::Join(main), until: u64::MAX }),
         });
     }
 

@@ -102,7 +102,7 @@ impl Outcome {
             self.stats.choices, self.stats.calls, self.stats.faults
         );
         if let Some(backtrace) = failure.panic.as_ref().and_then(|panic| panic.backtrace.as_ref()) {
-            text += &format!("\n{backtrace}\n");
+            text += &format!("\n{backtrace}");
         }
         let others = self.panics.iter().filter(|note| failure.panic.as_ref() != Some(note));
         for note in others {

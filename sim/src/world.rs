@@ -29,7 +29,7 @@ use crate::monitor::Pulse;
 use crate::net::Net;
 use crate::panics::{self, PanicNote};
 use crate::report::{Failure, FailureKind};
-use crate::scheduler::{Event, Phase, Scheduler, Sleep, ThreadIndex};
+use crate::scheduler::{Event, Phase, Scheduler, Sleep, ThreadIndex, WaitsFor};
 use crate::thread::{Stage, Step, Strand};
 
 /// What a call is told when it is served.
@@ -208,6 +208,7 @@ impl Shared {
     /// Serves a thread that must go on before any other: a sleep is not had.
     fn serve_now(&self, strand: &Strand, thread: ThreadIndex) {
         let mut state = self.state.borrow_mut();
+        state.sched.thread(thread).inside = false;
         if matches!(strand.serve(&mut state, thread), Some(Step::Asleep)) {
             strand.withdraw();
             state.sched.stay_awake(thread);
@@ -392,14 +393,19 @@ impl State {
         if is_main && panicked && !may_fail {
             self.fail_by_panic(thread);
         }
-        let joins = |on| matches!(on, crate::scheduler::WaitsFor::Join(other) if other == thread);
-        if let Some(joiner) = self.sched.sleeper(joins) {
-            self.sched.wake_thread(joiner);
-        }
         if let Some(process) = process
             && is_main
         {
             self.exit(process, !panicked);
+        }
+        self.wake_joiners(thread);
+    }
+
+    /// A thread will not run again: whoever waits for that looks again.
+    fn wake_joiners(&mut self, thread: ThreadIndex) {
+        let joins = |on| matches!(on, WaitsFor::Join(other) if other == thread);
+        while let Some(joiner) = self.sched.sleeper(joins) {
+            self.sched.wake_thread(joiner);
         }
     }
 
@@ -452,6 +458,7 @@ impl State {
         self.processes[process.0 as usize].life = Life::Crashed;
         self.sched.inject(Some(host), Fault::Crash, format_args!("the process is killed"));
         self.net.crash_process(&mut self.sched, process);
+        self.wake_joiners(self.processes[process.0 as usize].main);
     }
 
     /// Stops all threads of a process that have not ended, and says how many there were.

@@ -5,7 +5,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use machinarium::kernel::{
-    Clock, Domain, EpollEvent, EpollOp, Errno, Events, Fd, Kernel, RecvFlags, Result, SendFlags, SocketKind,
+    Clock, Domain, EpollEvent, EpollOp, Errno, Events, Fd, Kernel, OptionName, RecvFlags, Result, SendFlags,
+    SocketKind, SocketOption,
 };
 
 pub(crate) const PORT: u16 = 7000;
@@ -36,6 +37,7 @@ impl Program {
 
     pub(crate) fn listen(&self) -> Fd {
         let fd = self.kernel.socket(Domain::Inet, SocketKind::Stream).unwrap();
+        self.kernel.setsockopt(fd, SocketOption::ReuseAddr(true)).unwrap();
         self.kernel.bind(fd, &SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), PORT)).unwrap();
         self.kernel.listen(fd, 16).unwrap();
         self.watch(fd);
@@ -72,15 +74,23 @@ impl Program {
     pub(crate) fn connect(&self, address: SocketAddr) -> Result<Fd> {
         let fd = self.kernel.socket(Domain::Inet, SocketKind::Stream).unwrap();
         self.watch(fd);
+        let connected = self.finish_connect(fd, address);
+        if connected.is_err() {
+            self.close(fd);
+        }
+        connected.map(|()| fd)
+    }
+
+    fn finish_connect(&self, fd: Fd, address: SocketAddr) -> Result<()> {
         if let Err(errno) = self.kernel.connect(fd, &address)
             && errno != Errno::INPROGRESS
         {
             return Err(errno);
         }
         loop {
-            match self.kernel.getsockopt(fd, machinarium::kernel::OptionName::Error)? {
-                machinarium::kernel::SocketOption::Error(Some(errno)) => return Err(errno),
-                _ if self.kernel.getpeername(fd).is_ok() => return Ok(fd),
+            match self.kernel.getsockopt(fd, OptionName::Error)? {
+                SocketOption::Error(Some(errno)) => return Err(errno),
+                _ if self.kernel.getpeername(fd).is_ok() => return Ok(()),
                 _ => self.wait(None),
             };
         }

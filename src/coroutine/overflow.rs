@@ -10,7 +10,7 @@
 //! | elsewhere | | what was installed before decides (std's handler, as a rule) |
 //!
 //! The report's first lines are made by `write(2)` alone. The backtrace after them allocates and takes locks, which the
-//! overflow may have happened inside of, so an alarm ends that after [`PATIENCE`]. The unwinder walks from the
+//! overflow may have happened inside of, so an alarm (or a second fault) ends that after [`PATIENCE`]. The unwinder walks from the
 //! handler through the signal's frame into the coroutine, by unwind tables: no frame pointers are needed. Nothing is ever
 //! resumed: the handler does not return into a stack that has overflowed.
 
@@ -180,22 +180,26 @@ impl Fault {
 
 /// Prints where the fault was, if that can be had.
 fn backtrace() {
-    // SAFETY: async-signal-safe calls. The alarm must reach a thread, and at worst this one waits in a lock for ever.
+    // SAFETY: async-signal-safe calls. A second fault is as likely as a lock that is taken: the stack is a broken one.
     unsafe {
         let mut action: libc::sigaction = zeroed();
         action.sa_sigaction = give_up as *const () as usize;
-        libc::sigaction(libc::SIGALRM, &action, null_mut());
-        let mut alarm: libc::sigset_t = zeroed();
-        libc::sigaddset(&mut alarm, libc::SIGALRM);
-        libc::pthread_sigmask(libc::SIG_UNBLOCK, &alarm, null_mut());
+        action.sa_flags = libc::SA_ONSTACK;
+        let mut unblocked: libc::sigset_t = zeroed();
+        for signal in [libc::SIGALRM, libc::SIGSEGV, libc::SIGBUS] {
+            libc::sigaction(signal, &action, null_mut());
+            libc::sigaddset(&mut unblocked, signal);
+        }
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, &unblocked, null_mut());
         libc::alarm(PATIENCE);
     }
     let _ =
         write!(Lines { left: LINES, line: Line::new() }, "{}", std::backtrace::Backtrace::force_capture());
 }
 
-unsafe extern "C" fn give_up(_: libc::c_int) {
-    let _ = writeln!(Line::new(), "(no more of the backtrace within {PATIENCE} s)");
+unsafe extern "C" fn give_up(signal: libc::c_int) {
+    let why = if signal == libc::SIGALRM { "it took too long" } else { "it met broken memory" };
+    let _ = writeln!(Line::new(), "(no more of the backtrace: {why})");
     // SAFETY: async-signal-safe.
     unsafe { libc::abort() };
 }

@@ -6,6 +6,9 @@
 #![allow(unsafe_code)] // it is what is tested
 #![allow(unreachable_pub)] // a test binary has no public names
 
+mod backtrace;
 mod child;
+mod overflow;
+mod stack;
 mod strand;
 mod switch;

@@ -12,8 +12,10 @@ pub struct Strand {
     stacks: Rc<Stacks>,
 }
 
+type Closure = Box<dyn FnOnce(&Yielder)>;
+
 struct Body {
-    closure: Cell<Option<Box<dyn FnOnce(&Yielder)>>>,
+    closure: Cell<Option<Closure>>,
     yielder: Yielder,
     ended: Cell<bool>,
 }

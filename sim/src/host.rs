@@ -24,9 +24,9 @@ use crate::kernel::SimKernel;
 use crate::report::FailureKind;
 use crate::scheduler::ThreadIndex;
 use crate::script::World;
-use crate::standin::current;
 use crate::thread::Strand;
 use crate::world::{Life, Mode, ProcessState, Shared, State};
+use machinarium::machine::current;
 
 /// How a main function may end: with nothing, or with an error.
 pub trait Ending {

@@ -176,11 +176,6 @@ impl Parser {
         self.unquoted.clear();
     }
 
-    /// Whether bytes of an incomplete request have been seen.
-    pub(crate) fn is_between_requests(&self) -> bool {
-        matches!(self.state, State::Start)
-    }
-
     /// The line at `offset` without its end, or none when that is not there yet.
     fn line<'a>(&mut self, bytes: &'a [u8], long: ProtocolError) -> Result<Option<&'a [u8]>, ProtocolError> {
         // Only what the limit allows is searched: the error must not depend on how the bytes were cut by the network.
@@ -378,6 +373,12 @@ impl<'a> Arguments<'a> {
     /// Panics past the end: arity is checked before a command looks at its arguments.
     pub(crate) fn get(&self, index: usize) -> &'a [u8] {
         &self.bytes[self.ranges[index].clone()]
+    }
+
+    /// The request as if it had only these arguments behind its name.
+    pub(crate) fn only(&self, first: usize, count: usize) -> Arguments<'a> {
+        // Commands look at what follows the name, never at the name: any range may stand in its place.
+        Arguments { bytes: self.bytes, ranges: &self.ranges[first - 1..first + count] }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {

@@ -1,5 +1,62 @@
-//! machinarium
+//! Network programs as plain sequential code, and the simulator that finds their bugs.
+//!
+//! A *machine* is an OS thread with an epoll loop. It runs *coroutines*, each with a stack of its own, so a blocking call
+//! parks only the coroutine that makes it. Deadlines and cancellation work on every such call. Machines run on separate
+//! threads and send each other closures and detached streams.
+//!
+//! ```no_run
+//! use machinarium::net::TcpListener;
+//!
+//! fn main() -> std::io::Result<()> {
+//!     machinarium::run(|| {
+//!         let listener = TcpListener::bind(([127, 0, 0, 1], 7000).into())?;
+//!         loop {
+//!             let (stream, _peer) = listener.accept()?;
+//!             machinarium::spawn(move || std::io::copy(&mut &stream, &mut &stream));
+//!         }
+//!     })
+//! }
+//! ```
+//!
+//! # Where things are
+//!
+//! - [`kernel`]: the system calls, as one trait; the real kernel behind it. Everything below that trait can be simulated.
+//! - `coroutine`: stacks and the switch. Knows nothing of io.
+//! - [`machine`]: one thread's runtime: who runs next, deadlines, readiness, letters from other threads, teardown.
+//! - `shared`: all that two threads may touch at once. Small, and model-checked.
+//! - [`net`], `io`: sockets and their buffers. `time`, `scope`, `error`: what their names say.
+//!
+//! # Invariants
+//!
+//! 1. Only `kernel/linux` and `coroutine` name libc.
+//! 2. Nothing here knows the simulator, and nothing asks whether it is simulated.
+//! 3. There is one thread-local: `machine/current`.
+//! 4. Threads meet only in `shared`.
+//! 5. A thread sleeps only in `epoll_wait`, `futex_wait` and `join`.
+//! 6. Every blocking call ends by a deadline or a cancellation, unless it is documented as firm.
+//! 7. Unsafe code is in `coroutine`, `kernel/linux`, `shared`, and in `machine/{current, handle, scheduler, task}`.
+
+#[doc(hidden)] // not an interface: the simulator's threads are coroutines too
+#[allow(unsafe_code)] // stacks and switching
+pub mod coroutine;
+mod error;
+mod io;
 pub mod kernel;
+pub mod machine;
+pub mod net;
+mod scope;
 #[doc(hidden)] // not an interface: public so that benches can measure it
 #[allow(unsafe_code)] // memory handed from thread to thread
 pub mod shared;
+mod time;
+
+pub use coroutine::Guards;
+pub use error::{Cancelled, Cause, Expired, JoinError, Misuse, WaitError, cancelled};
+pub use kernel::Instant;
+pub use machine::builder::{Builder, Tuning};
+pub use machine::handle::{JoinHandle, SpawnError, spawn, spawn_named, try_spawn};
+pub use machine::local::MachineLocal;
+pub use machine::run;
+pub use machine::wait::yield_now;
+pub use scope::{Scope, ScopedJoinHandle, scope};
+pub use time::{current_deadline, deadline, now, shield, sleep, sleep_until, timeout};

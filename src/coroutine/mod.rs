@@ -1,0 +1,64 @@
+//! Stacks and the switch between them: the bottom of every coroutine. Knows nothing of machines, waiting or io.
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | `arch` | what a processor needs to suspend one flow of control and to continue another |
+//! | `stack` | pools of stacks: allocation, reuse, trimming, limits |
+//! | `slab` | the mappings behind a pool, where things lie in a slot, guards |
+//! | `registry` | all slabs of the OS process, for a signal handler to look up |
+//! | `overflow` | the handler that reports a stack that was too small |
+//!
+//! Who runs when is decided above: by a machine's scheduler, and by the world of a simulation, whose threads are
+//! coroutines of this kind too. Everything here is for one OS thread, except the registry and the handler.
+
+mod arch;
+pub mod overflow;
+mod registry;
+mod slab;
+mod stack;
+
+pub use arch::{Context, leave, prefetch, prepare, switch};
+pub use stack::{Guards, Stack, StackError, StackOptions, Stacks};
+
+/// How many bytes of a coroutine's name are kept.
+pub const NAME_MAX: usize = 67;
+
+/// The first bytes of every control block, at the top of its stack. All zero (a trimmed slot) is a valid value.
+///
+/// The first line holds what a switch touches. The name fills the second: it is there for reports, of an overflow too,
+/// which cannot allocate.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct Header {
+    /// The registers of the coroutine while it does not run.
+    pub context: Context,
+    /// The lowest address of the stack. The guard is below it.
+    pub low: usize,
+    /// The end of the stack and of the control block above it.
+    pub high: usize,
+    /// The coroutine's number, given by whoever runs it; 0 is none.
+    pub id: u64,
+    /// The number of the slot in its pool, from 0.
+    pub index: u32,
+    name_len: u8,
+    name: [u8; NAME_MAX],
+}
+
+impl Header {
+    /// Names the coroutine. What is longer than [`NAME_MAX`] bytes is cut where a character begins.
+    #[inline]
+    pub fn set_name(&mut self, name: &str) {
+        let len = name.floor_char_boundary(NAME_MAX);
+        self.name[..len].copy_from_slice(&name.as_bytes()[..len]);
+        self.name_len = len as u8;
+    }
+
+    /// The coroutine's name; empty if it has none.
+    pub fn name(&self) -> &str {
+        str::from_utf8(&self.name[..usize::from(self.name_len).min(NAME_MAX)]).unwrap_or("")
+    }
+}
+
+const _: () =
+    assert!(std::mem::offset_of!(Header, index) < 64, "a switch touches one line of the control block");
+const _: () = assert!(size_of::<Header>() == 128);

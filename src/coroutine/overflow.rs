@@ -1,0 +1,276 @@
+//! A stack that overflows says whose it is, and the process aborts.
+//!
+//! Owns the handler of SIGSEGV and SIGBUS, installed once for the OS process, and each machine thread's alternate
+//! stack, on which it runs. What it does with a fault:
+//!
+//! | address | stack pointer | |
+//! |---|---|---|
+//! | in a guard | in that slot | the coroutine has overflowed: report, abort |
+//! | in a guard | elsewhere | a frame that went over the whole guard, or a stray pointer: report that, abort |
+//! | elsewhere | | what was installed before decides (std's handler, as a rule) |
+//!
+//! The report's first lines are made by `write(2)` alone. The backtrace after them allocates and takes locks, which the
+//! overflow may have happened inside of, so an alarm (or a second fault) ends that after [`PATIENCE`]. The unwinder walks from the
+//! handler through the signal's frame into the coroutine, by unwind tables: no frame pointers are needed. Nothing is ever
+//! resumed: the handler does not return into a stack that has overflowed.
+
+use std::fmt::{self, Write};
+use std::mem::zeroed;
+use std::ptr::null_mut;
+use std::sync::{Once, OnceLock};
+
+use super::registry::{self, Region};
+use super::slab::{map, unmap};
+use super::{Header, slab::PAGE};
+
+/// Bytes of an alternate stack: std's backtrace needs some tens of KiB. Only what is touched costs memory.
+const ALTERNATE: usize = 256 << 10;
+/// Seconds that a backtrace may take.
+const PATIENCE: u32 = 2;
+/// Lines of the backtrace that are printed: an overflow's is long, and its innermost frames say enough.
+const LINES: usize = 80;
+
+/// What was installed before us, for SIGSEGV and SIGBUS.
+static PREVIOUS: [OnceLock<libc::sigaction>; 2] = [OnceLock::new(), OnceLock::new()];
+
+/// Installs the handler, once for the OS process. A handler that others install later comes first, and reaches this
+/// one if it passes on what is not its own.
+pub fn install() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        install_one(libc::SIGSEGV, &PREVIOUS[0]);
+        install_one(libc::SIGBUS, &PREVIOUS[1]);
+    });
+}
+
+fn install_one(signal: libc::c_int, previous: &OnceLock<libc::sigaction>) {
+    // SAFETY: an all-zero sigaction is valid to be filled; `handler` has the signature that SA_SIGINFO asks for.
+    unsafe {
+        let mut old: libc::sigaction = zeroed();
+        if libc::sigaction(signal, std::ptr::null(), &mut old) != 0 {
+            return;
+        }
+        // Known before the handler can run.
+        let _ = previous.set(old);
+        let mut action: libc::sigaction = zeroed();
+        action.sa_sigaction = handler as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+        libc::sigemptyset(&mut action.sa_mask);
+        libc::sigaction(signal, &action, null_mut());
+    }
+}
+
+/// This OS thread's alternate signal stack, with a guard of its own, until dropped. std gives its threads one too, but too
+/// small for a backtrace; dropping this puts it back.
+#[derive(Debug)]
+pub struct AltStack {
+    /// 0: there is none.
+    base: usize,
+    previous: libc::stack_t,
+}
+
+impl AltStack {
+    /// Gives this thread the stack. If the kernel has no memory for it, the thread keeps what it has.
+    pub fn new() -> AltStack {
+        // SAFETY: all-zero is a valid stack_t to be filled.
+        let mut previous: libc::stack_t = unsafe { zeroed() };
+        let Ok(base) = map(PAGE + ALTERNATE) else { return AltStack { base: 0, previous } };
+        let stack = libc::stack_t { ss_sp: (base + PAGE) as *mut _, ss_flags: 0, ss_size: ALTERNATE };
+        // SAFETY: the mapping is ours, and stays until `drop` has put the previous stack back.
+        let answer = unsafe {
+            libc::mprotect(base as *mut _, PAGE, libc::PROT_NONE);
+            libc::sigaltstack(&stack, &mut previous)
+        };
+        if answer != 0 {
+            unmap(base, PAGE + ALTERNATE);
+            return AltStack { base: 0, previous };
+        }
+        AltStack { base, previous }
+    }
+}
+
+impl Default for AltStack {
+    fn default() -> AltStack {
+        AltStack::new()
+    }
+}
+
+impl Drop for AltStack {
+    fn drop(&mut self) {
+        if self.base == 0 {
+            return;
+        }
+        // SAFETY: puts back what `new` found. (`stack_t` holds a pointer, so this is dropped on the thread that made it.)
+        let answer = unsafe { libc::sigaltstack(&self.previous, null_mut()) };
+        // In use by a handler on this thread: then the mapping stays.
+        if answer == 0 {
+            unmap(self.base, PAGE + ALTERNATE);
+        }
+    }
+}
+
+unsafe extern "C" fn handler(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    // SAFETY: the kernel calls a handler of SA_SIGINFO with a valid siginfo.
+    let address = unsafe { (*info).si_addr() } as usize;
+    if let Some(fault) = Fault::of(address) {
+        // SAFETY: and with a valid ucontext.
+        fault.report(unsafe { stack_pointer(context) });
+        backtrace();
+        // SAFETY: abort is async-signal-safe.
+        unsafe { libc::abort() };
+    }
+    // SAFETY: the arguments are the kernel's.
+    unsafe { pass_on(signal, info, context) };
+}
+
+/// # Safety
+/// `context` is what the kernel gave a handler.
+#[cfg(target_arch = "x86_64")]
+unsafe fn stack_pointer(context: *mut libc::c_void) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs[libc::REG_RSP as usize] as usize }
+}
+
+/// An access to a guard.
+struct Fault {
+    address: usize,
+    /// The slot's.
+    base: usize,
+    region: Region,
+    header: &'static Header,
+}
+
+impl Fault {
+    fn of(address: usize) -> Option<Fault> {
+        let region = registry::find(address)?;
+        let place = (address - region.base) / region.layout.stride();
+        let base = region.base + place * region.layout.stride();
+        if address - base >= region.layout.guard {
+            return None;
+        }
+        let header = region.layout.header(base, region.first + place as u32) as *const Header;
+        // SAFETY: the control block of a slot of a mapped slab: zeroes, or a header. Its coroutine is this thread's, and does
+        // not run on, so nobody changes it. (Another thread's, by a stray pointer: a torn name at worst.)
+        Some(Fault { address, base, region, header: unsafe { &*header } })
+    }
+
+    fn report(&self, sp: usize) {
+        let (low, high) = (self.base + self.region.layout.guard, self.base + self.region.layout.stride());
+        let (id, name, size) = (self.header.id, self.header.name(), (high - low) >> 10);
+        let mut out = Line::new();
+        let _ = if (self.base..high).contains(&sp) {
+            writeln!(
+                out,
+                "\ncoroutine {id} '{name}' overflowed its stack of {size} KiB [{low:#x}, {high:#x})"
+            )
+        } else {
+            writeln!(
+                out,
+                "\nthe guard below the stack of coroutine {id} '{name}' of {size} KiB [{low:#x}, {high:#x}) was hit \
+                 from elsewhere: by a frame larger than the guard, or by a stray pointer"
+            )
+        };
+        let _ = writeln!(
+            out,
+            "address {:#x}, stack pointer {sp:#x}; make stacks larger with stack_size",
+            self.address
+        );
+    }
+}
+
+/// Prints where the fault was, if that can be had.
+fn backtrace() {
+    // SAFETY: async-signal-safe calls. A second fault is as likely as a lock that is taken: the stack is a broken one.
+    unsafe {
+        let mut action: libc::sigaction = zeroed();
+        action.sa_sigaction = give_up as *const () as usize;
+        action.sa_flags = libc::SA_ONSTACK;
+        let mut unblocked: libc::sigset_t = zeroed();
+        for signal in [libc::SIGALRM, libc::SIGSEGV, libc::SIGBUS] {
+            libc::sigaction(signal, &action, null_mut());
+            libc::sigaddset(&mut unblocked, signal);
+        }
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, &unblocked, null_mut());
+        libc::alarm(PATIENCE);
+    }
+    let _ =
+        write!(Lines { left: LINES, line: Line::new() }, "{}", std::backtrace::Backtrace::force_capture());
+}
+
+unsafe extern "C" fn give_up(signal: libc::c_int) {
+    let why = if signal == libc::SIGALRM { "it took too long" } else { "it met broken memory" };
+    let _ = writeln!(Line::new(), "(no more of the backtrace: {why})");
+    // SAFETY: async-signal-safe.
+    unsafe { libc::abort() };
+}
+
+/// Formats into a buffer of its own, which goes to standard error at each end of a line. Allocates nothing.
+struct Line {
+    bytes: [u8; 512],
+    len: usize,
+}
+
+impl Line {
+    fn new() -> Line {
+        Line { bytes: [0; 512], len: 0 }
+    }
+
+    fn push(&mut self, byte: u8) {
+        self.bytes[self.len] = byte;
+        self.len += 1;
+        if byte == b'\n' || self.len == self.bytes.len() {
+            // SAFETY: initialised bytes. What standard error does not take is lost.
+            unsafe { libc::write(2, self.bytes.as_ptr().cast(), self.len) };
+            self.len = 0;
+        }
+    }
+}
+
+impl Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.bytes().for_each(|byte| self.push(byte));
+        Ok(())
+    }
+}
+
+/// The first lines of a long text.
+struct Lines {
+    left: usize,
+    line: Line,
+}
+
+impl Write for Lines {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            self.line.push(byte);
+            if byte == b'\n' {
+                self.left = self.left.checked_sub(1).ok_or(fmt::Error)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Does with a fault what would have been done without us.
+///
+/// # Safety
+/// The arguments are those of the signal being handled.
+unsafe fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    let previous = PREVIOUS[usize::from(signal == libc::SIGBUS)].get();
+    match previous.map(|action| (action.sa_sigaction, action.sa_flags & libc::SA_SIGINFO)) {
+        // The default ends the process when the instruction faults again. To ignore a fault is not possible.
+        None | Some((libc::SIG_DFL | libc::SIG_IGN, _)) => {
+            // SAFETY: async-signal-safe.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+        Some((function, 0)) => {
+            // SAFETY: a handler installed without SA_SIGINFO has this type.
+            unsafe { std::mem::transmute::<usize, extern "C" fn(libc::c_int)>(function)(signal) };
+        }
+        Some((function, _)) => {
+            type Handler = unsafe extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
+            // SAFETY: a handler installed with SA_SIGINFO has this type.
+            unsafe { std::mem::transmute::<usize, Handler>(function)(signal, info, context) };
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! A stretch of bytes that were read and not yet taken, in memory borrowed from the machine's pool.
+//!
+//! An empty buffer holds no memory: it takes some when it is filled, and gives it back when the last byte is taken, so an
+//! idle stream costs none. The pool keeps a few blocks and counts what is out, so that readahead stops at its limit.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+crate::machine_local! {
+    /// The pool of this machine.
+    pub(crate) static POOL: Pool = Pool::default();
+}
+
+/// Blocks of one size that nobody uses, and how many bytes are in use.
+#[derive(Default)]
+pub(crate) struct Pool {
+    blocks: RefCell<Vec<Box<[u8]>>>,
+    out: Cell<usize>,
+    /// How many unused blocks are kept.
+    pub(crate) keep: Cell<usize>,
+}
+
+/// The size of the pool's blocks.
+pub(crate) const BLOCK: usize = 16 << 10;
+
+impl Pool {
+    /// Bytes that buffers hold now.
+    pub(crate) fn out(&self) -> usize {
+        self.out.get()
+    }
+
+    fn take(&self, size: usize) -> Box<[u8]> {
+        self.out.set(self.out.get() + size);
+        let pooled = if size == BLOCK { self.blocks.borrow_mut().pop() } else { None };
+        pooled.unwrap_or_else(|| vec![0; size].into_boxed_slice())
+    }
+
+    fn give(&self, block: Box<[u8]>) {
+        self.out.set(self.out.get() - block.len());
+        let mut blocks = self.blocks.borrow_mut();
+        if block.len() == BLOCK && blocks.len() < self.keep.get() {
+            blocks.push(block);
+        }
+    }
+}
+
+/// See the head of the file.
+pub(crate) struct Buffer {
+    pool: Rc<Pool>,
+    block: Option<Box<[u8]>>,
+    start: usize,
+    end: usize,
+}
+
+impl Buffer {
+    pub(crate) fn new(pool: Rc<Pool>) -> Buffer {
+        Buffer { pool, block: None, start: 0, end: 0 }
+    }
+
+    pub(crate) fn pool(&self) -> &Rc<Pool> {
+        &self.pool
+    }
+
+    /// The bytes that were not taken.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.block.as_ref().map_or(&[], |block| &block[self.start..self.end])
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes the first `count` bytes away.
+    pub(crate) fn consume(&mut self, count: usize) {
+        assert!(count <= self.len(), "consume({count}) of {} bytes", self.len());
+        self.start += count;
+        self.give_back_if_empty();
+    }
+
+    /// Takes as many bytes as `target` holds.
+    pub(crate) fn copy_to(&mut self, target: &mut [u8]) -> usize {
+        let count = self.len().min(target.len());
+        target[..count].copy_from_slice(&self.bytes()[..count]);
+        self.consume(count);
+        count
+    }
+
+    /// Lets `read` fill free room, at least one byte of it, and takes what it says it has read.
+    pub(crate) fn fill<E>(&mut self, read: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Result<usize, E> {
+        self.make_room(1);
+        let end = self.end;
+        let block = self.block.as_mut().expect("make_room made some");
+        let count = read(&mut block[end..]);
+        if let Ok(count) = count {
+            assert!(count <= block.len() - end, "a read of more than the room there was");
+            self.end += count;
+        }
+        self.give_back_if_empty();
+        count
+    }
+
+    /// Appends bytes.
+    pub(crate) fn extend(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.make_room(bytes.len());
+        let block = self.block.as_mut().expect("make_room made some");
+        block[self.end..self.end + bytes.len()].copy_from_slice(bytes);
+        self.end += bytes.len();
+    }
+
+    /// How many bytes the next `fill` can take without moving to a larger block.
+    pub(crate) fn room(&self) -> usize {
+        self.block.as_ref().map_or(BLOCK, |block| block.len() - self.len())
+    }
+
+    /// Makes room for `count` more bytes: by moving to the front of the block, or to a block that fits.
+    fn make_room(&mut self, count: usize) {
+        let Some(block) = &mut self.block else {
+            self.block = Some(self.pool.take(count.next_power_of_two().max(BLOCK)));
+            return;
+        };
+        if block.len() - self.end >= count {
+            return;
+        }
+        let len = self.end - self.start;
+        if block.len() - len >= count {
+            block.copy_within(self.start..self.end, 0);
+        } else {
+            let mut larger = self.pool.take((len + count).next_power_of_two());
+            larger[..len].copy_from_slice(&block[self.start..self.end]);
+            self.pool.give(std::mem::replace(block, larger));
+        }
+        (self.start, self.end) = (0, len);
+    }
+
+    fn give_back_if_empty(&mut self) {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+            if let Some(block) = self.block.take() {
+                self.pool.give(block);
+            }
+        }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if let Some(block) = self.block.take() {
+            self.pool.give(block);
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Bytes without sockets: buffers and the pool they come from.
+
+mod buffer;
+
+pub(crate) use buffer::{Buffer, POOL};

@@ -1,0 +1,180 @@
+//! How a machine is configured: a builder over one plain value, `Tuning`, which holds every internal limit.
+
+use std::io;
+use std::time::Duration;
+
+use super::task::Control;
+use crate::coroutine::{Guards, StackOptions};
+
+/// Every internal limit of a machine, in one value: production sets them, and a simulation shrinks them to 1 so that
+/// rare paths become common.
+#[derive(Clone, Debug)]
+pub struct Tuning {
+    /// Bytes of address space of a coroutine's stack, a multiple of the page size. Default 256 KiB; only touched pages
+    /// cost memory.
+    pub stack_size: usize,
+    /// Bytes below each stack whose touch is a fault. Default 64 KiB, since C code does not probe.
+    pub stack_guard: usize,
+    /// How many coroutines there may be at once. Default 1,048,576.
+    pub stack_limit: usize,
+    /// How many unused stacks keep their memory. Default 1,024.
+    pub stack_cache: usize,
+    /// How many stacks one mapping holds, at most. Default 1,024.
+    pub stack_slab: usize,
+    /// What happens when a stack can have no guard. Default [`Guards::Required`]: the spawn fails.
+    pub guards: Guards,
+    /// How many operations a coroutine may do before it lets others run. Default 128.
+    pub budget: u32,
+    /// How many switches (an operation counts 16) come before the machine looks at its descriptors. Default 1,024.
+    pub turns: u32,
+    /// How many events one look takes. Default 256.
+    pub events: usize,
+    /// How long an idle machine looks for work before it sleeps, if it has more than one processor. Default zero.
+    pub spin: Duration,
+    /// The order among ready coroutines is drawn from this seed. Default: first in, first out.
+    pub shuffle: Option<u64>,
+    /// After the main closure has returned: how long others may go on undisturbed. Default zero.
+    pub drain: Duration,
+    /// After they were cancelled: how long they may take to end before they are unwound. Default 1 s.
+    pub grace: Duration,
+    /// How many swallowed unwindings of one coroutine are thrown again before the process aborts. Default 100.
+    pub swallows: u32,
+    /// Bytes that a stream reads ahead when nobody reads it. Default 16 KiB; 0 is off.
+    pub readahead: usize,
+    /// How many unused buffers a machine keeps for its streams. Default 64.
+    pub buffers: usize,
+    /// How many bytes of readahead all streams of a machine hold at once. Default 64 MiB.
+    pub readahead_limit: usize,
+    /// How long `accept` waits, at first and at most, when the process or the system is out of descriptors or memory.
+    /// Default 5 ms and 1 s.
+    pub accept_backoff: (Duration, Duration),
+}
+
+impl Default for Tuning {
+    fn default() -> Tuning {
+        Tuning {
+            stack_size: 256 << 10,
+            stack_guard: 64 << 10,
+            stack_limit: 1 << 20,
+            stack_cache: 1024,
+            stack_slab: 1024,
+            guards: Guards::Required,
+            budget: 128,
+            turns: 1024,
+            events: 256,
+            spin: Duration::ZERO,
+            shuffle: None,
+            drain: Duration::ZERO,
+            grace: Duration::from_secs(1),
+            swallows: 100,
+            readahead: 16 << 10,
+            buffers: 64,
+            readahead_limit: 64 << 20,
+            accept_backoff: (Duration::from_millis(5), Duration::from_secs(1)),
+        }
+    }
+}
+
+impl Tuning {
+    pub(crate) fn stack_options(&self) -> StackOptions {
+        StackOptions {
+            size: self.stack_size,
+            guard: self.stack_guard,
+            limit: self.stack_limit,
+            cache: self.stack_cache,
+            slab: self.stack_slab,
+            guards: self.guards,
+            control: size_of::<Control>(),
+            ..StackOptions::default()
+        }
+    }
+}
+
+/// Configures a machine before it runs.
+///
+/// ```
+/// let result: std::io::Result<()> =
+///     machinarium::Builder::new().name("main").stack_size(64 << 10).run(|| Ok(()));
+/// result.unwrap();
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Builder {
+    pub(crate) name: String,
+    pub(crate) tuning: Tuning,
+}
+
+impl Builder {
+    /// The defaults of [`Tuning`].
+    pub fn new() -> Builder {
+        Builder::default()
+    }
+
+    /// The machine's name, for reports; of a machine on its own thread also the thread's.
+    pub fn name(mut self, name: &str) -> Builder {
+        self.name = name.to_owned();
+        self
+    }
+
+    /// Bytes of each coroutine's stack; rounded up to whole pages, at least 16 KiB.
+    pub fn stack_size(mut self, bytes: usize) -> Builder {
+        self.tuning.stack_size = bytes.clamp(16 << 10, 1 << 40).next_multiple_of(4096);
+        self
+    }
+
+    /// How many coroutines there may be at once, at least 1.
+    pub fn stack_limit(mut self, count: usize) -> Builder {
+        self.tuning.stack_limit = count.max(1);
+        self
+    }
+
+    /// What happens when a stack can have no guard page.
+    pub fn guards(mut self, guards: Guards) -> Builder {
+        self.tuning.guards = guards;
+        self
+    }
+
+    /// How many operations a coroutine may do before it lets others run, at least 1.
+    pub fn budget(mut self, operations: u32) -> Builder {
+        self.tuning.budget = operations.max(1);
+        self
+    }
+
+    /// How long an idle machine looks for work before it sleeps. It burns a processor for that long at each idle
+    /// moment, and takes tens of microseconds off the time to answer.
+    pub fn spin(mut self, duration: Duration) -> Builder {
+        self.tuning.spin = duration;
+        self
+    }
+
+    /// Draws the order among ready coroutines from a seed, so that a test can explore orders.
+    pub fn shuffle(mut self, seed: u64) -> Builder {
+        self.tuning.shuffle = Some(seed);
+        self
+    }
+
+    /// How long other coroutines may go on undisturbed after the main closure has returned.
+    pub fn drain(mut self, duration: Duration) -> Builder {
+        self.tuning.drain = duration;
+        self
+    }
+
+    /// How long cancelled coroutines may take to end before they are unwound.
+    pub fn grace(mut self, duration: Duration) -> Builder {
+        self.tuning.grace = duration;
+        self
+    }
+
+    /// All limits at once.
+    pub fn tuning(mut self, tuning: Tuning) -> Builder {
+        self.tuning = tuning;
+        self
+    }
+
+    /// [`run`](crate::run) with this configuration.
+    ///
+    /// # Errors
+    /// As for `run`.
+    pub fn run<T, E: From<io::Error>>(self, main: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        super::run_outermost(self.tuning, &self.name, main)
+    }
+}

@@ -1,0 +1,316 @@
+//! Starting a coroutine, and what its starter keeps of it.
+//!
+//! The result lies on the dead coroutine's stack until the handle takes or drops it; only then is the stack reused. A
+//! handle dropped on another machine (they can share an OS thread) only says so in the control block, and its machine
+//! reaps the result when it ends.
+
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::rc::Rc;
+
+use super::task::{Panic, Unwound, payload_layout};
+use super::{Machine, Reason, State, TaskRef, current};
+use crate::coroutine::{self, Stack, StackError};
+use crate::error::{Cause, JoinError, Misuse, WaitError};
+use crate::kernel::Instant;
+
+/// A coroutine of this machine, from the outside. Dropping it detaches the coroutine, which goes on.
+///
+/// Not `Send`: a coroutine never leaves its machine, and neither does its handle.
+pub struct JoinHandle<T> {
+    machine: Rc<Machine>,
+    task: TaskRef,
+    id: u64,
+    taken: bool,
+    result: PhantomData<*mut T>,
+}
+
+/// Starts a coroutine on this machine. It runs when the present one waits or yields.
+///
+/// It starts with no deadline and no cancellation, whatever its starter's: see [`scope`](crate::scope()) for children.
+///
+/// # Panics
+/// Outside a machine, and when no stack can be had, as `std::thread::spawn` does; [`try_spawn`] answers an error.
+pub fn spawn<T: 'static>(f: impl FnOnce() -> T + 'static) -> JoinHandle<T> {
+    try_spawn("", f).unwrap_or_else(|error| panic!("spawn: {error}"))
+}
+
+/// As [`spawn`], with a name for reports (its first 47 bytes).
+///
+/// # Panics
+/// As `spawn`.
+pub fn spawn_named<T: 'static>(name: &str, f: impl FnOnce() -> T + 'static) -> JoinHandle<T> {
+    try_spawn(name, f).unwrap_or_else(|error| panic!("spawn: {error}"))
+}
+
+/// As [`spawn_named`], with an error where that panics.
+///
+/// # Errors
+/// [`SpawnError`]: no machine, no stack, or a closure or result too large for a stack. The closure is dropped.
+pub fn try_spawn<T: 'static>(
+    name: &str,
+    f: impl FnOnce() -> T + 'static,
+) -> Result<JoinHandle<T>, SpawnError> {
+    let machine = current::machine_rc().ok_or(SpawnError::Misuse(Misuse::NoMachine))?;
+    machine.start(name, None, f)
+}
+
+/// Why a coroutine could not be started.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SpawnError {
+    /// Made outside a machine.
+    Misuse(Misuse),
+    /// No stack could be had.
+    Stack(StackError),
+    /// The closure or its result would take more than a quarter of the stack: box it, or raise `stack_size`.
+    TooLarge {
+        /// Bytes of the larger of the two.
+        bytes: usize,
+    },
+}
+
+impl fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SpawnError::Misuse(misuse) => misuse.fmt(f),
+            SpawnError::Stack(error) => error.fmt(f),
+            SpawnError::TooLarge { bytes } => write!(
+                f,
+                "a closure or result of {bytes} bytes takes more than a quarter of the stack: box it, or raise stack_size"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for SpawnError {}
+
+impl From<SpawnError> for io::Error {
+    fn from(error: SpawnError) -> io::Error {
+        match error {
+            SpawnError::Misuse(misuse) => misuse.into(),
+            other => io::Error::other(other),
+        }
+    }
+}
+
+impl<T> JoinHandle<T> {
+    /// Waits for the coroutine to end and takes what it returned.
+    ///
+    /// # Errors
+    /// [`JoinError::Panicked`] and [`JoinError::Unwound`] say how it ended otherwise; [`JoinError::Wait`] that the caller
+    /// was cancelled or its scope's deadline passed first (the coroutine is then detached).
+    pub fn join(mut self) -> Result<T, JoinError> {
+        self.join_deadline(Instant::FAR)
+    }
+
+    /// As [`join`](Self::join), waiting until `deadline` at most. After a [`JoinError::Wait`] it can be joined again.
+    ///
+    /// # Errors
+    /// As `join`; a passed deadline is a `Wait` error of kind `Expired`. Once the result was taken,
+    /// [`Misuse::MachineEnded`] stands for "nothing left".
+    pub fn join_deadline(&mut self, deadline: Instant) -> Result<T, JoinError> {
+        self.check().map_err(|misuse| JoinError::Wait(misuse.into()))?;
+        let me = self.machine.operation().map_err(JoinError::Wait)?;
+        while self.task.state.get() != State::Finished {
+            let reason = Reason::numbered("join coroutine", self.id as i64);
+            let register = |waiter| self.task.joiner.set(Some(waiter));
+            self.machine.wait(me, reason, deadline, register).map_err(JoinError::Wait)?;
+        }
+        Ok(self.take()?)
+    }
+
+    /// As `join`, for a scope: nothing ends the wait but the coroutine's end.
+    pub(crate) fn join_firmly(mut self) -> Result<T, JoinError> {
+        let me = self.machine.running().ok_or(JoinError::Wait(WaitError::Misuse(Misuse::NoMachine)))?;
+        while self.task.state.get() != State::Finished {
+            let reason = Reason::numbered("join child", self.id as i64);
+            self.machine.wait_firmly(me, reason, |waiter| self.task.joiner.set(Some(waiter)));
+        }
+        self.take()
+    }
+
+    /// Asks the coroutine to end: its present wait and all later ones fail with [`Cancelled`](crate::Cancelled) and this
+    /// cause, except inside [`shield`](crate::shield). Cancelling twice keeps the first cause; after its end it does nothing.
+    ///
+    /// # Errors
+    /// On another machine than the coroutine's, or after its machine has ended.
+    pub fn cancel(&self, cause: impl Into<Cause>) -> Result<(), Misuse> {
+        self.check()?;
+        if self.task.state.get() != State::Finished {
+            self.machine.cancel(self.task, cause.into());
+        }
+        Ok(())
+    }
+
+    /// Whether the coroutine has ended, so that `join` would not wait.
+    pub fn is_finished(&self) -> bool {
+        self.check().is_err() || self.task.state.get() == State::Finished
+    }
+
+    /// The coroutine's number in its machine.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn task(&self) -> TaskRef {
+        self.task
+    }
+
+    fn check(&self) -> Result<(), Misuse> {
+        if current::machine_address() != Rc::as_ptr(&self.machine) as usize {
+            return Err(Misuse::OtherMachine);
+        }
+        if self.taken || !self.task.is(self.id) { Err(Misuse::MachineEnded) } else { Ok(()) }
+    }
+
+    fn take(&mut self) -> Result<T, JoinError> {
+        self.taken = true;
+        // SAFETY: the state is `Finished` (the callers waited for it), the id is still ours, so `T` is the type of this
+        // coroutine; `taken` keeps anyone from taking it twice.
+        let result = unsafe { self.task.take_result::<T>() };
+        self.machine.release(self.task);
+        result.map_err(
+            |panic: Panic| {
+                if panic.is::<Unwound>() { JoinError::Unwound } else { JoinError::Panicked(panic) }
+            },
+        )
+    }
+}
+
+impl<T> Drop for JoinHandle<T> {
+    fn drop(&mut self) {
+        if self.taken || !self.task.is(self.id) {
+            return;
+        }
+        self.task.detached.set(true);
+        if self.task.state.get() == State::Finished && self.check().is_ok() {
+            self.machine.reap(self.task);
+        }
+    }
+}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinHandle").field("id", &self.id).field("finished", &self.is_finished()).finish()
+    }
+}
+
+impl Machine {
+    pub(crate) fn running(&self) -> Option<TaskRef> {
+        self.scheduler.running()
+    }
+
+    /// Makes a coroutine and puts it into the ready queue.
+    pub(crate) fn start<F, T>(
+        self: Rc<Machine>,
+        name: &str,
+        parent: Option<TaskRef>,
+        f: F,
+    ) -> Result<JoinHandle<T>, SpawnError>
+    where
+        F: FnOnce() -> T,
+    {
+        let bytes = const { payload_layout::<F, T>().size() };
+        if bytes > self.tuning.stack_size / 4 {
+            return Err(SpawnError::TooLarge { bytes });
+        }
+        self.bury();
+        let header = self.stacks.allocate().map_err(SpawnError::Stack)?.into_raw();
+        let id = self.next_id();
+        // SAFETY: the slot was just allocated, with room for a control block (`Tuning::stack_options`) and for the payload
+        // (checked above). Its stack begins below the payload, and its context is prepared before it can be popped.
+        let task = unsafe {
+            (*header).set_name(name);
+            let (task, top) = TaskRef::create::<F, T>(header, id, f);
+            coroutine::prepare(&raw mut (*header).context, top, entry, task.as_ptr().cast());
+            task
+        };
+        self.enlist(task, parent);
+        Ok(JoinHandle { machine: self, task, id, taken: false, result: PhantomData })
+    }
+
+    fn enlist(&self, task: TaskRef, parent: Option<TaskRef>) {
+        let index = task.header.index;
+        self.scheduler.cells.ensure(index);
+        let mut slots = self.slots.borrow_mut();
+        if slots.len() <= index as usize {
+            slots.resize(index as usize + 1, task);
+        }
+        slots[index as usize] = task;
+        if let Some(parent) = parent {
+            task.parent.set(Some(parent));
+            task.scope.set(parent.scope.get());
+            parent.children.set(parent.children.get() + 1);
+        }
+        let mut live = self.live.borrow_mut();
+        task.place.set(live.len() as u32);
+        live.push(task);
+        self.scheduler.push(task);
+    }
+
+    /// The running coroutine has returned: hands its result on and never comes back.
+    fn finish(&self, me: TaskRef) -> ! {
+        me.state.set(State::Finished);
+        let place = me.place.get() as usize;
+        let mut live = self.live.borrow_mut();
+        live.swap_remove(place);
+        if let Some(moved) = live.get(place) {
+            moved.place.set(place as u32);
+        }
+        drop(live);
+        if let Some(parent) = me.parent.get() {
+            parent.children.set(parent.children.get() - 1);
+        }
+        if let Some(waiter) = me.joiner.take() {
+            self.wake(waiter);
+        }
+        if me.detached.get() {
+            self.bury();
+            self.zombie.set(Some(me));
+        }
+        self.scheduler.exit(me)
+    }
+
+    /// Reaps the coroutine that ended last, now that nobody stands on its stack.
+    pub(crate) fn bury(&self) {
+        if let Some(task) = self.zombie.take() {
+            self.reap(task);
+        }
+    }
+
+    /// Drops the result of a finished coroutine that nobody asks for, and frees its stack.
+    pub(crate) fn reap(&self, task: TaskRef) {
+        if task.panicked() {
+            self.lost_panics.set(self.lost_panics.get() + 1);
+            eprintln!("coroutine {} '{}' panicked and nobody joins it", task.header.id, task.header.name());
+        }
+        // SAFETY: `Finished`, and nobody else can take it: its handle is gone (detached) or is being dropped.
+        unsafe { task.drop_result() };
+        self.release(task);
+    }
+
+    /// Gives the stack of an ended coroutine back to the pool.
+    pub(crate) fn release(&self, task: TaskRef) {
+        task.cause.take();
+        task.state.set(State::Free);
+        if task.timer.get() != 0 && self.stacks.cached() >= self.tuning.stack_cache {
+            // The pool will trim this slot, which zeroes the control block.
+            self.timers.borrow_mut().forget(task);
+        }
+        // SAFETY: nobody stands on that stack (the caller is on another), and its payload was moved out or dropped.
+        unsafe { self.stacks.release(Stack::from_raw(task.as_ptr().cast())) };
+    }
+}
+
+/// The first and last frame of every coroutine.
+unsafe extern "C" fn entry(argument: *mut u8) -> ! {
+    // SAFETY: `start` gave the control block's address.
+    let me = unsafe { TaskRef::from_ptr(argument) };
+    let machine = current::machine().expect("a coroutine runs on its machine");
+    machine.scheduler.visited(me);
+    // SAFETY: this is the coroutine's entry.
+    unsafe { me.run(me.unwind.get()) };
+    machine.finish(me)
+}

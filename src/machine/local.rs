@@ -1,0 +1,83 @@
+//! Values of which each machine has its own: `machine_local!`.
+//!
+//! What `thread_local!` is for a thread. In a simulation many machines share one OS thread, and with it its
+//! thread-locals; these they do not share. Dropped when the machine ends, last made first.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::current;
+
+/// A key of a value that each machine makes for itself at first use. Made by [`machine_local!`](crate::machine_local).
+pub struct MachineLocal<T: 'static> {
+    make: fn() -> T,
+}
+
+impl<T: 'static> MachineLocal<T> {
+    #[doc(hidden)]
+    pub const fn new(make: fn() -> T) -> MachineLocal<T> {
+        MachineLocal { make }
+    }
+
+    /// Runs `f` with this machine's value. `f` may wait.
+    ///
+    /// # Panics
+    /// Outside a machine.
+    pub fn with<R>(&'static self, f: impl FnOnce(&T) -> R) -> R {
+        f(&self.get())
+    }
+
+    pub(crate) fn get(&'static self) -> Rc<T> {
+        let machine = current::machine().expect("machine_local! outside a machine");
+        machine.locals.get(self)
+    }
+}
+
+/// The values of one machine, in the order in which they were made.
+#[derive(Default)]
+pub(crate) struct Locals {
+    values: RefCell<Vec<(usize, Rc<dyn Any>)>>,
+}
+
+impl Locals {
+    fn get<T>(&self, key: &'static MachineLocal<T>) -> Rc<T> {
+        let address = std::ptr::from_ref(key) as usize;
+        let found = self.values.borrow().iter().find(|value| value.0 == address).map(|value| value.1.clone());
+        let value = found.unwrap_or_else(|| {
+            // Made outside the borrow: it may use other locals.
+            let made: Rc<dyn Any> = Rc::new((key.make)());
+            self.values.borrow_mut().push((address, made.clone()));
+            made
+        });
+        value.downcast().expect("an address belongs to one key, which has one type")
+    }
+
+    pub(crate) fn clear(&self) {
+        loop {
+            let last = self.values.borrow_mut().pop();
+            if last.is_none() {
+                return;
+            }
+        }
+    }
+}
+
+/// Declares statics of which each machine has its own value, made at its first use there.
+///
+/// ```
+/// machinarium::machine_local! {
+///     static REQUESTS: std::cell::Cell<u64> = std::cell::Cell::new(0);
+/// }
+/// let result: std::io::Result<u64> = machinarium::run(|| {
+///     REQUESTS.with(|requests| requests.set(requests.get() + 1));
+///     Ok(REQUESTS.with(|requests| requests.get()))
+/// });
+/// assert_eq!(result.unwrap(), 1);
+/// ```
+#[macro_export]
+macro_rules! machine_local {
+    ($($(#[$meta:meta])* $visibility:vis static $name:ident: $type:ty = $make:expr;)*) => {
+        $($(#[$meta])* $visibility static $name: $crate::MachineLocal<$type> = $crate::MachineLocal::new(|| $make);)*
+    };
+}

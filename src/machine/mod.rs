@@ -1,0 +1,328 @@
+//! One thread's runtime: coroutines, deadlines, readiness and letters, and the loop that turns among them.
+//!
+//! The loop runs on the thread's own stack, the *root*; it never runs user code except destructors of what is left at
+//! the end. Coroutines switch among each other without it (see `scheduler`), and come back to it when none is ready or
+//! it is time to poll. A machine is one thread: all of its state is plain cells. What other threads may touch is
+//! `wakeup::Shared`.
+//!
+//! Every pinned handle (a stream, a `JoinHandle`) holds its machine's `Rc` and compares its address with this thread's
+//! machine before it does anything: so a handle carried elsewhere gets an error, and one that outlives its machine
+//! keeps the memory its control block is in, and is harmless.
+
+pub(crate) mod builder;
+#[allow(unsafe_code)] // the thread-local slot
+pub mod current;
+#[allow(unsafe_code)] // results live on coroutines' stacks
+pub(crate) mod handle;
+pub(crate) mod local;
+mod poller;
+mod process;
+mod remote;
+#[allow(unsafe_code)] // the switch
+mod scheduler;
+#[allow(unsafe_code)] // control blocks on stacks
+mod task;
+mod teardown;
+mod timers;
+pub(crate) mod wait;
+mod wait_list;
+mod wakeup;
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use remote::{Handle, Remote, RemoteJoin, current_remote as current, spawn};
+
+pub(crate) use builder::{Builder, Tuning};
+pub(crate) use handle::{JoinHandle, SpawnError, try_spawn};
+pub(crate) use wait::yield_now;
+
+pub(crate) use poller::{Key, Source};
+pub(crate) use process::Process;
+pub(crate) use scheduler::{Outcome, Waiter, throw_unwind};
+pub(crate) use task::{Reason, ScopeDeadline, State, TaskRef, is_unwinding};
+pub(crate) use wait_list::WaitList;
+
+use crate::coroutine::{Stacks, overflow};
+use crate::error::Misuse;
+use crate::kernel::{self, Clock, Instant, Kernel};
+use poller::Poller;
+use scheduler::Scheduler;
+use timers::Timers;
+use wakeup::Shared;
+
+/// One thread's runtime. See the head of the file.
+pub struct Machine {
+    pub(crate) kernel: Rc<dyn Kernel>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) tuning: Tuning,
+    pub(crate) poller: Poller,
+    scheduler: Scheduler,
+    timers: RefCell<Timers>,
+    stacks: Stacks,
+    /// Every coroutine that has not ended, each at its `place`.
+    live: RefCell<Vec<TaskRef>>,
+    /// By the index of the stack slot: who uses it, or used it last.
+    slots: RefCell<Vec<TaskRef>>,
+    /// A coroutine that has ended and could not release the stack it stood on.
+    zombie: Cell<Option<TaskRef>>,
+    main: Cell<Option<TaskRef>>,
+    ids: Cell<u64>,
+    locals: local::Locals,
+    lost_panics: Cell<u64>,
+    spinning: bool,
+}
+
+/// What a coroutine is doing, for a report.
+#[derive(Clone, Debug)]
+pub struct CoroutineInfo {
+    /// Its number in its machine, from 1; the main closure is 1.
+    pub id: u64,
+    /// Its name, or empty.
+    pub name: String,
+    /// "running", "ready" or "parked".
+    pub state: &'static str,
+    /// What it waits for, in words: "read fd 7".
+    pub waits_for: String,
+    /// When that wait ends by itself.
+    pub deadline: Option<Instant>,
+    /// The calls it stands in.
+    pub backtrace: Option<String>,
+}
+
+impl Machine {
+    fn new(kernel: Rc<dyn Kernel>, shared: Arc<Shared>, tuning: Tuning) -> io::Result<Rc<Machine>> {
+        let poller = Poller::new(&*kernel, tuning.events)?;
+        shared.register(&*kernel, poller.epoll)?;
+        let stacks = Stacks::new(tuning.stack_options())?;
+        let scheduler = Scheduler::new(tuning.budget, tuning.shuffle, shared.cells.clone());
+        let spinning = !tuning.spin.is_zero() && kernel.sched_getaffinity() > 1;
+        overflow::install();
+        Ok(Rc::new(Machine {
+            kernel,
+            shared,
+            tuning,
+            poller,
+            scheduler,
+            timers: RefCell::default(),
+            stacks,
+            live: RefCell::default(),
+            slots: RefCell::default(),
+            zombie: Cell::new(None),
+            main: Cell::new(None),
+            ids: Cell::new(1),
+            locals: local::Locals::default(),
+            lost_panics: Cell::new(0),
+            spinning,
+        }))
+    }
+
+    /// Turns until `done` says so.
+    fn turn_until(&self, done: impl Fn(&Machine) -> bool) {
+        while !done(self) {
+            self.turn(Instant::FAR);
+        }
+    }
+
+    /// One turn of the loop; sleeps at most until `latest`.
+    fn turn(&self, latest: Instant) {
+        self.scheduler.run(self.tuning.turns);
+        self.bury();
+        self.open_letters();
+        self.fire_timers();
+        if !self.scheduler.is_idle() {
+            self.poll_between();
+            return;
+        }
+        let wake = self.timers.borrow().next().min(latest);
+        if self.live.borrow().is_empty() && wake == Instant::FAR {
+            return;
+        }
+        if self.spinning && self.spin() {
+            return;
+        }
+        if self.shared.sleep() {
+            let timeout = (wake != Instant::FAR).then(|| wake - self.now());
+            self.poller.poll(self, timeout);
+            self.shared.awake();
+        }
+    }
+
+    /// Looks for events without sleeping, if there is anything that could have some.
+    fn poll_between(&self) {
+        if self.poller.len() > 0 {
+            self.poller.poll(self, Some(Duration::ZERO));
+        }
+    }
+
+    /// Looks for work for a while instead of sleeping at once: on another core, someone may be about to send some.
+    fn spin(&self) -> bool {
+        let end = self.now() + self.tuning.spin;
+        loop {
+            self.poller.poll(self, Some(Duration::ZERO));
+            if !self.scheduler.is_idle() || self.shared.has_letters() {
+                return true;
+            }
+            let now = self.now();
+            if now >= end || now >= self.timers.borrow().next() {
+                return false;
+            }
+            self.kernel.sched_yield();
+        }
+    }
+
+    /// Ends every wait whose deadline has come.
+    fn fire_timers(&self) {
+        if self.timers.borrow().next() == Instant::FAR {
+            return;
+        }
+        let now = self.now();
+        loop {
+            let Some(task) = self.timers.borrow_mut().pop_due(now) else { return };
+            let deadline = task.deadline.get();
+            if task.state.get() != State::Parked || deadline == Instant::FAR {
+                continue;
+            }
+            if deadline <= now {
+                // Lost to another machine's claim: its letter is on the way, and the deadline is over.
+                self.scheduler.wake(Waiter { task, ticket: task.ticket.get() }, Outcome::TimedOut);
+            } else {
+                self.timers.borrow_mut().arm(task, deadline);
+            }
+        }
+    }
+
+    /// The monotonic clock, read now.
+    pub(crate) fn now(&self) -> Instant {
+        self.kernel.clock_gettime(Clock::Monotonic)
+    }
+
+    /// The next of the numbers that name coroutines and deadline scopes of this machine.
+    pub(crate) fn next_id(&self) -> u64 {
+        let id = self.ids.get();
+        self.ids.set(id + 1);
+        id
+    }
+
+    /// Whether a coroutine's control block is of this machine.
+    pub(crate) fn owns(&self, task: TaskRef) -> Result<(), Misuse> {
+        let slots = self.slots.borrow();
+        let ours = slots.get(task.header.index as usize).is_some_and(|slot| *slot == task);
+        if ours { Ok(()) } else { Err(Misuse::OtherMachine) }
+    }
+
+    /// Closes a descriptor of this machine from elsewhere: another machine of this OS thread, or after the end.
+    pub(crate) fn close_elsewhere(&self, fd: kernel::Fd, key: Key) {
+        let letter = wakeup::Letter::Run(Box::new(move |machine: &Machine| {
+            machine.poller.remove(&*machine.kernel, fd, key);
+            let _ = machine.kernel.close(fd);
+        }));
+        if self.shared.post(letter).is_err() {
+            // The machine has ended, and its epoll instance with it.
+            let _ = self.kernel.close(fd);
+        }
+    }
+
+    /// Cancels the main coroutine: its return ends the machine.
+    fn stop(&self, cause: crate::error::Cause) {
+        if let Some(main) = self.main.get() {
+            self.cancel(main, cause);
+        }
+    }
+
+    pub(crate) fn coroutines(&self) -> Vec<CoroutineInfo> {
+        let live = self.live.borrow().clone();
+        live.into_iter().map(|task| self.coroutine(task)).collect()
+    }
+
+    fn coroutine(&self, task: TaskRef) -> CoroutineInfo {
+        let parked = task.state.get() == State::Parked;
+        let running = self.scheduler.running() == Some(task);
+        let deadline = Some(task.deadline.get()).filter(|at| parked && *at != Instant::FAR);
+        let backtrace = (!running).then(|| self.scheduler.record(task)).flatten();
+        CoroutineInfo {
+            id: task.header.id,
+            name: task.header.name().to_owned(),
+            state: if running {
+                "running"
+            } else if parked {
+                "parked"
+            } else {
+                "ready"
+            },
+            waits_for: task.reason.get().to_string(),
+            deadline,
+            backtrace: backtrace.map(|backtrace| backtrace.to_string()),
+        }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // Teardown has emptied it; the last handle that outlived it goes now.
+        debug_assert!(self.live.get_mut().is_empty(), "a machine ends without coroutines");
+    }
+}
+
+/// Makes this thread a machine, runs `main` as its first coroutine, and returns what that returns.
+///
+/// When `main` has returned or panicked, every other coroutine of the machine is cancelled, and what still runs then
+/// is unwound, before `run` returns (see [`Builder::drain`] for waiting first). A panic of `main` goes on in the caller.
+///
+/// # Errors
+/// What `main` returns, or the system's error if the machine's descriptors or stacks cannot be had, or
+/// [`Misuse::Nested`](crate::Misuse::Nested) inside a machine.
+///
+/// ```
+/// let sum = machinarium::run(|| {
+///     let parts: Vec<_> = (1..=3).map(|n| machinarium::spawn(move || n * n)).collect();
+///     let squares = parts.into_iter().map(|part| part.join().unwrap());
+///     std::io::Result::Ok(squares.sum::<i32>())
+/// });
+/// assert_eq!(sum.unwrap(), 14);
+/// ```
+pub fn run<T, E: From<io::Error>>(main: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    Builder::new().run(main)
+}
+
+/// `run` with a tuning; the outermost of its process.
+fn run_outermost<T, E: From<io::Error>>(
+    tuning: Tuning,
+    name: &str,
+    main: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
+    if current::machine().is_some() {
+        return Err(E::from(Misuse::Nested.into()));
+    }
+    let kernel = current::kernel();
+    let process = Arc::new(Process::default());
+    let shared = Shared::new(&*kernel, process, name).map_err(as_io)?;
+    run_machine(kernel, shared, tuning, main)?
+}
+
+/// The life of one machine on this thread.
+fn run_machine<T>(
+    kernel: Rc<dyn Kernel>,
+    shared: Arc<Shared>,
+    tuning: Tuning,
+    main: impl FnOnce() -> T,
+) -> io::Result<T> {
+    let _alternate = overflow::AltStack::new();
+    let machine = Machine::new(kernel, shared, tuning)?;
+    let result = current::enter(&machine, || {
+        let result = machine.run_main(main);
+        machine.tear_down();
+        result
+    });
+    match result? {
+        Ok(value) => Ok(value),
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+fn as_io(errno: kernel::Errno) -> io::Error {
+    errno.into()
+}

@@ -1,0 +1,237 @@
+//! Machines on other threads, and coroutines on other machines.
+//!
+//! A closure goes there as a letter and must be `Send`; what it returns comes back through a `shared::once` pair. If the
+//! machine ends before it has run the closure, the setter is dropped with the letter, and the join says so.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use super::task::Panic;
+use super::wakeup::{Letter, RemoteWaiter, Shared};
+use super::{Machine, Reason, Tuning, current, run_machine};
+use crate::error::{Cause, JoinError, Misuse};
+use crate::kernel::{Instant, Thread, ThreadOptions};
+use crate::shared::once::{self, Getter, Setter, Taken};
+
+type Ended<T> = Result<T, Panic>;
+
+impl once::Waiter for RemoteWaiter {
+    fn ready(self) {
+        self.wake();
+    }
+}
+
+/// Starts a machine on a thread of its own, which runs `main` as its first coroutine and ends with it.
+///
+/// # Errors
+/// The system's, if the thread or the machine's eventfd cannot be had; [`Misuse::NoMachine`] outside a machine.
+///
+/// ```
+/// let answer = machinarium::run(|| {
+///     let machine = machinarium::machine::spawn("adder", || 40 + 2)?;
+///     machine.join().map_err(std::io::Error::from)
+/// });
+/// assert_eq!(answer.unwrap(), 42);
+/// ```
+pub fn spawn<T: Send + 'static>(
+    name: &str,
+    main: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<Handle<T>> {
+    let parent = current::machine().ok_or(Misuse::NoMachine)?;
+    spawn_tuned(parent, name, parent.tuning.clone(), main)
+}
+
+fn spawn_tuned<T: Send + 'static>(
+    parent: &Machine,
+    name: &str,
+    tuning: Tuning,
+    main: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<Handle<T>> {
+    let shared = Shared::new(&*parent.kernel, parent.shared.process.clone(), name)?;
+    let (setter, getter) = once::pair();
+    let options = ThreadOptions { name: shared.name.clone(), ..ThreadOptions::default() };
+    let theirs = shared.clone();
+    let thread = parent.kernel.spawn(
+        &options,
+        Box::new(move |kernel| {
+            let run = || run_machine(kernel, theirs, tuning, main);
+            // The panic goes to whoever joins; here it has been reported by the hook.
+            let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+            setter.set(ended.and_then(|result| result.map_err(|error| Box::new(error.to_string()) as Panic)));
+        }),
+    )?;
+    Ok(Handle { thread, getter, remote: Remote { shared } })
+}
+
+/// A machine on another thread. Dropping it lets the machine go on.
+pub struct Handle<T: Send> {
+    thread: Thread,
+    getter: Getter<Ended<T>, RemoteWaiter>,
+    remote: Remote,
+}
+
+impl<T: Send> Handle<T> {
+    /// Waits for the machine to end and takes what its main closure returned.
+    ///
+    /// # Errors
+    /// As for [`JoinHandle::join`](crate::JoinHandle::join); a machine that could not start is `Panicked` with the text.
+    pub fn join(mut self) -> Result<T, JoinError> {
+        let ended = receive(&mut self.getter, "join machine", Instant::FAR)?;
+        if let Some(machine) = current::machine() {
+            // The thread has delivered its result and is about to return: this does not wait for user code.
+            let _ = machine.kernel.join(self.thread);
+        }
+        ended.map_err(JoinError::Panicked)
+    }
+
+    /// As `join`, waiting until `deadline` at most; after a `Wait` error it can be called again.
+    ///
+    /// # Errors
+    /// As for `join`.
+    pub fn join_deadline(&mut self, deadline: Instant) -> Result<T, JoinError> {
+        receive(&mut self.getter, "join machine", deadline)?.map_err(JoinError::Panicked)
+    }
+
+    /// Cancels the machine's main coroutine with this cause; when that returns, the machine ends.
+    pub fn stop(&self, cause: impl Into<Cause>) {
+        self.remote.stop(cause);
+    }
+
+    /// Whether `join` would not wait.
+    pub fn is_finished(&self) -> bool {
+        self.getter.is_ready()
+    }
+
+    /// The machine as other threads see it.
+    pub fn remote(&self) -> Remote {
+        self.remote.clone()
+    }
+}
+
+/// A machine, from any thread of its process: somewhere to send work.
+#[derive(Clone)]
+pub struct Remote {
+    shared: Arc<Shared>,
+}
+
+/// This thread's machine, to give to other threads.
+///
+/// # Errors
+/// [`Misuse::NoMachine`] outside a machine.
+pub fn current_remote() -> Result<Remote, Misuse> {
+    let machine = current::machine().ok_or(Misuse::NoMachine)?;
+    Ok(Remote { shared: machine.shared.clone() })
+}
+
+impl Remote {
+    /// Starts a coroutine there.
+    ///
+    /// # Errors
+    /// [`Misuse::MachineEnded`]; the closure is dropped. If the machine ends before the coroutine does, or has no stack for
+    /// it, the join says [`JoinError::Unwound`].
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        f: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<RemoteJoin<T>, Misuse> {
+        let (setter, getter) = once::pair();
+        let start = move |_: &Machine| start_here(f, setter);
+        self.shared.post(Letter::Run(Box::new(start))).map_err(|_| Misuse::MachineEnded)?;
+        Ok(RemoteJoin { getter })
+    }
+
+    /// Cancels the machine's main coroutine with this cause; when that returns, the machine ends.
+    pub fn stop(&self, cause: impl Into<Cause>) {
+        // A machine that has ended is stopped.
+        let _ = self.shared.post(Letter::Stop(cause.into()));
+    }
+
+    /// The machine's name.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// The machine's number in its process, from 0.
+    pub fn number(&self) -> u64 {
+        self.shared.number
+    }
+
+    /// Whether that is the machine this is called on.
+    pub fn is_here(&self) -> bool {
+        current::machine().is_some_and(|machine| Arc::ptr_eq(&machine.shared, &self.shared))
+    }
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote").field("number", &self.number()).field("name", &self.name()).finish()
+    }
+}
+
+fn start_here<T: Send + 'static>(
+    f: impl FnOnce() -> T + Send + 'static,
+    setter: Setter<Ended<T>, RemoteWaiter>,
+) {
+    let run = move || {
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
+        match ended {
+            // The machine is being torn down: the setter is dropped, and the unwinding goes on.
+            Err(panic) if panic.is::<super::task::Unwound>() => std::panic::resume_unwind(panic),
+            ended => setter.set(ended),
+        }
+    };
+    // No stack: the closure and its setter are dropped, which the join reports.
+    drop(super::try_spawn("remote", run));
+}
+
+/// A coroutine that was started on another machine. `Send`: it can be joined on any. Dropping it detaches.
+pub struct RemoteJoin<T: Send> {
+    getter: Getter<Ended<T>, RemoteWaiter>,
+}
+
+impl<T: Send> RemoteJoin<T> {
+    /// Waits for the coroutine to end and takes what it returned.
+    ///
+    /// # Errors
+    /// As for [`JoinHandle::join`](crate::JoinHandle::join).
+    pub fn join(mut self) -> Result<T, JoinError> {
+        self.join_deadline(Instant::FAR)
+    }
+
+    /// As `join`, waiting until `deadline` at most; after a `Wait` error it can be called again.
+    ///
+    /// # Errors
+    /// As for `join`.
+    pub fn join_deadline(&mut self, deadline: Instant) -> Result<T, JoinError> {
+        receive(&mut self.getter, "join remote coroutine", deadline)?.map_err(JoinError::Panicked)
+    }
+
+    /// Whether `join` would not wait.
+    pub fn is_finished(&self) -> bool {
+        self.getter.is_ready()
+    }
+}
+
+fn receive<T: Send>(
+    getter: &mut Getter<T, RemoteWaiter>,
+    what: &'static str,
+    deadline: Instant,
+) -> Result<T, JoinError> {
+    let machine = current::machine().ok_or(JoinError::Wait(Misuse::NoMachine.into()))?;
+    let me = machine.operation().map_err(JoinError::Wait)?;
+    loop {
+        match getter.take() {
+            Taken::Value(value) => return Ok(value),
+            Taken::Never => return Err(JoinError::Unwound),
+            Taken::NotYet => {}
+        }
+        let waited = machine.wait_remote(me, Reason::of(what), deadline, |waiter| getter.wait(waiter));
+        if let Err(error) = waited {
+            getter.unwait();
+            // What arrived in the same instant is delivered, not lost.
+            if !getter.is_ready() {
+                return Err(JoinError::Wait(error));
+            }
+        }
+    }
+}

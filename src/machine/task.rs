@@ -1,0 +1,299 @@
+//! A coroutine as its machine sees it: the control block at the top of its stack, and what it runs.
+//!
+//! ```text
+//! slot end  +---------------------------+
+//!           | colour (0..n cache lines) |
+//!           | Control: Header, fields   |  <- TaskRef points here; type-stable while the machine lives
+//!           +---------------------------+
+//!           | closure, later its result |  <- payload
+//!           +---------------------------+
+//!           | stack, growing down       |
+//! ```
+//!
+//! All fields are `Cell`s and valid when zero, since a slot that was trimmed reads as zeroes: id 0 belongs to no
+//! coroutine. Handles name a coroutine by its control block *and* id, so one that outlives it finds a stranger's id.
+//!
+//! | state | where it is |
+//! |---|---|
+//! | Free | the slot is unused, or its coroutine's result was taken |
+//! | Ready | in the ready queue, or running |
+//! | Parked | in `Scheduler::park`, its cell open |
+//! | Finished | its stack is dead; the payload holds the result until the handle takes or drops it |
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
+
+use super::scheduler::{Outcome, Waiter};
+use crate::coroutine::Header;
+use crate::error::Cause;
+use crate::kernel::Instant;
+use crate::shared::park::Ticket;
+
+/// What a panicking coroutine leaves behind.
+pub(crate) type Panic = Box<dyn Any + Send>;
+
+/// See the head of the file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
+pub(crate) enum State {
+    #[default]
+    Free = 0,
+    Ready,
+    Parked,
+    Finished,
+}
+
+/// The control block. One for each stack slot.
+#[repr(C)]
+pub(crate) struct Control {
+    pub(crate) header: Header,
+    pub(crate) state: Cell<State>,
+    /// Nobody will ask for the result.
+    pub(crate) detached: Cell<bool>,
+    /// The machine is tearing down: the next park throws, and so does a return from the present one.
+    pub(crate) unwind: Cell<bool>,
+    /// A cancellation was asked for and no shield is up: checked first by every operation.
+    pub(crate) cancelled: Cell<bool>,
+    /// How many `shield` calls are on the stack.
+    pub(crate) shields: Cell<u32>,
+    /// How often a forced unwinding was swallowed and thrown again.
+    pub(crate) swallowed: Cell<u32>,
+    /// Position in the timer heap plus one; 0 is absent.
+    pub(crate) timer: Cell<u32>,
+    /// Position in the machine's list of live coroutines.
+    pub(crate) place: Cell<u32>,
+    /// Children of open scopes that have not ended.
+    pub(crate) children: Cell<u32>,
+    /// Whether another machine may hold the ticket of the present wait.
+    pub(crate) remote: Cell<bool>,
+    pub(crate) outcome: Cell<Outcome>,
+    pub(crate) ticket: Cell<Ticket>,
+    /// When the present wait ends (`FAR` if never): what the timer node is compared with.
+    pub(crate) deadline: Cell<Instant>,
+    /// The deadline of the nearest enclosing `timeout`, and which one it is.
+    pub(crate) scope: Cell<ScopeDeadline>,
+    pub(crate) reason: Cell<Reason>,
+    pub(crate) joiner: Cell<Option<Waiter>>,
+    pub(crate) parent: Cell<Option<TaskRef>>,
+    pub(crate) cause: RefCell<Option<Cause>>,
+    body: Cell<Option<&'static Body>>,
+    payload: Cell<usize>,
+}
+
+/// A deadline with the identity of the `timeout` that set it (0: none).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct ScopeDeadline {
+    pub(crate) at: Instant,
+    pub(crate) id: u64,
+}
+
+impl ScopeDeadline {
+    pub(crate) const NONE: ScopeDeadline = ScopeDeadline { at: Instant::FAR, id: 0 };
+}
+
+/// What a coroutine waits for, in words for the report: "read fd 7".
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Reason {
+    what: Option<&'static str>,
+    number: i64,
+}
+
+impl Reason {
+    pub(crate) const fn of(what: &'static str) -> Reason {
+        Reason { what: Some(what), number: -1 }
+    }
+
+    pub(crate) const fn numbered(what: &'static str, number: i64) -> Reason {
+        Reason { what: Some(what), number }
+    }
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.what, self.number) {
+            (None, _) => f.write_str("-"),
+            (Some(what), -1) => f.write_str(what),
+            (Some(what), number) => write!(f, "{what} {number}"),
+        }
+    }
+}
+
+/// The operations that know the types of a coroutine's closure and result.
+struct Body {
+    /// Moves the closure out of the payload and runs it, or drops it if it is not to run, and writes the result.
+    run: unsafe fn(*mut u8, drop_only: bool),
+    drop_result: unsafe fn(*mut u8),
+    panicked: unsafe fn(*mut u8) -> bool,
+}
+
+/// Points to a control block of the machine that made it.
+///
+/// Dereferencing is safe because control blocks stay mapped and hold a valid `Control` (zeroes included) until the
+/// machine's stacks are unmapped, which is when the last `Rc<Machine>` goes; whoever keeps a `TaskRef` beyond a call
+/// keeps such an `Rc` beside it, or is a field of the machine.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TaskRef(NonNull<Control>);
+
+impl Deref for TaskRef {
+    type Target = Control;
+
+    #[inline(always)]
+    fn deref(&self) -> &Control {
+        // SAFETY: see the type.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl TaskRef {
+    /// Makes a new coroutine's control block in a slot whose header the stack pool has filled.
+    ///
+    /// # Safety
+    /// `header` is of an allocated slot that reserves `size_of::<Control>()` bytes, with `bytes` free below it.
+    pub(crate) unsafe fn create<F, T>(header: *mut Header, id: u64, f: F) -> (TaskRef, *mut u8)
+    where
+        F: FnOnce() -> T,
+    {
+        let control = header.cast::<Control>();
+        let layout = payload_layout::<F, T>();
+        let payload = (control as usize - layout.size()) & !(layout.align() - 1) & !15;
+        // SAFETY: the slot is ours alone and large enough (checked by the caller with `payload_layout`); every field
+        // was valid before, and `cause` was emptied when the last coroutine of the slot ended.
+        unsafe {
+            (payload as *mut F).write(f);
+            (*header).id = id;
+            let control = &*control;
+            control.state.set(State::Ready);
+            control.detached.set(false);
+            control.unwind.set(false);
+            control.cancelled.set(false);
+            control.shields.set(0);
+            control.swallowed.set(0);
+            control.children.set(0);
+            control.remote.set(false);
+            control.outcome.set(Outcome::None);
+            control.deadline.set(Instant::FAR);
+            control.scope.set(ScopeDeadline::NONE);
+            control.reason.set(Reason::of("its first run"));
+            control.joiner.set(None);
+            control.parent.set(None);
+            control.body.set(Some(const { &Body::of::<F, T>() }));
+            control.payload.set(payload);
+        }
+        // SAFETY: `control` points into a mapped slot.
+        (TaskRef(unsafe { NonNull::new_unchecked(control) }), payload as *mut u8)
+    }
+
+    /// The control block behind an argument of the coroutine's entry.
+    ///
+    /// # Safety
+    /// `argument` came from [`as_ptr`](Self::as_ptr).
+    pub(crate) unsafe fn from_ptr(argument: *mut u8) -> TaskRef {
+        // SAFETY: the caller's promise.
+        TaskRef(unsafe { NonNull::new_unchecked(argument.cast()) })
+    }
+
+    pub(crate) fn as_ptr(self) -> *mut Control {
+        self.0.as_ptr()
+    }
+
+    /// Whether this is still the coroutine of that id.
+    #[inline]
+    pub(crate) fn is(self, id: u64) -> bool {
+        self.header.id == id && self.state.get() != State::Free
+    }
+
+    /// Runs the closure to its end (or drops it unrun), leaving the result in the payload. On its own stack, once.
+    ///
+    /// # Safety
+    /// Called by the coroutine's entry only.
+    pub(crate) unsafe fn run(self, drop_only: bool) {
+        let body = self.body.get().expect("a coroutine that runs has a body");
+        // SAFETY: the payload holds the closure until now: `create` wrote it, and this runs once.
+        unsafe { (body.run)(self.payload.get() as *mut u8, drop_only) }
+    }
+
+    /// Takes the result out of a finished coroutine.
+    ///
+    /// # Safety
+    /// The state is `Finished`, `T` is the type it was spawned with, and nobody took or dropped the result before.
+    pub(crate) unsafe fn take_result<T>(self) -> Result<T, Panic> {
+        debug_assert_eq!(self.state.get(), State::Finished);
+        // SAFETY: `run` wrote a `Result<T, Panic>` there; the caller answers for the rest.
+        unsafe { (self.payload.get() as *mut Result<T, Panic>).read() }
+    }
+
+    /// Drops the result of a finished coroutine that nobody takes.
+    ///
+    /// # Safety
+    /// As for [`take_result`](Self::take_result).
+    pub(crate) unsafe fn drop_result(self) {
+        let body = self.body.get().expect("a finished coroutine has a body");
+        // SAFETY: the caller's promise.
+        unsafe { (body.drop_result)(self.payload.get() as *mut u8) }
+    }
+
+    /// Whether a finished coroutine ended by a panic that is not our own unwinding.
+    pub(crate) fn panicked(self) -> bool {
+        let body = self.body.get().expect("a finished coroutine has a body");
+        debug_assert_eq!(self.state.get(), State::Finished);
+        // SAFETY: the state says that the payload holds the result.
+        unsafe { (body.panicked)(self.payload.get() as *mut u8) }
+    }
+}
+
+/// What a forced unwinding throws. Not a panic: the hook is not called.
+pub(crate) struct Unwound;
+
+/// Whether a caught panic is a forced unwinding, which must go on.
+pub(crate) fn is_unwinding(panic: &(dyn Any + Send)) -> bool {
+    panic.is::<Unwound>()
+}
+
+impl Body {
+    const fn of<F: FnOnce() -> T, T>() -> Body {
+        Body { run: run::<F, T>, drop_result: drop_result::<T>, panicked: panicked::<T> }
+    }
+}
+
+unsafe fn run<F: FnOnce() -> T, T>(payload: *mut u8, drop_only: bool) {
+    // SAFETY: the payload holds the closure, and this is the one time that it is moved out.
+    let f = unsafe { payload.cast::<F>().read() };
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        if drop_only {
+            drop(f);
+            std::panic::resume_unwind(Box::new(Unwound));
+        }
+        f()
+    }));
+    // SAFETY: `payload_layout` made room for this type, and the closure is gone from there.
+    unsafe { payload.cast::<Result<T, Panic>>().write(result) };
+}
+
+unsafe fn drop_result<T>(payload: *mut u8) {
+    // SAFETY: the caller's promise: a result is there, and it is dropped once.
+    let result = unsafe { payload.cast::<Result<T, Panic>>().read() };
+    // A destructor that panics must not tear the scheduler that drops it.
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(result)));
+}
+
+unsafe fn panicked<T>(payload: *mut u8) -> bool {
+    // SAFETY: the caller's promise: a result is there.
+    match unsafe { &*payload.cast::<Result<T, Panic>>() } {
+        Ok(_) => false,
+        Err(panic) => !panic.is::<Unwound>(),
+    }
+}
+
+/// The room that a closure and its result share.
+pub(crate) const fn payload_layout<F, T>() -> std::alloc::Layout {
+    let (closure, result) = (std::alloc::Layout::new::<F>(), std::alloc::Layout::new::<Result<T, Panic>>());
+    let size = if closure.size() > result.size() { closure.size() } else { result.size() };
+    let align = if closure.align() > result.align() { closure.align() } else { result.align() };
+    match std::alloc::Layout::from_size_align(size, align) {
+        Ok(layout) => layout,
+        Err(_) => panic!("a closure or result larger than the address space"),
+    }
+}

@@ -1,0 +1,103 @@
+//! How a machine ends: always with every coroutine unwound, so that no borrow of a dead stack survives.
+//!
+//! | phase | what happens | until |
+//! |---|---|---|
+//! | drain | others go on undisturbed | they have ended, or `Tuning::drain` is over |
+//! | cancel | every blocking call fails with the cause "the machine ends" | all ended, or `Tuning::grace` is over |
+//! | unwind | each is resumed into an unwinding, children before their parents | all ended |
+//!
+//! An unwinding that is swallowed is thrown again at the next blocking call, `Tuning::swallows` times; after that, and
+//! when nothing can be unwound any more, the process aborts with a dump of every coroutine: going on would free stacks
+//! that safe code may still borrow from.
+
+use std::time::Duration;
+
+use super::task::Panic;
+use super::{Machine, State, TaskRef, current};
+use crate::error::Cause;
+
+impl Machine {
+    /// Runs the machine until its first coroutine has ended.
+    pub(crate) fn run_main<T>(&self, main: impl FnOnce() -> T) -> std::io::Result<Result<T, Panic>> {
+        // The result goes by a cell of this frame, which outlives the coroutine: this function returns when it has ended.
+        let mut result = None;
+        let machine = current::machine_rc().expect("the slot was set by the caller");
+        let place = &mut result;
+        let handle = machine.start("main", None, move || {
+            *place = Some(std::panic::catch_unwind(std::panic::AssertUnwindSafe(main)));
+        })?;
+        let task = handle.task();
+        self.main.set(Some(task));
+        self.turn_until(|_| task.state.get() == State::Finished);
+        self.main.set(None);
+        drop(handle);
+        Ok(result.expect("the main coroutine writes its result before it ends"))
+    }
+
+    /// Ends every coroutine, then whatever else the machine holds.
+    pub(crate) fn tear_down(&self) {
+        self.drain(self.tuning.drain);
+        let live = self.live.borrow().clone();
+        live.into_iter().for_each(|task| self.cancel(task, Cause::Borrowed("the machine ends")));
+        self.drain(self.tuning.grace);
+        self.unwind();
+        self.reap_unjoined();
+        self.locals.clear();
+        self.shared.close();
+        // The process's own answer to a close that fails is to go on; so is ours.
+        let _ = self.kernel.close(self.poller.epoll);
+    }
+
+    fn drain(&self, patience: Duration) {
+        let end = self.now() + patience;
+        while !self.live.borrow().is_empty() && self.now() < end {
+            self.turn(end);
+        }
+    }
+
+    fn unwind(&self) {
+        self.scheduler.set_interrupt();
+        let mut rounds = 0;
+        while !self.live.borrow().is_empty() {
+            let leaves: Vec<TaskRef> =
+                self.live.borrow().iter().copied().filter(|task| task.children.get() == 0).collect();
+            leaves.into_iter().for_each(|task| self.force(task));
+            self.scheduler.run(self.tuning.turns);
+            self.bury();
+            self.open_letters();
+            rounds += 1;
+            if rounds > self.tuning.swallows {
+                self.abort("coroutines that cannot be unwound");
+            }
+        }
+    }
+
+    /// Has a coroutine unwound when it runs next, which is soon.
+    fn force(&self, task: TaskRef) {
+        task.unwind.set(true);
+        self.scheduler.wake(super::Waiter { task, ticket: task.ticket.get() }, super::Outcome::Cancelled);
+    }
+
+    /// The results that nobody joined, whose handles lie in other machines or in leaked memory.
+    fn reap_unjoined(&self) {
+        let slots = self.slots.borrow().clone();
+        for task in slots {
+            if task.state.get() == State::Finished {
+                self.reap(task);
+            }
+        }
+    }
+
+    /// Prints what every coroutine is doing, and aborts the process.
+    #[cold]
+    pub(crate) fn abort(&self, why: &str) -> ! {
+        eprintln!("machinarium: {why}; the process aborts");
+        for info in self.coroutines() {
+            eprintln!("  coroutine {} '{}': {}, {}", info.id, info.name, info.state, info.waits_for);
+            if let Some(backtrace) = info.backtrace {
+                eprintln!("{backtrace}");
+            }
+        }
+        std::process::abort()
+    }
+}

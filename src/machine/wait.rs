@@ -1,0 +1,173 @@
+//! The two questions that every blocking call asks: may I go on, and how did my wait end.
+//!
+//! An operation first asks [`Machine::operation`]: is its coroutine cancelled or to unwind, has it used up its budget
+//! (then others run, and an expired deadline is noticed). Then it tries its call, and when that would block it waits with
+//! [`Machine::wait`]. A call that fails has spent budget like any other, so a loop that ignores errors cannot hold the
+//! machine.
+
+use super::scheduler::throw_unwind;
+use super::{Machine, Outcome, Reason, TaskRef, Waiter, current};
+use crate::error::{Cancelled, Cause, Expired, Misuse, WaitError};
+use crate::kernel::Instant;
+
+/// How many switches an operation counts for, when it comes to looking at the descriptors: a system call takes as long.
+const OPERATION: u32 = 16;
+
+impl Machine {
+    /// What every operation that may block asks first. Gives the running coroutine.
+    #[inline]
+    pub(crate) fn operation(&self) -> Result<TaskRef, WaitError> {
+        let Some(me) = self.scheduler.running() else { return Err(Misuse::NoMachine.into()) };
+        let spent = self.scheduler.spend(OPERATION);
+        if spent || me.cancelled.get() || me.unwind.get() {
+            self.slow_operation(me, spent)?;
+        }
+        Ok(me)
+    }
+
+    #[cold]
+    fn slow_operation(&self, me: TaskRef, spent: bool) -> Result<(), WaitError> {
+        if std::thread::panicking() {
+            // What does not block may still be done by a destructor; it must not switch.
+            return Ok(());
+        }
+        if me.unwind.get() {
+            self.unwind_again(me);
+        }
+        if spent {
+            self.scheduler.yield_now();
+            let scope = me.scope.get();
+            if scope.at != Instant::FAR && scope.at <= self.now() {
+                return Err(WaitError::Expired(Expired { scope: scope.id }));
+            }
+        }
+        if me.cancelled.get() { Err(cancelled(me)) } else { Ok(()) }
+    }
+
+    /// Waits until whoever gets the `Waiter` uses it, `deadline` or the scope's deadline passes, or a cancellation comes.
+    ///
+    /// After an error the waiter is stale: using it does nothing and says so, and its holder then tries the next.
+    pub(crate) fn wait(
+        &self,
+        me: TaskRef,
+        reason: Reason,
+        deadline: Instant,
+        register: impl FnOnce(Waiter),
+    ) -> Result<(), WaitError> {
+        self.may_park(me)?;
+        let ticket = self.scheduler.open(me, false, reason);
+        register(Waiter { task: me, ticket });
+        self.finish_wait(me, deadline)
+    }
+
+    /// As `wait`, when other machines may hold the right to wake.
+    pub(crate) fn wait_remote(
+        &self,
+        me: TaskRef,
+        reason: Reason,
+        deadline: Instant,
+        register: impl FnOnce(super::wakeup::RemoteWaiter) -> bool,
+    ) -> Result<(), WaitError> {
+        self.may_park(me)?;
+        let ticket = self.scheduler.open(me, true, reason);
+        let shared = self.shared.clone();
+        let waits = register(super::wakeup::RemoteWaiter { shared, slot: me.header.index, ticket });
+        if !waits && self.scheduler.close(me) {
+            return Ok(());
+        }
+        self.finish_wait(me, deadline)
+    }
+
+    fn may_park(&self, me: TaskRef) -> Result<(), WaitError> {
+        if std::thread::panicking() {
+            return Err(Misuse::Unwinding.into());
+        }
+        if me.unwind.get() {
+            self.unwind_again(me);
+        }
+        if me.cancelled.get() {
+            return Err(cancelled(me));
+        }
+        Ok(())
+    }
+
+    fn finish_wait(&self, me: TaskRef, deadline: Instant) -> Result<(), WaitError> {
+        let scope = me.scope.get();
+        let at = deadline.min(scope.at);
+        me.deadline.set(at);
+        if at != Instant::FAR {
+            self.timers.borrow_mut().arm(me, at);
+        }
+        match self.scheduler.park(me) {
+            Outcome::Woken => Ok(()),
+            Outcome::TimedOut => {
+                let id = if scope.at <= deadline { scope.id } else { 0 };
+                Err(WaitError::Expired(Expired { scope: id }))
+            }
+            Outcome::Cancelled => Err(cancelled(me)),
+            Outcome::None => unreachable!("a parked coroutine goes on by an outcome"),
+        }
+    }
+
+    /// Waits for what must really be waited for (the children of a scope): no deadline, cancellation or teardown ends it.
+    pub(crate) fn wait_firmly(&self, me: TaskRef, reason: Reason, register: impl FnOnce(Waiter)) {
+        let (cancelled, unwind) = (me.cancelled.replace(false), me.unwind.replace(false));
+        me.shields.set(me.shields.get() + 1);
+        let ticket = self.scheduler.open(me, false, reason);
+        register(Waiter { task: me, ticket });
+        me.deadline.set(Instant::FAR);
+        let outcome = self.scheduler.park(me);
+        debug_assert_eq!(outcome, Outcome::Woken, "nothing else ends a firm wait");
+        me.shields.set(me.shields.get() - 1);
+        me.unwind.set(unwind || me.unwind.get());
+        me.cancelled.set(me.shields.get() == 0 && (cancelled || me.cause.borrow().is_some()));
+    }
+
+    /// Asks `task` to end: its present wait and all later ones fail with `cause`, unless shielded. The first cause stays.
+    /// Goes on to the children of its scopes.
+    pub(crate) fn cancel(&self, task: TaskRef, cause: Cause) {
+        task.cause.borrow_mut().get_or_insert_with(|| cause.clone());
+        if task.shields.get() == 0 {
+            task.cancelled.set(true);
+            self.scheduler.wake(Waiter { task, ticket: task.ticket.get() }, Outcome::Cancelled);
+        }
+        if task.children.get() > 0 {
+            let live = self.live.borrow().clone();
+            for child in live.into_iter().filter(|child| child.parent.get() == Some(task)) {
+                self.cancel(child, cause.clone());
+            }
+        }
+    }
+
+    /// The coroutine swallowed its unwinding and calls again.
+    #[cold]
+    fn unwind_again(&self, me: TaskRef) -> ! {
+        me.swallowed.set(me.swallowed.get() + 1);
+        if me.swallowed.get() > self.tuning.swallows {
+            self.abort("a coroutine swallows every attempt to unwind it");
+        }
+        throw_unwind()
+    }
+
+    /// Wakes a waiter of this machine. False: its wait was over.
+    #[inline]
+    pub(crate) fn wake(&self, waiter: Waiter) -> bool {
+        self.scheduler.wake(waiter, Outcome::Woken)
+    }
+}
+
+fn cancelled(me: TaskRef) -> WaitError {
+    let cause = me.cause.borrow().clone().unwrap_or(Cause::Borrowed("no cause given"));
+    WaitError::Cancelled(Cancelled { cause })
+}
+
+/// Lets every other ready coroutine of this machine run once. Outside a machine, and while unwinding, does nothing.
+///
+/// Neither a deadline nor a cancellation ends it.
+#[inline(always)]
+pub fn yield_now() {
+    let Some(machine) = current::machine() else { return };
+    if !std::thread::panicking() {
+        machine.scheduler.yield_now();
+    }
+}

@@ -1,0 +1,56 @@
+//! Coroutines of one machine that wait for the same thing, first in, first out.
+//!
+//! A waiter whose wait ended otherwise (deadline, cancellation) takes itself off; one that lost the race at the same
+//! instant is skipped by the notifier, who goes on to the next: a notification is never eaten.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use super::{Machine, Reason, Waiter, current};
+use crate::error::{Misuse, WaitError};
+use crate::kernel::Instant;
+
+/// See the head of the file.
+#[derive(Default)]
+pub(crate) struct WaitList {
+    /// Whose coroutines wait here, from the first wait on: keeps their control blocks mapped.
+    machine: OnceCell<Rc<Machine>>,
+    waiters: RefCell<VecDeque<Waiter>>,
+}
+
+impl WaitList {
+    /// Waits to be notified.
+    pub(crate) fn wait(&self, reason: Reason, deadline: Instant) -> Result<(), WaitError> {
+        let machine = self.machine.get_or_init(|| current::machine_rc().expect("waits are of machines"));
+        if current::machine_address() != Rc::as_ptr(machine) as usize {
+            return Err(Misuse::OtherMachine.into());
+        }
+        let me = machine.operation()?;
+        let mut ticket = Default::default();
+        let waited = machine.wait(me, reason, deadline, |waiter| {
+            ticket = waiter.ticket;
+            self.waiters.borrow_mut().push_back(waiter);
+        });
+        if waited.is_err() {
+            self.waiters.borrow_mut().retain(|waiter| waiter.task != me || waiter.ticket != ticket);
+        }
+        waited
+    }
+
+    /// Wakes the first that still waits.
+    pub(crate) fn notify_one(&self) -> bool {
+        loop {
+            let next = self.waiters.borrow_mut().pop_front();
+            match (next, self.machine.get()) {
+                (Some(waiter), Some(machine)) if !machine.wake(waiter) => {}
+                (next, _) => return next.is_some(),
+            }
+        }
+    }
+
+    /// Wakes all.
+    pub(crate) fn notify_all(&self) {
+        while self.notify_one() {}
+    }
+}

@@ -1,0 +1,185 @@
+//! `TcpListener`: accepts connections, and survives what the network and the system do to that.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::TcpStream;
+use super::descriptor::{Descriptor, Fresh};
+use crate::error::{Misuse, WaitError};
+use crate::kernel::{Domain, Errno, SocketKind, SocketOption};
+use crate::machine::current;
+
+/// A listening socket of this machine.
+pub struct TcpListener {
+    descriptor: Descriptor,
+}
+
+/// Options of a listener that must be set before it is bound.
+#[derive(Clone, Debug)]
+pub struct ListenerBuilder {
+    reuse_address: bool,
+    reuse_port: bool,
+    v6_only: Option<bool>,
+    receive_buffer: Option<u32>,
+    backlog: u32,
+}
+
+impl TcpListener {
+    /// Listens on `address`; port 0 lets the system choose. With `SO_REUSEADDR` and a backlog of 4,096, which the system may
+    /// cut (`net.core.somaxconn`).
+    ///
+    /// # Errors
+    /// The system's: `AddrInUse`, `AddrNotAvailable`, `PermissionDenied`, ...
+    pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+        TcpListener::builder().bind(address)
+    }
+
+    /// For options that must be set before binding.
+    pub fn builder() -> ListenerBuilder {
+        ListenerBuilder {
+            reuse_address: true,
+            reuse_port: false,
+            v6_only: None,
+            receive_buffer: None,
+            backlog: 4096,
+        }
+    }
+
+    /// Waits for a connection.
+    ///
+    /// A connection that died in the queue, and errors of its network, are passed over. When the process or the system
+    /// has no descriptors or memory left, the call waits a while, longer each time (`Tuning::accept_backoff`), and tries
+    /// again: the listener survives, and does not spin.
+    ///
+    /// # Errors
+    /// Cancellation and deadlines; errors of the listener itself.
+    pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (first, longest) = self.descriptor.machine().tuning.accept_backoff;
+        let mut pause = first;
+        loop {
+            match self.descriptor.call(&self.descriptor.read, |socket| socket.kernel().accept4(socket.fd())) {
+                Ok((fd, peer)) => {
+                    let machine = self.descriptor.machine();
+                    let fresh = Fresh::new(&*machine.kernel, fd);
+                    let stream = TcpStream::register(machine, fd)?;
+                    fresh.keep();
+                    return Ok((stream, peer));
+                }
+                Err(error) => match kind_of(&error) {
+                    Failure::Connection => self.descriptor.machine().operation().map(drop)?,
+                    Failure::Exhausted => {
+                        wait_a_while(pause)?;
+                        pause = (pause * 2).min(longest);
+                    }
+                    Failure::Listener => return Err(error),
+                },
+            }
+        }
+    }
+
+    /// The address that it listens on.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.descriptor.here()?;
+        Ok(self.descriptor.kernel().getsockname(self.descriptor.fd())?)
+    }
+}
+
+impl ListenerBuilder {
+    /// `SO_REUSEADDR`, on by default: a port whose old connections linger can be bound.
+    pub fn reuse_address(mut self, on: bool) -> ListenerBuilder {
+        self.reuse_address = on;
+        self
+    }
+
+    /// `SO_REUSEPORT`: several listeners, one a machine, share the port.
+    pub fn reuse_port(mut self, on: bool) -> ListenerBuilder {
+        self.reuse_port = on;
+        self
+    }
+
+    /// `IPV6_V6ONLY`: whether an IPv6 listener refuses IPv4. Default: the system's.
+    pub fn v6_only(mut self, on: bool) -> ListenerBuilder {
+        self.v6_only = Some(on);
+        self
+    }
+
+    /// `SO_RCVBUF` of accepted connections, in bytes.
+    pub fn receive_buffer_size(mut self, bytes: u32) -> ListenerBuilder {
+        self.receive_buffer = Some(bytes);
+        self
+    }
+
+    /// How many connections may wait to be accepted.
+    pub fn backlog(mut self, count: u32) -> ListenerBuilder {
+        self.backlog = count;
+        self
+    }
+
+    /// Binds and listens.
+    ///
+    /// # Errors
+    /// As for [`TcpListener::bind`].
+    pub fn bind(self, address: SocketAddr) -> io::Result<TcpListener> {
+        let machine = current::machine_rc().ok_or(Misuse::NoMachine)?;
+        let kernel = &*machine.kernel;
+        let fresh = Fresh::new(kernel, kernel.socket(Domain::of(&address), SocketKind::Stream)?);
+        let options = [
+            Some(SocketOption::ReuseAddr(self.reuse_address)),
+            self.reuse_port.then_some(SocketOption::ReusePort(true)),
+            self.v6_only.filter(|_| address.is_ipv6()).map(SocketOption::V6Only),
+            self.receive_buffer.map(SocketOption::ReceiveBuffer),
+        ];
+        for option in options.into_iter().flatten() {
+            kernel.setsockopt(fresh.fd(), option)?;
+        }
+        kernel.bind(fresh.fd(), &address)?;
+        kernel.listen(fresh.fd(), self.backlog)?;
+        let descriptor = Descriptor::listener(&machine, fresh.fd())?;
+        fresh.keep();
+        Ok(TcpListener { descriptor })
+    }
+}
+
+impl fmt::Debug for TcpListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TcpListener").field("fd", &self.descriptor.fd()).finish()
+    }
+}
+
+/// Who a failed accept is about.
+enum Failure {
+    /// The connection that would have been accepted: take the next.
+    Connection,
+    /// The process or the system: wait until it has room.
+    Exhausted,
+    /// The listener: nothing will come any more.
+    Listener,
+}
+
+fn kind_of(error: &io::Error) -> Failure {
+    match error.raw_os_error().map(Errno::from_raw) {
+        // accept(2): pending errors of the new connection are answered by accept; "treat them like EAGAIN".
+        Some(
+            Errno::CONNABORTED
+            | Errno::PROTO
+            | Errno::NETDOWN
+            | Errno::NETUNREACH
+            | Errno::HOSTUNREACH
+            | Errno::NOPROTOOPT
+            | Errno::OPNOTSUPP
+            | Errno::PERM
+            | Errno::TIMEDOUT,
+        ) => Failure::Connection,
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => Failure::Exhausted,
+        _ => Failure::Listener,
+    }
+}
+
+fn wait_a_while(pause: Duration) -> Result<(), WaitError> {
+    crate::sleep(pause)
+}

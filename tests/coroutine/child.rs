@@ -1,0 +1,31 @@
+//! Runs one test of this binary again in a process of its own.
+
+use std::process::{Command, Output};
+
+/// Set in a child, to the name of the test that it is to run.
+pub const VARIABLE: &str = "MACHINARIUM_TEST_CHILD";
+
+/// In the child, runs `body` and ends the process with success; in the parent, runs the child and gives what it left.
+pub fn in_child(name: &str, body: impl FnOnce()) -> Output {
+    if std::env::var(VARIABLE).as_deref() == Ok(name) {
+        body();
+        std::process::exit(0);
+    }
+    command(Command::new(std::env::current_exe().unwrap()), name).output().unwrap()
+}
+
+/// `program`, told to run that test as a child.
+pub fn command(mut program: Command, name: &str) -> Command {
+    program.args([name, "--exact", "--nocapture", "--test-threads=1"]).env(VARIABLE, name);
+    program
+}
+
+/// Whether the child ended well, with all it said if not.
+pub fn assert_success(output: &Output) {
+    assert!(output.status.success(), "{}\n{}", output.status, said(output));
+}
+
+/// Both of its outputs.
+pub fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()
+}

@@ -1,0 +1,335 @@
+//! Many seeds of one script: [`check`] for tests, [`Hunt`] for programs.
+//!
+//! A failing seed is run again with events and choices kept, its record is shrunk, and the seed is tried in a fresh
+//! process, since a failure that needs what earlier seeds left behind is a different bug. Then the test fails with one
+//! report.
+//!
+//! | variable | means |
+//! |---|---|
+//! | `MACHINARIUM_SEED=0x1f3a` | this seed alone |
+//! | `MACHINARIUM_SEEDS=1000` | so many seeds, from 1 (the default is 64) |
+//! | `MACHINARIUM_BUDGET=30s` | as many seeds as fit into this real time (`s`, `m` or `h`) |
+//! | `MACHINARIUM_REPLAY=file` | the choices in this file |
+//!
+//! `MACHINARIUM_CONFIRM` is between a test binary and the process that it starts to confirm a seed.
+
+use std::env;
+use std::process::{Command, ExitCode};
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::choice::Record;
+use crate::fault::{Cpu, Faults};
+use crate::host::Ending;
+use crate::script::World;
+use crate::shrink::{self, Shrunk};
+use crate::simulation::{Outcome, Simulation, Stats};
+
+/// How many seeds a test runs unless told.
+const SEEDS: u64 = 64;
+/// How many events a report shows.
+const EVENTS: usize = 40;
+/// What the confirming process prints before its digest.
+const CONFIRMED: &str = "machinarium-sim confirms digest ";
+
+#[allow(clippy::disallowed_types)] // budgets are of real time
+type Stopwatch = std::time::Instant;
+
+/// Runs `script` with many seeds and stops at the first failure. See the head of the file for the variables.
+///
+/// ```
+/// use machinarium_sim::Durations;
+///
+/// machinarium_sim::check(|world| {
+///     let host = world.host("sleeper").run(|| ());
+///     world.eventually(1.secs(), || host.finished());
+/// });
+/// ```
+///
+/// # Panics
+/// With a report, if a seed fails.
+pub fn check<R: Ending + 'static>(script: impl Fn(&World) -> R + 'static) {
+    // The test harness runs a test on a thread of its name.
+    let name = std::thread::current().name().filter(|name| *name != "main").map(str::to_owned);
+    Check { name, ..Check::default() }.run(script);
+}
+
+/// [`check`] for a test whose thread has another name than the test.
+///
+/// # Panics
+/// As [`check`].
+pub fn check_named<R: Ending + 'static>(name: &str, script: impl Fn(&World) -> R + 'static) {
+    Check { name: Some(name.to_owned()), ..Check::default() }.run(script);
+}
+
+/// A check with faults and processors other than a beginner's.
+#[derive(Clone, Debug, Default)]
+pub struct Check {
+    name: Option<String>,
+    faults: Faults,
+    cpu: Cpu,
+    seeds: Option<u64>,
+}
+
+impl Check {
+    /// A check of the test whose thread this is.
+    pub fn new() -> Check {
+        Check {
+            name: std::thread::current().name().filter(|name| *name != "main").map(str::to_owned),
+            ..Check::default()
+        }
+    }
+
+    /// Which faults there are.
+    pub fn faults(self, faults: Faults) -> Check {
+        Check { faults, ..self }
+    }
+
+    /// How processors behave.
+    pub fn cpu(self, cpu: Cpu) -> Check {
+        Check { cpu, ..self }
+    }
+
+    /// How many seeds, unless the environment says otherwise.
+    pub fn seeds(self, seeds: u64) -> Check {
+        Check { seeds: Some(seeds), ..self }
+    }
+
+    /// Runs the seeds.
+    ///
+    /// # Panics
+    /// As [`check`].
+    pub fn run<R: Ending + 'static>(&self, script: impl Fn(&World) -> R + 'static) {
+        let script: Script = Rc::new(move |world| script(world).ending());
+        if let Ok(path) = env::var("MACHINARIUM_REPLAY") {
+            return self.replay(&path, &script);
+        }
+        let confirming = env::var_os("MACHINARIUM_CONFIRM").is_some();
+        let (seeds, end) = self.plan();
+        for seed in seeds {
+            let outcome = run(&self.simulation(seed), &script);
+            if confirming {
+                println!("{CONFIRMED}{:016x}", outcome.digest);
+            }
+            if outcome.failure.is_some() {
+                assert!(!confirming, "the seed fails here too");
+                self.fail(&outcome, &script);
+            }
+            if end.is_some_and(|end| Stopwatch::now() >= end) {
+                break;
+            }
+        }
+    }
+
+    fn simulation(&self, seed: u64) -> Simulation {
+        Simulation::new(seed).faults(self.faults).cpu(self.cpu)
+    }
+
+    /// Which seeds, and until when.
+    fn plan(&self) -> (std::ops::RangeInclusive<u64>, Option<Stopwatch>) {
+        let number = |name: &str| {
+            env::var(name).ok().map(|text| parse_seed(&text).unwrap_or_else(|| bad(name, &text)))
+        };
+        if let Some(seed) = number("MACHINARIUM_SEED") {
+            return (seed..=seed, None);
+        }
+        if let Ok(text) = env::var("MACHINARIUM_BUDGET") {
+            let budget = parse_duration(&text).unwrap_or_else(|| bad("MACHINARIUM_BUDGET", &text));
+            return (1..=u64::MAX, Some(Stopwatch::now() + budget));
+        }
+        (1..=number("MACHINARIUM_SEEDS").or(self.seeds).unwrap_or(SEEDS), None)
+    }
+
+    /// Explains a failure, and panics with it.
+    fn fail(&self, first: &Outcome, script: &Script) -> ! {
+        let seed = first.seed;
+        let told = run(&self.simulation(seed).keep_events(EVENTS).record(true), script);
+        let name = self.name.as_deref().unwrap_or("<test>");
+        let command = format!("MACHINARIUM_SEED={seed:#x} cargo test {name}");
+        if told.digest != first.digest || told.failure.is_none() {
+            panic!(
+                "seed {seed:#x} failed, and did something else when it ran again in this process: something outside of \
+                 the world (a static, a thread-local, the real clock, HashMap's order) decides\n{}",
+                first.report(&command)
+            );
+        }
+        let shrunk = self.shrink(&told, script);
+        let confirmed = self.name.as_deref().map_or_else(
+            || "not tried in a fresh process: the test's name is not known (use check_named)".to_owned(),
+            |name| confirm(name, seed, told.digest),
+        );
+        panic!("seed {seed:#x} failed: {}\n{confirmed}\n{shrunk}", told.report(&command));
+    }
+
+    fn shrink(&self, told: &Outcome, script: &Script) -> String {
+        let (Some(record), Some(failure)) = (&told.record, &told.failure) else { return String::new() };
+        let replay = |record: &Record| {
+            let outcome = run(&self.simulation(told.seed).replay(record.clone()).record(true), script);
+            let like = outcome.failure.is_some_and(|other| other.is_like(failure));
+            like.then_some(outcome.record).flatten()
+        };
+        shrink::shrink(record, PATIENCE, replay).map_or_else(String::new, |shrunk| self.describe(&shrunk))
+    }
+
+    fn describe(&self, shrunk: &Shrunk) -> String {
+        let name = self.name.as_deref().unwrap_or("test").replace("::", "-");
+        let path = env::temp_dir().join(format!("machinarium-{name}-{:x}.choices", shrunk.record.seed));
+        let saved = match std::fs::write(&path, shrunk.record.to_text()) {
+            Ok(()) => format!("MACHINARIUM_REPLAY={} repeats them", path.display()),
+            Err(error) => format!("they cannot be saved: {error}"),
+        };
+        format!("{shrunk}{saved}\n")
+    }
+
+    fn replay(&self, path: &str, script: &Script) {
+        let text =
+            std::fs::read_to_string(path).unwrap_or_else(|error| panic!("cannot read {path}: {error}"));
+        let record = Record::from_text(&text).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let outcome = run(&self.simulation(record.seed).replay(record).keep_events(EVENTS), script);
+        let fit = outcome.alignment;
+        println!("replayed {} of {} choices", fit.fitted, fit.fitted + fit.missed);
+        assert!(outcome.passed(), "{}", outcome.report(&format!("MACHINARIUM_REPLAY={path} cargo test")));
+    }
+}
+
+type Script = Rc<dyn Fn(&World) -> Result<(), String>>;
+
+/// For how long a record is shrunk.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+fn run(simulation: &Simulation, script: &Script) -> Outcome {
+    let script = script.clone();
+    simulation.run(move |world| script(world))
+}
+
+/// Runs the test again in a process of its own, and says what came of it.
+fn confirm(name: &str, seed: u64, digest: u64) -> String {
+    let Ok(program) = env::current_exe() else { return "the test binary cannot be found again".to_owned() };
+    let output = Command::new(program)
+        .args([name, "--exact", "--nocapture", "--include-ignored"])
+        .env("MACHINARIUM_SEED", seed.to_string())
+        .env("MACHINARIUM_CONFIRM", "1")
+        .output();
+    let text = match &output {
+        Ok(output) => String::from_utf8_lossy(&output.stdout),
+        Err(error) => return format!("a fresh process could not be started: {error}"),
+    };
+    let found = text.split(CONFIRMED).nth(1).and_then(|rest| rest.get(..16));
+    match found {
+        Some(hex) if hex == format!("{digest:016x}") => "confirmed: a fresh process does the same".to_owned(),
+        Some(hex) => format!(
+            "NOT confirmed: a fresh process gets digest {hex}. Something outside of the world decides: state that earlier \
+             seeds or tests left behind, a real clock, the order of a HashMap"
+        ),
+        None => "a fresh process ended without an answer".to_owned(),
+    }
+}
+
+fn bad(name: &str, text: &str) -> ! {
+    panic!("{name}={text} makes no sense: a number, also 0x..., or a time as 30s is wanted")
+}
+
+/// A seed as people write it: decimal, or hexadecimal after `0x`.
+pub fn parse_seed(text: &str) -> Option<u64> {
+    match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+fn parse_duration(text: &str) -> Option<Duration> {
+    let unit = text.trim_start_matches(|letter: char| letter.is_ascii_digit());
+    let count: u64 = text[..text.len() - unit.len()].parse().ok()?;
+    let seconds = match unit {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return None,
+    };
+    count.checked_mul(seconds).map(Duration::from_secs)
+}
+
+/// Seeds run by a program, on several OS threads: each world is on one of them.
+#[derive(Clone, Debug)]
+pub struct Hunt {
+    /// The first seed.
+    pub first: u64,
+    /// How many seeds.
+    pub seeds: u64,
+    /// On how many OS threads.
+    pub jobs: usize,
+}
+
+/// What a hunt has found until now.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Seeds that are done.
+    pub seeds: u64,
+    /// What they did together.
+    pub stats: Stats,
+    /// The failure of the lowest seed.
+    pub failure: Option<Outcome>,
+}
+
+impl Hunt {
+    /// Runs `one` for each seed until one fails; all seeds below that one are finished then. `progress` is told now and then.
+    pub fn run(&self, one: impl Fn(u64) -> Outcome + Sync, progress: impl Fn(&Found) + Sync) -> Found {
+        use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+        #[allow(clippy::disallowed_types)] // of real threads, outside of all worlds
+        let found = std::sync::Mutex::new(Found::default());
+        let next = AtomicU64::new(self.first);
+        // Seeds from here on need not be run. Relaxed: a seed too many does no harm.
+        let end = AtomicU64::new(self.first.saturating_add(self.seeds));
+        std::thread::scope(|scope| {
+            for _ in 0..self.jobs.max(1) {
+                scope.spawn(|| {
+                    loop {
+                        let seed = next.fetch_add(1, Relaxed);
+                        if seed >= end.load(Relaxed) {
+                            return;
+                        }
+                        let outcome = one(seed);
+                        if outcome.failure.is_some() {
+                            end.fetch_min(seed, Relaxed);
+                        }
+                        let mut found = found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                        found.add(outcome);
+                        progress(&found);
+                    }
+                });
+            }
+        });
+        found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Found {
+    fn add(&mut self, outcome: Outcome) {
+        self.seeds += 1;
+        self.stats.add(&outcome.stats);
+        let lowest = self.failure.as_ref().is_none_or(|other| outcome.seed < other.seed);
+        if outcome.failure.is_some() && lowest {
+            self.failure = Some(outcome);
+        }
+    }
+
+    /// How a program of this result exits.
+    pub fn exit_code(&self) -> ExitCode {
+        if self.failure.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_and_times_as_people_write_them() {
+        assert_eq!(parse_seed("0x1f3a"), Some(0x1f3a));
+        assert_eq!(parse_seed("17"), Some(17));
+        assert_eq!(parse_seed("seventeen"), None);
+        assert_eq!(parse_duration("30s"), Some(Duration::from_secs(30)));
+        assert_eq!(parse_duration("2m"), Some(Duration::from_secs(120)));
+        assert_eq!(parse_duration("2 weeks"), None);
+    }
+}

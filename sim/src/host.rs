@@ -1,0 +1,324 @@
+//! Hosts: a name, addresses, clocks, and the processes that run there one after the other.
+//!
+//! | a host's process | by | becomes |
+//! |---|---|---|
+//! | none | `run`, `restart` | running |
+//! | running | its main function returns | ended; its other threads are gone with it |
+//! | running | `crash` | crashed: `kill -9`, and nothing of it runs again before the world's end |
+//! | ended or crashed | `restart` | a new process runs the same main function |
+//!
+//! What a main function answers is a verdict: an error or a panic fails the world, unless the host
+//! [`may_fail`](Host::may_fail).
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::time::Duration;
+
+use machinarium::kernel::Kernel;
+
+use crate::env::{HostIndex, ProcessIndex};
+use crate::fault::{Fault, Injector};
+use crate::kernel::SimKernel;
+use crate::report::FailureKind;
+use crate::scheduler::ThreadIndex;
+use crate::script::World;
+use crate::standin::current;
+use crate::thread::Strand;
+use crate::world::{Life, Mode, ProcessState, Shared, State};
+
+/// How a main function may end: with nothing, or with an error.
+pub trait Ending {
+    /// The error in words, if it is one.
+    fn ending(self) -> Result<(), String>;
+}
+
+impl Ending for () {
+    fn ending(self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl<T, E: fmt::Debug> Ending for Result<T, E> {
+    fn ending(self) -> Result<(), String> {
+        self.map(drop).map_err(|error| format!("{error:?}"))
+    }
+}
+
+/// What a host runs, each time that it is started.
+type Main = Rc<dyn Fn() -> Result<(), String>>;
+
+/// What the world knows of a host beside its processors and sockets.
+pub(crate) struct HostState {
+    pub(crate) address: IpAddr,
+    pub(crate) may_fail: bool,
+    main: Option<Main>,
+    process: Option<ProcessIndex>,
+    /// How many processes it has had.
+    processes: u64,
+}
+
+/// A host of the world, in the hands of the script.
+#[derive(Clone)]
+pub struct Host {
+    shared: Rc<Shared>,
+    pub(crate) index: HostIndex,
+}
+
+impl Host {
+    pub(crate) fn new(shared: &Rc<Shared>, name: &str) -> Host {
+        let mut state = shared.state.borrow_mut();
+        let ordinal = u32::try_from(state.hosts.len()).expect("fewer than 2^32 hosts");
+        let address = IpAddr::V4(Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 0, 0, 1)) + ordinal));
+        let index = state.net.add_host(name, &[address]);
+        state.sched.add_host(name);
+        state.hosts.push(HostState { address, may_fail: false, main: None, process: None, processes: 0 });
+        drop(state);
+        Host { shared: shared.clone(), index }
+    }
+
+    /// Starts a process with this main function: `machinarium::run` inside it finds the simulated kernel.
+    ///
+    /// `restart` calls the same function again.
+    ///
+    /// # Panics
+    /// If the host was given a main function already.
+    #[must_use = "the handle says how the process is"]
+    pub fn run<R: Ending>(self, main: impl Fn() -> R + Send + Sync + 'static) -> Host {
+        self.start_with(Rc::new(move || main().ending()));
+        self
+    }
+
+    /// The same with a main function that asks for its kernel, to make calls of its own.
+    ///
+    /// # Panics
+    /// As [`run`](Host::run).
+    #[must_use = "the handle says how the process is"]
+    pub fn run_on_kernel<R: Ending>(
+        self,
+        main: impl Fn(Rc<dyn Kernel>) -> R + Send + Sync + 'static,
+    ) -> Host {
+        let shared = Rc::downgrade(&self.shared);
+        let host = self.index;
+        self.start_with(Rc::new(move || {
+            let shared = shared.upgrade().expect("a process runs in its world");
+            let kernel = kernel_of_current(&shared, host);
+            main(kernel).ending()
+        }));
+        self
+    }
+
+    fn start_with(&self, main: Main) {
+        let mut state = self.shared.state.borrow_mut();
+        let host = &mut state.hosts[self.index.0 as usize];
+        assert!(host.main.is_none(), "a host has one main function");
+        host.main = Some(main);
+        self.shared.start_process(&mut state, self.index);
+    }
+
+    /// An error or a panic of its main function is not the world's failure.
+    #[must_use = "the handle says how the process is"]
+    pub fn may_fail(self) -> Host {
+        self.shared.state.borrow_mut().hosts[self.index.0 as usize].may_fail = true;
+        self
+    }
+
+    /// Its address.
+    pub fn address(&self) -> IpAddr {
+        self.shared.state.borrow().hosts[self.index.0 as usize].address
+    }
+
+    /// Its name.
+    pub fn name(&self) -> String {
+        self.shared.state.borrow().sched.hosts[self.index.0 as usize].name.clone()
+    }
+
+    /// Whether its process has ended by itself.
+    pub fn finished(&self) -> bool {
+        self.life() == Some(Life::Ended)
+    }
+
+    /// Whether its process runs.
+    pub fn running(&self) -> bool {
+        self.life() == Some(Life::Running)
+    }
+
+    fn life(&self) -> Option<Life> {
+        let state = self.shared.state.borrow();
+        let process = state.hosts[self.index.0 as usize].process?;
+        Some(state.processes[process.0 as usize].life)
+    }
+
+    /// `kill -9` of its process: no destructor of it runs, and its peers see what Linux would show them. Nothing happens
+    /// if none runs.
+    pub fn crash(&self) {
+        if !self.running() {
+            return;
+        }
+        let mut state = self.shared.state.borrow_mut();
+        let process = state.hosts[self.index.0 as usize].process.expect("a running process");
+        state.crash(process);
+    }
+
+    /// Pulls the plug: as a crash, but nothing more leaves the host, and its peers find out by silence.
+    pub fn power_off(&self) {
+        self.crash();
+        let state = &mut *self.shared.state.borrow_mut();
+        state.net.power_off(&mut state.sched, self.index);
+    }
+
+    /// Starts a new process with the same main function (and the host, if it was without power). One that runs is killed.
+    ///
+    /// # Panics
+    /// If the host was never given a main function.
+    pub fn restart(&self) {
+        self.crash();
+        let mut guard = self.shared.state.borrow_mut();
+        let state = &mut *guard;
+        state.net.power_on(&mut state.sched, self.index);
+        if state.sched.trace.is_on() {
+            state.sched.line(Some(self.index), format_args!("* a new process starts"));
+        }
+        self.shared.start_process(state, self.index);
+    }
+
+    /// No thread of it gets the processor for a while; its network stack and its clocks go on.
+    pub fn pause(&self, duration: Duration) {
+        let mut state = self.shared.state.borrow_mut();
+        let until = state.sched.now.saturating_add(nanos(duration));
+        state.sched.stall_host(self.index, until);
+        state.sched.inject(Some(self.index), Fault::Stall, format_args!("the host pauses for {duration:?}"));
+    }
+
+    /// Its sockets, as netstat shows them.
+    pub fn netstat(&self) -> String {
+        self.shared.state.borrow().net.netstat(self.index)
+    }
+}
+
+impl World {
+    /// Starts a process with a main function that runs once and need not be sent anywhere.
+    pub(crate) fn run_main(&self, host: &Host, main: impl FnOnce(Rc<dyn Kernel>) + 'static) {
+        let mut state = self.shared.state.borrow_mut();
+        self.shared.start_process_with(&mut state, host.index, main);
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.name())
+    }
+}
+
+/// Nanoseconds; a duration that has too many of them is for ever.
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The kernel of the thread that runs.
+fn kernel_of_current(shared: &Rc<Shared>, host: HostIndex) -> Rc<dyn Kernel> {
+    let thread = shared.current.get().expect("a thread of the world");
+    let process = shared.state.borrow_mut().sched.thread(thread).process.expect("a thread of a process");
+    Rc::new(SimKernel { shared: shared.clone(), thread, process, host })
+}
+
+impl State {
+    /// The main thread of the host's process, if one runs.
+    pub(crate) fn running_main(&self, host: HostIndex) -> Option<ThreadIndex> {
+        let process = &self.processes[self.hosts[host.0 as usize].process?.0 as usize];
+        (process.life == Life::Running).then_some(process.main)
+    }
+}
+
+impl Shared {
+    /// Starts a process of `host` with its main function.
+    pub(crate) fn start_process(self: &Rc<Shared>, state: &mut State, host: HostIndex) {
+        let main =
+            state.hosts[host.0 as usize].main.clone().expect("a host has a main function before it starts");
+        let shared = self.clone();
+        self.start_process_with(state, host, move |_| {
+            if let Err(error) = main() {
+                shared.main_failed(error);
+            }
+        });
+    }
+
+    fn start_process_with(
+        self: &Rc<Shared>,
+        state: &mut State,
+        host: HostIndex,
+        main: impl FnOnce(Rc<dyn Kernel>) + 'static,
+    ) {
+        let process = state.net.add_process(host);
+        let record = &mut state.hosts[host.0 as usize];
+        let identity = u64::from(host.0) << 20 | record.processes;
+        record.processes += 1;
+        record.process = Some(process);
+        state.sched.injectors.push(Injector::new(&state.sched.faults, identity));
+        state.processes.push(ProcessState {
+            host,
+            main: ThreadIndex(u32::MAX),
+            threads: Vec::new(),
+            life: Life::Running,
+            identity,
+        });
+        let thread = self.add_thread(state, process, "main", main);
+        state.processes[process.0 as usize].main = thread;
+    }
+
+    /// A thread of a process that runs soon. `main` gets its kernel.
+    pub(crate) fn add_thread(
+        self: &Rc<Shared>,
+        state: &mut State,
+        process: ProcessIndex,
+        name: &str,
+        main: impl FnOnce(Rc<dyn Kernel>) + 'static,
+    ) -> ThreadIndex {
+        let record = &mut state.processes[process.0 as usize];
+        let (host, identity) = (record.host, record.identity << 20 | record.threads.len() as u64);
+        let thread = state.sched.add_thread(name.to_owned(), Some((host, process)), identity);
+        record.threads.push(thread);
+        let kernel: Rc<dyn Kernel> = Rc::new(SimKernel { shared: self.clone(), thread, process, host });
+        self.add_strand(state, thread, move || {
+            current::with_kernel(kernel.clone(), || main(kernel));
+        });
+        thread
+    }
+
+    /// The stack of a thread, on which `main` will run.
+    pub(crate) fn add_strand(
+        self: &Rc<Shared>,
+        state: &State,
+        thread: ThreadIndex,
+        main: impl FnOnce() + 'static,
+    ) {
+        let record = &state.sched.threads[thread.0 as usize];
+        let host = state.sched.host_name(record.host);
+        self.pulse.name_thread(host, &record.name);
+        let shared = self.clone();
+        let body = Box::new(move || {
+            // Whatever a panic has left half done belongs to this thread's process, which it ends or which joins it.
+            let end = std::panic::catch_unwind(AssertUnwindSafe(main));
+            shared.thread_returned(thread, end);
+        });
+        let strand = Strand::new(&self.stage, &format!("{host}/{}", record.name), body);
+        let mut strands = self.strands.borrow_mut();
+        assert_eq!(strands.len(), thread.0 as usize, "threads and their stacks are numbered alike");
+        strands.push(strand);
+    }
+
+    /// The main function of the current thread's process has answered an error.
+    fn main_failed(&self, error: String) {
+        let thread = self.current.get().expect("it runs");
+        let mut state = self.state.borrow_mut();
+        let host = state.sched.thread(thread).host.expect("a thread of a host");
+        if self.mode.get() == Mode::Running && !state.hosts[host.0 as usize].may_fail {
+            state.fail(
+                FailureKind::Failed,
+                format!("the main function returned an error: {error}"),
+                Some(thread),
+            );
+        }
+    }
+}

@@ -1,0 +1,482 @@
+//! The simulated kernel: one thread's view of its operating system, [`Kernel`] served by the world.
+//!
+//! Each call is a few lines: what the trace shows of it, which call it is for the fault injector, and the method of
+//! [`Net`](crate::net::Net) or of the scheduler that serves it on the world's stack. Calls that cannot wait and tell
+//! only what the caller might know already (clocks, random bytes, getters) are answered on the caller's stack: nobody
+//! else runs meanwhile.
+//!
+//! | who asks | gets |
+//! |---|---|
+//! | the thread that this kernel was made for, while its world runs | the answer |
+//! | the same thread while it panics | the answer at once: no other thread runs in between, and no sleep |
+//! | any thread while the world ends | `ECANCELED` |
+//! | another thread (the object was parked in a thread-local) | `ECANCELED` |
+
+use std::any::Any;
+use std::fmt;
+use std::io::{IoSlice, IoSliceMut};
+use std::net::{Shutdown, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+use machinarium::kernel::{
+    Call, Clock, Domain, EpollEvent, EpollOp, Errno, Fd, Instant, Kernel, OptionName, ProcessId, RecvFlags,
+    Result, SendFlags, SocketKind, SocketOption, Thread, ThreadEnd, ThreadMain, ThreadOptions, Wake,
+    errno::TEARDOWN, sealed,
+};
+
+use crate::choice::{Stream, Subsystem};
+use crate::env::{HostIndex, ProcessIndex};
+use crate::fault::Fault;
+use crate::scheduler::{GLANCE, Sleep, ThreadIndex, WaitsFor};
+use crate::trace::{Answer, Shown};
+use crate::wake::SimWake;
+use crate::world::{Asking, Mode, Served, Shared, State};
+
+/// See the head of the file.
+pub(crate) struct SimKernel {
+    pub(crate) shared: Rc<Shared>,
+    pub(crate) thread: ThreadIndex,
+    pub(crate) process: ProcessIndex,
+    pub(crate) host: HostIndex,
+}
+
+/// After so many glances at the clock in a row, others get a chance.
+const GLANCES: u32 = 128;
+
+impl SimKernel {
+    /// Makes a call that does not wait.
+    fn call<R: Answer>(
+        &self,
+        call: Call,
+        shown: fmt::Arguments<'_>,
+        mut serve: impl FnMut(&mut State, ProcessIndex) -> Result<R>,
+    ) -> Result<R> {
+        let answer = self.shared.ask(self.thread, Asking::Call, |state, thread| {
+            let answer = match self.injected(state, call) {
+                Some(errno) => Err(errno),
+                None => serve(state, self.process),
+            };
+            self.note(state, thread, call, shown, &answer);
+            Served::Done(answer)
+        });
+        answer.unwrap_or(Err(TEARDOWN))
+    }
+
+    /// Makes a call that may wait: `serve` is asked again at each wake-up.
+    fn wait<R: Answer>(
+        &self,
+        call: Call,
+        shown: fmt::Arguments<'_>,
+        mut serve: impl FnMut(&mut State, bool) -> Served<Result<R>>,
+    ) -> Result<R> {
+        let answer = self.shared.ask(self.thread, Asking::Call, |state, thread| {
+            let again = std::mem::replace(&mut state.sched.thread(thread).inside, true);
+            let injected = if again { None } else { self.injected(state, call) };
+            let served = match injected {
+                Some(errno) => Served::Done(Err(errno)),
+                None => serve(state, again),
+            };
+            if let Served::Done(answer) = &served {
+                self.note(state, thread, call, shown, answer);
+            }
+            served
+        });
+        answer.unwrap_or(Err(TEARDOWN))
+    }
+
+    /// Answers on the caller's stack; nobody else gets a chance.
+    fn getter<R>(&self, get: impl FnOnce(&mut State) -> Result<R>) -> Result<R> {
+        if self.shared.current.get() != Some(self.thread) || self.shared.mode.get() != Mode::Running {
+            return Err(TEARDOWN);
+        }
+        self.shared.glance(self.thread, |state| {
+            state.sched.now += GLANCE;
+            get(state)
+        })
+    }
+
+    /// The error that the world wants this call to fail with.
+    fn injected(&self, state: &mut State, call: Call) -> Option<Errno> {
+        if state.sched.calm || std::thread::panicking() {
+            return None;
+        }
+        let sched = &mut state.sched;
+        let (fault, errno) = sched.injectors[self.process.0 as usize].fail(call, &mut sched.choices)?;
+        sched.inject(Some(self.host), fault, format_args!("{call:?} is made to fail: {errno:?}"));
+        Some(errno)
+    }
+
+    /// The choices of this kind about this thread.
+    fn stream(&self, state: &mut State, subsystem: Subsystem) -> Stream {
+        Stream::new(subsystem, state.sched.thread(self.thread).identity)
+    }
+
+    /// Whether a fault that is no error happens to this call.
+    fn hit(&self, state: &mut State, fault: Fault) -> bool {
+        let sched = &mut state.sched;
+        !sched.calm && sched.injectors[self.process.0 as usize].hit(fault, &mut sched.choices)
+    }
+
+    /// Makes the call a part of the digest, and a line of the trace.
+    fn note<R: Answer>(
+        &self,
+        state: &mut State,
+        thread: ThreadIndex,
+        call: Call,
+        shown: fmt::Arguments<'_>,
+        answer: &Result<R>,
+    ) {
+        let trace = &mut state.sched.trace;
+        trace.fold(state.sched.now);
+        trace.fold(u64::from(thread.0) << 32 | (call as u64) << 24 ^ answer.word());
+        if trace.is_on() {
+            let name = CallName(call);
+            state.sched.line(Some(self.host), format_args!("{name}({shown}) = {}", Shown(answer)));
+        }
+    }
+
+    /// A new socket has small buffers, for once.
+    fn shrink_buffers(&self, state: &mut State, fd: Fd) {
+        if !self.hit(state, Fault::ShortWrite) {
+            return;
+        }
+        let stream = self.stream(state, Subsystem::Fault);
+        let size = 1024 << state.sched.choices.draw(stream, "buffer", 5);
+        state.sched.inject(
+            Some(self.host),
+            Fault::ShortWrite,
+            format_args!("socket {fd} has buffers of {size}"),
+        );
+        for option in [SocketOption::SendBuffer(size), SocketOption::ReceiveBuffer(size)] {
+            // The descriptor was made just now, and any size is taken.
+            let _ = state.net.setsockopt(&mut state.sched, self.process, fd, option);
+        }
+    }
+
+    /// What `epoll_wait` has to tell now: as Linux, in any order, and not always all of it.
+    fn poll(&self, state: &mut State, epoll: Fd, events: &mut [EpollEvent], first: bool) -> Result<usize> {
+        let stream = self.stream(state, Subsystem::Epoll);
+        let mut room = events.len();
+        if first && room > 1 && self.hit(state, Fault::EpollSubset) {
+            room = 1 + state.sched.choices.draw(stream, "subset", 2) as usize;
+            room = room.min(events.len());
+            state.sched.injected.count(Fault::EpollSubset);
+        }
+        let told = state.net.epoll_poll(&mut state.sched, self.process, epoll, &mut events[..room])?;
+        if told > 1 && self.hit(state, Fault::EpollOrder) {
+            state.sched.injected.count(Fault::EpollOrder);
+            for place in 0..told - 1 {
+                let other = state.sched.choices.draw(stream, "epoll order", (told - place) as u64);
+                events.swap(place, place + other as usize);
+            }
+        }
+        Ok(told)
+    }
+
+    /// A byte count and the bytes, in the digest.
+    fn received(&self, count: Result<usize>, buf: &[u8]) -> Result<usize> {
+        if let Ok(count) = count {
+            self.shared.state.borrow_mut().sched.trace.fold_bytes(&buf[..count]);
+        }
+        count
+    }
+}
+
+/// A call by the name of its manual page.
+struct CallName(Call);
+
+impl fmt::Display for CallName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = format!("{:?}", self.0);
+        for (place, letter) in name.char_indices() {
+            if letter.is_uppercase() && place > 0 {
+                f.write_str("_")?;
+            }
+            write!(f, "{}", letter.to_ascii_lowercase())?;
+        }
+        Ok(())
+    }
+}
+
+impl sealed::Sealed for SimKernel {}
+
+impl fmt::Debug for SimKernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SimKernel({:?} of {:?} on {:?})", self.thread, self.process, self.host)
+    }
+}
+
+impl Kernel for SimKernel {
+    fn clock_gettime(&self, clock: Clock) -> Instant {
+        // A loop around the clock must not keep everybody else from running.
+        let glances = self.shared.glance(self.thread, |state| {
+            state.sched.now += GLANCE;
+            let record = state.sched.thread(self.thread);
+            record.glances += 1;
+            record.glances
+        });
+        if glances > GLANCES {
+            self.sched_yield();
+        }
+        self.shared.glance(self.thread, |state| {
+            state.sched.hosts[self.host.0 as usize].clocks.read(clock, state.sched.now)
+        })
+    }
+
+    fn getrandom(&self, buf: &mut [u8]) {
+        assert!(buf.len() <= 256, "getrandom of more than 256 bytes may be short");
+        self.shared.glance(self.thread, |state| {
+            let stream = self.stream(state, Subsystem::Random);
+            state.sched.choices.fill(stream, buf);
+        });
+    }
+
+    fn sched_yield(&self) {
+        let _ = self.shared.ask(self.thread, Asking::Call, |_, _| Served::Done(()));
+    }
+
+    fn sched_getaffinity(&self) -> usize {
+        2
+    }
+
+    fn socket(&self, domain: Domain, kind: SocketKind) -> Result<Fd> {
+        self.call(Call::Socket, format_args!("{domain:?}, {kind:?}"), |state, process| {
+            let fd = state.net.socket(&mut state.sched, process, domain, kind)?;
+            self.shrink_buffers(state, fd);
+            Ok(fd)
+        })
+    }
+
+    fn bind(&self, fd: Fd, address: &SocketAddr) -> Result<()> {
+        self.call(Call::Bind, format_args!("{fd}, {address}"), |state, process| {
+            state.net.bind(&mut state.sched, process, fd, address)
+        })
+    }
+
+    fn listen(&self, fd: Fd, backlog: u32) -> Result<()> {
+        self.call(Call::Listen, format_args!("{fd}, {backlog}"), |state, process| {
+            state.net.listen(&mut state.sched, process, fd, backlog)
+        })
+    }
+
+    fn accept4(&self, fd: Fd) -> Result<(Fd, SocketAddr)> {
+        self.call(Call::Accept4, format_args!("{fd}"), |state, process| {
+            let (accepted, peer) = state.net.accept4(&mut state.sched, process, fd)?;
+            self.shrink_buffers(state, accepted);
+            Ok((accepted, peer))
+        })
+    }
+
+    fn connect(&self, fd: Fd, address: &SocketAddr) -> Result<()> {
+        self.call(Call::Connect, format_args!("{fd}, {address}"), |state, process| {
+            state.net.connect(&mut state.sched, process, fd, address)
+        })
+    }
+
+    fn shutdown(&self, fd: Fd, how: Shutdown) -> Result<()> {
+        self.call(Call::Shutdown, format_args!("{fd}, {how:?}"), |state, process| {
+            state.net.shutdown(&mut state.sched, process, fd, how)
+        })
+    }
+
+    fn getsockname(&self, fd: Fd) -> Result<SocketAddr> {
+        self.getter(|state| state.net.getsockname(&mut state.sched, self.process, fd))
+    }
+
+    fn getpeername(&self, fd: Fd) -> Result<SocketAddr> {
+        self.getter(|state| state.net.getpeername(&mut state.sched, self.process, fd))
+    }
+
+    fn getsockopt(&self, fd: Fd, name: OptionName) -> Result<SocketOption> {
+        // Reading SO_ERROR changes the socket, so this one is a call like the others.
+        self.call(Call::Getsockopt, format_args!("{fd}, {name:?}"), |state, process| {
+            state.net.getsockopt(&mut state.sched, process, fd, name)
+        })
+    }
+
+    fn setsockopt(&self, fd: Fd, option: SocketOption) -> Result<()> {
+        self.call(Call::Setsockopt, format_args!("{fd}, {option:?}"), |state, process| {
+            state.net.setsockopt(&mut state.sched, process, fd, option)
+        })
+    }
+
+    fn read(&self, fd: Fd, buf: &mut [u8]) -> Result<usize> {
+        let count = self.call(Call::Read, format_args!("{fd}, {}", buf.len()), |state, process| {
+            state.net.read(&mut state.sched, process, fd, buf)
+        });
+        self.received(count, buf)
+    }
+
+    fn readv(&self, fd: Fd, bufs: &mut [IoSliceMut<'_>]) -> Result<usize> {
+        self.call(Call::Readv, format_args!("{fd}, {} buffers", bufs.len()), |state, process| {
+            state.net.readv(&mut state.sched, process, fd, bufs)
+        })
+    }
+
+    fn write(&self, fd: Fd, buf: &[u8]) -> Result<usize> {
+        self.call(Call::Write, format_args!("{fd}, {}", buf.len()), |state, process| {
+            state.net.write(&mut state.sched, process, fd, buf)
+        })
+    }
+
+    fn recv(&self, fd: Fd, buf: &mut [u8], flags: RecvFlags) -> Result<usize> {
+        let count = self.call(Call::Recv, format_args!("{fd}, {}", buf.len()), |state, process| {
+            state.net.recv(&mut state.sched, process, fd, buf, flags)
+        });
+        self.received(count, buf)
+    }
+
+    fn send(&self, fd: Fd, buf: &[u8], flags: SendFlags) -> Result<usize> {
+        self.call(Call::Send, format_args!("{fd}, {}", buf.len()), |state, process| {
+            state.net.send(&mut state.sched, process, fd, buf, flags)
+        })
+    }
+
+    fn sendmsg(&self, fd: Fd, bufs: &[IoSlice<'_>], flags: SendFlags) -> Result<usize> {
+        self.call(Call::Sendmsg, format_args!("{fd}, {} buffers", bufs.len()), |state, process| {
+            state.net.sendmsg(&mut state.sched, process, fd, bufs, flags)
+        })
+    }
+
+    fn close(&self, fd: Fd) -> Result<()> {
+        self.call(Call::Close, format_args!("{fd}"), |state, process| {
+            state.net.close(&mut state.sched, process, fd)
+        })
+    }
+
+    fn epoll_create1(&self) -> Result<Fd> {
+        self.call(Call::EpollCreate1, format_args!(""), |state, process| {
+            state.net.epoll_create1(&mut state.sched, process)
+        })
+    }
+
+    fn epoll_ctl(&self, epoll: Fd, op: EpollOp, fd: Fd) -> Result<()> {
+        self.call(Call::EpollCtl, format_args!("{epoll}, {op:?}, {fd}"), |state, process| {
+            state.net.epoll_ctl(&mut state.sched, process, epoll, op, fd)
+        })
+    }
+
+    fn epoll_wait(&self, epoll: Fd, events: &mut [EpollEvent], timeout: Option<Duration>) -> Result<usize> {
+        let mut until = 0;
+        let room = events.len();
+        let answer =
+            self.wait(Call::EpollWait, format_args!("{epoll}, {room}, {timeout:?}"), |state, again| {
+                if !again {
+                    until = self.deadline(state, timeout);
+                }
+                match self.poll(state, epoll, events, !again) {
+                    Ok(0) if state.sched.now < until => match state.net.epoll_key(self.process, epoll) {
+                        Ok(key) => Served::Wait(Sleep { on: WaitsFor::Epoll(key), until }),
+                        Err(errno) => Served::Done(Err(errno)),
+                    },
+                    answer => Served::Done(answer),
+                }
+            });
+        self.sleep_while_canceled(&answer, timeout);
+        answer
+    }
+
+    fn eventfd(&self, initial: u32) -> Result<Fd> {
+        self.call(Call::Eventfd, format_args!("{initial}"), |state, process| {
+            state.net.eventfd(&mut state.sched, process, initial)
+        })
+    }
+
+    fn spawn(&self, options: &ThreadOptions, main: ThreadMain) -> Result<Thread> {
+        let mut main = Some(main);
+        self.call(Call::Spawn, format_args!("{}", options.name), |state, process| {
+            let main = main.take().expect("a thread is made once");
+            let thread = self.shared.add_thread(state, process, &options.name, main);
+            Ok(Thread(u64::from(thread.0)))
+        })
+    }
+
+    fn join(&self, thread: Thread) -> ThreadEnd {
+        let other = ThreadIndex(u32::try_from(thread.0).expect("a thread of this process"));
+        let end = self.shared.ask(self.thread, Asking::Join, |state, _| {
+            assert_eq!(
+                state.sched.thread(other).process,
+                Some(self.process),
+                "no such thread in this process"
+            );
+            if state.sched.thread(other).end.is_none() {
+                return Served::Wait(Sleep { on: WaitsFor::Join(other), until: u64::MAX });
+            }
+            let record = state.sched.thread(other);
+            assert!(!std::mem::replace(&mut record.joined, true), "a thread is joined once");
+            Served::Done(record.end.take().expect("it has ended"))
+        });
+        let canceled = || Err(Box::new("the join was canceled: the simulation ends") as Box<dyn Any + Send>);
+        end.unwrap_or_else(canceled)
+    }
+
+    fn futex_wait(&self, word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> Result<()> {
+        let mut until = 0;
+        let address = word.as_ptr().addr();
+        // An address is a name here, and is neither ordered nor shown.
+        let answer = self.wait(Call::FutexWait, format_args!("{expected}, {timeout:?}"), |state, again| {
+            if !again {
+                until = self.deadline(state, timeout);
+                state.sched.thread(self.thread).signalled = false;
+                // The world runs all threads on one OS thread, so any ordering would do.
+                if word.load(std::sync::atomic::Ordering::SeqCst) != expected {
+                    return Served::Done(Err(Errno::AGAIN));
+                }
+                if self.hit(state, Fault::SpuriousWake) {
+                    state.sched.injected.count(Fault::SpuriousWake);
+                    return Served::Done(Ok(()));
+                }
+            }
+            if state.sched.thread(self.thread).signalled {
+                Served::Done(Ok(()))
+            } else if state.sched.now >= until {
+                Served::Done(Err(Errno::TIMEDOUT))
+            } else {
+                Served::Wait(Sleep { on: WaitsFor::Futex(address), until })
+            }
+        });
+        self.sleep_while_canceled(&answer, timeout);
+        answer
+    }
+
+    fn futex_wake(&self, word: &AtomicU32, count: u32) -> usize {
+        let address = word.as_ptr().addr();
+        let woken = self.shared.ask(self.thread, Asking::Call, |state, _| {
+            let mut woken = 0;
+            while woken < count as usize
+                && let Some(sleeper) = state.sched.sleeper(|on| on == WaitsFor::Futex(address))
+            {
+                state.sched.thread(sleeper).signalled = true;
+                state.sched.wake_thread(sleeper);
+                woken += 1;
+            }
+            Served::Done(woken)
+        });
+        woken.unwrap_or(0)
+    }
+
+    fn process(&self) -> ProcessId {
+        ProcessId(u64::from(self.process.0) + 1)
+    }
+
+    fn share(&self, fd: Fd) -> Arc<dyn Wake> {
+        Arc::new(SimWake::new(&self.shared, self.process, fd))
+    }
+}
+
+impl SimKernel {
+    fn deadline(&self, state: &State, timeout: Option<Duration>) -> u64 {
+        state.sched.hosts[self.host.0 as usize].clocks.deadline(state.sched.now, timeout)
+    }
+
+    /// While the world ends, a sleep passes in no time: whoever waits for a deadline gets it.
+    fn sleep_while_canceled<R>(&self, answer: &Result<R>, timeout: Option<Duration>) {
+        if matches!(answer, Err(TEARDOWN)) && self.shared.mode.get() == Mode::Teardown {
+            let nanos = timeout.map_or(0, |timeout| u64::try_from(timeout.as_nanos()).unwrap_or(0));
+            self.shared.glance(self.thread, |state| state.sched.now = state.sched.now.saturating_add(nanos));
+        }
+    }
+}

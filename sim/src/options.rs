@@ -1,0 +1,191 @@
+//! Socket options: what Linux stores when one is set, and answers when it is read.
+//!
+//! | option | stored as | effect here |
+//! |---|---|---|
+//! | SO_SNDBUF | doubled, at least 4,608, at most 425,984 | how many bytes wait for acknowledgement; autotuned if never set |
+//! | SO_RCVBUF | doubled, at least 2,304, at most 425,984 | half of it is the window |
+//! | SO_LINGER | seconds | zero: close sends RST; more: nothing, for a simulated close never sleeps |
+//! | TCP_NODELAY | as it is | none: nothing is held back |
+//! | the rest | as it is | as the manual says |
+
+use std::time::Duration;
+
+use machinarium::kernel::{Domain, Errno, Events, Fd, OptionName, Result, SocketOption};
+
+use crate::env::{Env, ProcessIndex};
+use crate::files::File;
+use crate::net::Net;
+use crate::tcp::Socket;
+
+/// net.core.wmem_max and rmem_max.
+const MOST: u32 = 212_992;
+const LEAST_SEND: u32 = 4_608;
+const LEAST_RECEIVE: u32 = 2_304;
+/// The middle of net.ipv4.tcp_wmem and tcp_rmem.
+const DEFAULT_SEND: u32 = 16_384;
+const DEFAULT_RECEIVE: u32 = 131_072;
+/// What the send buffer grows to when a connection is made: on loopback, with its large segments, and elsewhere.
+const TUNED_LOOPBACK: u32 = 2_626_560;
+const TUNED: u32 = 87_040;
+
+/// The options of a socket; an accepted one inherits its listener's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    pub(crate) reuse_address: bool,
+    pub(crate) reuse_port: bool,
+    pub(crate) v6_only: bool,
+    pub(crate) keep_alive: bool,
+    pub(crate) keep_idle: Duration,
+    pub(crate) keep_interval: Duration,
+    pub(crate) keep_count: u32,
+    pub(crate) user_timeout: Duration,
+    pub(crate) linger: Option<Duration>,
+    no_delay: bool,
+    send_buffer: Option<u32>,
+    receive_buffer: u32,
+}
+
+impl Options {
+    pub(crate) fn new() -> Options {
+        Options {
+            reuse_address: false,
+            reuse_port: false,
+            v6_only: false,
+            keep_alive: false,
+            keep_idle: Duration::from_secs(7_200),
+            keep_interval: Duration::from_secs(75),
+            keep_count: 9,
+            user_timeout: Duration::ZERO,
+            linger: None,
+            no_delay: false,
+            send_buffer: None,
+            receive_buffer: DEFAULT_RECEIVE,
+        }
+    }
+
+    /// The bytes that may wait for acknowledgement.
+    pub(crate) fn send_capacity(&self, connected: bool, loopback: bool) -> u32 {
+        self.send_buffer.unwrap_or(match (connected, loopback) {
+            (false, _) => DEFAULT_SEND,
+            (true, true) => TUNED_LOOPBACK,
+            (true, false) => TUNED,
+        })
+    }
+
+    /// The bytes that may wait for the reader.
+    pub(crate) fn window(&self) -> u64 {
+        u64::from(self.receive_buffer / 2)
+    }
+}
+
+impl Net {
+    /// `getsockopt(2)`.
+    pub(crate) fn getsockopt(
+        &mut self,
+        _env: &mut dyn Env,
+        process: ProcessIndex,
+        fd: Fd,
+        name: OptionName,
+    ) -> Result<SocketOption> {
+        let key = self.socket_of(process, fd)?;
+        self.sockets[key].option(name)
+    }
+
+    /// `setsockopt(2)`.
+    pub(crate) fn setsockopt(
+        &mut self,
+        env: &mut dyn Env,
+        process: ProcessIndex,
+        fd: Fd,
+        option: SocketOption,
+    ) -> Result<()> {
+        let key = self.socket_of(process, fd)?;
+        self.sockets[key].set_option(option)?;
+        match option {
+            // Those who wait for room in the old buffer may have it in the new one.
+            SocketOption::SendBuffer(_) => self.write_space(env, key),
+            SocketOption::KeepAlive(true) => {
+                self.sockets[key].timer.heard_at = env.now();
+                self.arm(env, key);
+            }
+            SocketOption::KeepIdle(_) | SocketOption::KeepInterval(_) | SocketOption::UserTimeout(_) => {
+                self.arm(env, key);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// `sk_write_space`: tells those who found the socket full that there is room.
+    pub(crate) fn write_space(&mut self, env: &mut dyn Env, key: crate::slab::Key) {
+        let socket = &mut self.sockets[key];
+        if socket.sending.wants_room && socket.is_writable() {
+            socket.sending.wants_room = false;
+            self.notify(env, File::Socket(key), Events::OUT);
+        }
+    }
+}
+
+impl Socket {
+    fn option(&mut self, name: OptionName) -> Result<SocketOption> {
+        let options = &self.options;
+        Ok(match name {
+            OptionName::ReuseAddr => SocketOption::ReuseAddr(options.reuse_address),
+            OptionName::ReusePort => SocketOption::ReusePort(options.reuse_port),
+            OptionName::NoDelay => SocketOption::NoDelay(options.no_delay),
+            OptionName::KeepAlive => SocketOption::KeepAlive(options.keep_alive),
+            OptionName::KeepIdle => SocketOption::KeepIdle(options.keep_idle),
+            OptionName::KeepInterval => SocketOption::KeepInterval(options.keep_interval),
+            OptionName::KeepCount => SocketOption::KeepCount(options.keep_count),
+            OptionName::UserTimeout => SocketOption::UserTimeout(options.user_timeout),
+            OptionName::Linger => SocketOption::Linger(options.linger),
+            OptionName::SendBuffer => SocketOption::SendBuffer(self.send_capacity()),
+            OptionName::ReceiveBuffer => SocketOption::ReceiveBuffer(options.receive_buffer),
+            // The level of IPv6 is not one of an IPv4 socket.
+            OptionName::V6Only if self.domain == Domain::Inet => return Err(Errno::OPNOTSUPP),
+            OptionName::V6Only => SocketOption::V6Only(options.v6_only),
+            OptionName::Error => SocketOption::Error(self.error.take()),
+            _ => return Err(Errno::NOPROTOOPT),
+        })
+    }
+
+    fn set_option(&mut self, option: SocketOption) -> Result<()> {
+        let unbound = !self.is_bound();
+        let options = &mut self.options;
+        match option {
+            SocketOption::ReuseAddr(on) => options.reuse_address = on,
+            SocketOption::ReusePort(on) => options.reuse_port = on,
+            SocketOption::NoDelay(on) => options.no_delay = on,
+            SocketOption::KeepAlive(on) => options.keep_alive = on,
+            SocketOption::KeepIdle(idle) => options.keep_idle = keep_seconds(idle)?,
+            SocketOption::KeepInterval(interval) => options.keep_interval = keep_seconds(interval)?,
+            SocketOption::KeepCount(count @ 1..=127) => options.keep_count = count,
+            SocketOption::KeepCount(_) => return Err(Errno::INVAL),
+            SocketOption::UserTimeout(timeout) => {
+                let millis = i32::try_from(timeout.as_millis()).map_err(|_| Errno::INVAL)?;
+                options.user_timeout = Duration::from_millis(millis as u64);
+            }
+            SocketOption::Linger(linger) => {
+                options.linger = linger.map(|time| Duration::from_secs(time.as_secs()));
+            }
+            SocketOption::SendBuffer(size) => {
+                options.send_buffer = Some((size.min(MOST) * 2).max(LEAST_SEND));
+            }
+            SocketOption::ReceiveBuffer(size) => {
+                options.receive_buffer = (size.min(MOST) * 2).max(LEAST_RECEIVE);
+            }
+            SocketOption::V6Only(_) if self.domain == Domain::Inet => return Err(Errno::NOPROTOOPT),
+            SocketOption::V6Only(_) if !unbound => return Err(Errno::INVAL),
+            SocketOption::V6Only(on) => options.v6_only = on,
+            _ => return Err(Errno::NOPROTOOPT),
+        }
+        Ok(())
+    }
+}
+
+fn keep_seconds(time: Duration) -> Result<Duration> {
+    match time.as_secs() {
+        seconds @ 1..=32_767 => Ok(Duration::from_secs(seconds)),
+        _ => Err(Errno::INVAL),
+    }
+}

@@ -1,0 +1,104 @@
+//! The panic hook of simulations: what a simulated thread's panic said, and where, kept instead of printed.
+//!
+//! A hunt provokes thousands of panics, and their text belongs into one report. The hook is installed once for the
+//! whole program, keeps what panics on an OS thread while a world runs there, and passes everything else on to the
+//! hook that was there before.
+
+use std::backtrace::Backtrace;
+use std::cell::{Cell, RefCell};
+use std::panic::PanicHookInfo;
+use std::sync::Once;
+
+/// What one panic said.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PanicNote {
+    /// Its message.
+    pub message: String,
+    /// File, line and column.
+    pub location: String,
+    /// The calls it came from, if they were wanted.
+    pub backtrace: Option<String>,
+}
+
+/// What the hook does on this OS thread.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Hook {
+    /// What it did before.
+    Pass,
+    /// Keep the message.
+    Keep,
+    /// Keep the message and the backtrace.
+    KeepBacktrace,
+}
+
+thread_local! {
+    static HOOK: Cell<Hook> = const { Cell::new(Hook::Pass) };
+    static NOTES: RefCell<Vec<PanicNote>> = const { RefCell::new(Vec::new()) };
+}
+
+/// How many panics are kept: one that repeats for ever is told by its first ones.
+const KEPT: usize = 100;
+
+/// Says what the hook does on this OS thread from now on, and answers what it did.
+pub(crate) fn set(hook: Hook) -> Hook {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !keep(info) {
+                before(info);
+            }
+        }));
+    });
+    HOOK.replace(hook)
+}
+
+/// The panics since the last time.
+pub(crate) fn take() -> Vec<PanicNote> {
+    NOTES.take()
+}
+
+/// Gives back what was taken.
+pub(crate) fn put_back(notes: Vec<PanicNote>) {
+    NOTES.set(notes);
+}
+
+/// Keeps a panic, if this OS thread's are kept.
+fn keep(info: &PanicHookInfo<'_>) -> bool {
+    let hook = HOOK.try_with(Cell::get).unwrap_or(Hook::Pass);
+    if hook == Hook::Pass {
+        return false;
+    }
+    let location = info.location().map(ToString::to_string).unwrap_or_default();
+    let backtrace =
+        (hook == Hook::KeepBacktrace).then(|| interesting(&Backtrace::force_capture().to_string()));
+    if message(info).contains("panic in a ") {
+        // std is about to abort: this was a panic in a destructor that runs because of another one.
+        take().into_iter().for_each(|note| eprintln!("panicked at {}: {}", note.location, note.message));
+        return false;
+    }
+    let note = PanicNote { message: message(info), location, backtrace };
+    NOTES.with_borrow_mut(|notes| {
+        if notes.len() < KEPT {
+            notes.push(note);
+        }
+    });
+    true
+}
+
+/// A backtrace without the frames of the panic itself, and of what is below a thread's main function.
+fn interesting(backtrace: &str) -> String {
+    let is_frame = |line: &str| line.trim_start().starts_with(|letter: char| letter.is_ascii_digit());
+    let lines: Vec<&str> = backtrace.lines().collect();
+    let last_of = |name: &str| lines.iter().rposition(|line| is_frame(line) && line.contains(name));
+    let from =
+        last_of("core::panicking::").or_else(|| last_of("std::panicking::")).map_or(0, |frame| frame + 1);
+    let from = lines[from..].iter().position(|line| is_frame(line)).map_or(0, |offset| from + offset);
+    let to =
+        lines[from..].iter().position(|line| line.contains("machinarium_sim::host::")).unwrap_or(lines.len());
+    lines[from..].iter().take(to).fold(String::new(), |text, line| text + line + "\n")
+}
+
+fn message(info: &PanicHookInfo<'_>) -> String {
+    info.payload_as_str().unwrap_or("a value that is no text").to_owned()
+}

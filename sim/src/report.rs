@@ -1,0 +1,178 @@
+//! What is said of a run that failed: one screen that explains it and says how to see it again.
+//!
+//! In this order: what failed, where and when; how to reproduce it; a table of the last events with one column for each
+//! host; who waits for what; the sockets. It is made when the verdict falls, before anything is reclaimed.
+
+use std::fmt::{self, Write as _};
+use std::time::Duration;
+
+use machinarium::kernel::Instant;
+
+use crate::env::HostIndex;
+use crate::panics::PanicNote;
+use crate::scheduler::Phase;
+use crate::standin::current::CoroutineInfo;
+use crate::thread::Strand;
+use crate::trace::Line;
+use crate::world::{Shared, State};
+
+/// What went wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FailureKind {
+    /// A panic of a main function, of the script, or one that nobody joined.
+    Panic,
+    /// A main function returned an error.
+    Failed,
+    /// Nothing can run and nothing will ever happen.
+    Stuck,
+    /// The run does not end.
+    Endless,
+    /// Something was left behind at the end.
+    Leak,
+}
+
+/// The verdict over a run that failed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Failure {
+    /// What went wrong.
+    pub kind: FailureKind,
+    /// In words.
+    pub message: String,
+    /// On which host; empty for none.
+    pub host: String,
+    /// In which of its threads.
+    pub thread: String,
+    /// When, in virtual time.
+    pub at: Duration,
+    /// The panic that it was.
+    pub panic: Option<PanicNote>,
+}
+
+impl Failure {
+    /// Whether two runs failed in the same way: the same kind at the same place of the code.
+    pub fn is_like(&self, other: &Failure) -> bool {
+        let place = |failure: &Failure| failure.panic.as_ref().map(|panic| panic.location.clone());
+        self.kind == other.kind && place(self) == place(other) && self.host == other.host
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(panic) = &self.panic {
+            write!(f, "panicked at {}: ", panic.location)?;
+        }
+        f.write_str(&self.message)?;
+        if !self.thread.is_empty() {
+            write!(f, "\n  on {}, thread {}", self.host, self.thread)?;
+        }
+        write!(f, "\n  after {} s of virtual time", seconds(self.at))
+    }
+}
+
+/// The widest a report gets.
+const WIDTH: usize = 150;
+
+/// The part of the report that is made before the world is reclaimed: events, waiters, sockets.
+pub(crate) fn scene(shared: &Shared) -> String {
+    let mut text = String::new();
+    let strands = shared.strands.borrow().clone();
+    let described: Vec<Vec<CoroutineInfo>> = strands.iter().map(|strand| describe(strand)).collect();
+    let mut state = shared.state.borrow_mut();
+    let lines = state.sched.trace.take_lines();
+    table(&mut text, &state, &lines);
+    waiters(&mut text, &state, &described);
+    for host in 0..state.hosts.len() as u32 {
+        let host = HostIndex(host);
+        let sockets = state.net.netstat(host);
+        if sockets.lines().count() > 1 {
+            let _ = write!(text, "\nsockets of {}:\n{sockets}", state.sched.host_name(Some(host)));
+        }
+    }
+    text
+}
+
+/// The coroutines of a thread. A machine that is broken must not cost us the rest of the report.
+fn describe(strand: &Strand) -> Vec<CoroutineInfo> {
+    if strand.has_ended() || strand.is_fresh() {
+        return Vec::new();
+    }
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| strand.describe())).unwrap_or_default()
+}
+
+/// The last events, in one column for each host that has some.
+fn table(text: &mut String, state: &State, lines: &[Line]) {
+    if lines.is_empty() {
+        return;
+    }
+    let mut columns: Vec<Option<HostIndex>> = lines.iter().map(|line| line.host).collect();
+    columns.sort_unstable();
+    columns.dedup();
+    let width = (WIDTH.saturating_sub(15) / columns.len()).clamp(24, 70);
+    let _ = writeln!(text, "\nthe last {} events:", lines.len());
+    let _ = write!(text, "{:>13} ", "time (s)");
+    for host in &columns {
+        let _ = write!(text, "| {:<1$}", state.sched.host_name(*host), width - 2);
+    }
+    text.push('\n');
+    for line in lines {
+        let column = columns.iter().position(|host| *host == line.host).unwrap_or(0);
+        let _ = write!(text, "{:>13} ", seconds(Duration::from_nanos(line.at)));
+        for place in 0..=column {
+            let cell = if place == column { cut(&line.text, width - 2) } else { "" };
+            let _ = write!(text, "| {cell:<0$}", width - 2);
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    }
+}
+
+/// Every thread that has not ended, with its coroutines and what they wait for.
+fn waiters(text: &mut String, state: &State, described: &[Vec<CoroutineInfo>]) {
+    let _ = writeln!(text, "\nthreads:");
+    for (thread, coroutines) in state.sched.threads.iter().zip(described) {
+        if thread.phase == Phase::Ended {
+            continue;
+        }
+        let host = state.sched.host_name(thread.host);
+        let _ = write!(text, "  {host}/{}: ", thread.name);
+        let _ = match (thread.phase, thread.sleep) {
+            (Phase::Asleep, Some(sleep)) if sleep.until == u64::MAX => {
+                writeln!(text, "{}, for ever", sleep.on)
+            }
+            (Phase::Asleep, Some(sleep)) => {
+                writeln!(text, "{}, until {}", sleep.on, seconds(Duration::from_nanos(sleep.until)))
+            }
+            (Phase::Dead, _) => writeln!(text, "killed"),
+            (phase, _) => writeln!(text, "{}", format!("{phase:?}").to_lowercase()),
+        };
+        coroutines.iter().for_each(|info| coroutine(text, info));
+    }
+}
+
+fn coroutine(text: &mut String, info: &CoroutineInfo) {
+    let _ = write!(text, "    coroutine {}", info.id);
+    if !info.name.is_empty() {
+        let _ = write!(text, " '{}'", info.name);
+    }
+    let _ = write!(text, ": {}", info.state);
+    if !info.waits_for.is_empty() {
+        let _ = write!(text, ", {}", info.waits_for);
+    }
+    if let Some(deadline) = info.deadline {
+        let _ = write!(text, ", until {} of its clock", seconds(deadline - Instant::from_nanos(0)));
+    }
+    text.push('\n');
+    for line in info.backtrace.iter().flat_map(|backtrace| backtrace.lines()) {
+        let _ = writeln!(text, "      {line}");
+    }
+}
+
+/// At most `width` characters of `text`.
+fn cut(text: &str, width: usize) -> &str {
+    text.char_indices().nth(width).map_or(text, |(end, _)| &text[..end])
+}
+
+/// Seconds with microseconds, as one column.
+pub(crate) fn seconds(duration: Duration) -> String {
+    format!("{}.{:06}", duration.as_secs(), duration.subsec_micros())
+}

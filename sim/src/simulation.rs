@@ -1,0 +1,325 @@
+//! One run of one seed: [`Simulation`], and what comes out of it.
+//!
+//! `check` and every hunt are loops around this. A run needs nothing but its seed (or its record), and leaves nothing
+//! behind but the stacks it used, for the next one.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use machinarium::kernel::Kernel;
+
+use crate::choice::{Alignment, Choices, Record};
+use crate::fault::{Cpu, FaultCounts, Faults};
+use crate::host::Ending;
+use crate::monitor::Pulse;
+use crate::net::Net;
+use crate::panics::{self, Hook, PanicNote};
+use crate::report::{self, Failure, FailureKind};
+use crate::scheduler::Scheduler;
+use crate::script::{SCRIPT, World};
+use crate::thread::Stage;
+use crate::trace::Keep;
+use crate::world::{Identity, Life, Limits, Mode, Shared, State};
+
+/// How a seed is to be run.
+#[derive(Clone, Debug)]
+pub struct Simulation {
+    seed: u64,
+    faults: Faults,
+    cpu: Cpu,
+    keep: Keep,
+    recording: bool,
+    replay: Option<Record>,
+    limits: Limits,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Which run.
+    pub seed: u64,
+    /// Why it failed; `None`: it passed.
+    pub failure: Option<Failure>,
+    /// Of all calls, answers and times. Two runs with the same digest did the same.
+    pub digest: u64,
+    /// How much was done.
+    pub stats: Stats,
+    /// All choices, if they were recorded.
+    pub record: Option<Record>,
+    /// How well the record that was replayed has fitted.
+    pub alignment: Alignment,
+    /// Panics in their order, also those that somebody caught.
+    pub panics: Vec<PanicNote>,
+    /// Threads that could not be reclaimed at the end: their memory is lost until the program ends.
+    pub leaked: Vec<String>,
+    /// The last events, who waits for what, and the sockets, if the run failed and events were kept.
+    pub scene: String,
+}
+
+/// How much one or many runs have done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stats {
+    /// Virtual time that has passed.
+    pub time: Duration,
+    /// Choices made.
+    pub choices: u64,
+    /// Kernel calls served.
+    pub calls: u64,
+    /// Events of the network and of processors.
+    pub events: u64,
+    /// Faults injected, by kind.
+    pub faults: FaultCounts,
+}
+
+impl Stats {
+    /// Adds another run's.
+    pub fn add(&mut self, other: &Stats) {
+        self.time += other.time;
+        self.choices += other.choices;
+        self.calls += other.calls;
+        self.events += other.events;
+        self.faults.add(&other.faults);
+    }
+}
+
+impl Outcome {
+    /// Whether nothing failed.
+    pub fn passed(&self) -> bool {
+        self.failure.is_none()
+    }
+
+    /// The failure with everything that explains it; `reproduce` is the command that shows it again.
+    pub fn report(&self, reproduce: &str) -> String {
+        let Some(failure) = &self.failure else { return format!("seed {:#x} passed", self.seed) };
+        let mut text = format!("{failure}\n\nreproduce: {reproduce}\ndigest: {:016x}\n", self.digest);
+        text += &format!(
+            "{} choices, {} calls, faults: {}\n",
+            self.stats.choices, self.stats.calls, self.stats.faults
+        );
+        if let Some(backtrace) = failure.panic.as_ref().and_then(|panic| panic.backtrace.as_ref()) {
+            text += &format!("\n{backtrace}");
+        }
+        let others = self.panics.iter().filter(|note| failure.panic.as_ref() != Some(note));
+        for note in others {
+            text +=
+                &format!("\nan earlier panic, which was caught, at {}: {}\n", note.location, note.message);
+        }
+        text += &self.scene;
+        if !self.leaked.is_empty() {
+            text += &format!("\nthreads that could not be reclaimed: {}\n", self.leaked.join(", "));
+        }
+        text
+    }
+}
+
+impl Simulation {
+    /// A run of `seed` as a beginner wants it: [`Faults::default`], [`Cpu::Ideal`], no trace.
+    pub fn new(seed: u64) -> Simulation {
+        Simulation {
+            seed,
+            faults: Faults::default(),
+            cpu: Cpu::Ideal,
+            keep: Keep::Nothing,
+            recording: false,
+            replay: None,
+            limits: Limits { calls: 50_000_000 },
+        }
+    }
+
+    /// Which faults there are.
+    pub fn faults(mut self, faults: Faults) -> Simulation {
+        self.faults = faults;
+        self
+    }
+
+    /// How processors behave.
+    pub fn cpu(mut self, cpu: Cpu) -> Simulation {
+        self.cpu = cpu;
+        self
+    }
+
+    /// Prints every event.
+    pub fn trace(mut self, on: bool) -> Simulation {
+        self.keep = if on { Keep::Printed } else { Keep::Nothing };
+        self
+    }
+
+    /// Keeps the last so many events, and backtraces, for the report.
+    pub fn keep_events(mut self, count: usize) -> Simulation {
+        self.keep = Keep::Last(count);
+        self
+    }
+
+    /// Records every choice.
+    pub fn record(mut self, on: bool) -> Simulation {
+        self.recording = on;
+        self
+    }
+
+    /// Answers choices from a record, whose seed is also this run's.
+    pub fn replay(mut self, record: Record) -> Simulation {
+        self.seed = record.seed;
+        self.replay = Some(record);
+        self
+    }
+
+    /// Fails a run that makes more kernel calls than this (the default is 50 million).
+    pub fn limit_calls(mut self, calls: u64) -> Simulation {
+        self.limits.calls = calls;
+        self
+    }
+
+    /// Runs it.
+    pub fn run<R: Ending>(&self, script: impl FnOnce(&World) -> R + 'static) -> Outcome {
+        let hook = panics::set(if self.keep == Keep::Nothing { Hook::Keep } else { Hook::KeepBacktrace });
+        // What an outer world's thread has caught before it started this one is not ours.
+        let outer = panics::take();
+        let shared = self.build();
+        start_script(&shared, self.seed, script);
+        shared.run(SCRIPT);
+        let outcome = self.judge(&shared);
+        panics::set(hook);
+        panics::put_back(outer);
+        outcome
+    }
+
+    fn build(&self) -> Rc<Shared> {
+        let mut choices = self.replay.clone().map_or_else(|| Choices::new(self.seed), Choices::replay);
+        choices.record(self.recording);
+        let sched = Scheduler::new(choices, self.faults, self.cpu, self.keep);
+        let faults = sched.faults;
+        let mut state = State {
+            sched,
+            net: Net::new(),
+            hosts: Vec::new(),
+            processes: Vec::new(),
+            cuts: BTreeSet::new(),
+            verdict: None,
+            panics: Vec::new(),
+            limits: self.limits,
+        };
+        state.apply(&faults);
+        Rc::new(Shared {
+            stage: Stage::new(),
+            mode: Cell::new(Mode::Running),
+            current: Cell::new(None),
+            strands: RefCell::default(),
+            state: RefCell::new(state),
+            identity: Arc::new(Identity { seed: self.seed, over: AtomicBool::new(false) }),
+            pulse: Pulse::of_this_thread(self.seed),
+        })
+    }
+
+    /// The verdict with everything that explains it; then the world is reclaimed.
+    fn judge(&self, shared: &Rc<Shared>) -> Outcome {
+        let (failed, digest, stats) = {
+            let mut state = shared.state.borrow_mut();
+            state.last_oracles();
+            (state.verdict.is_some(), state.sched.trace.digest(), state.stats())
+        };
+        let wanted = failed && matches!(self.keep, Keep::Last(_));
+        let scene = if wanted { report::scene(shared) } else { String::new() };
+        let leaked = shared.tear_down();
+        let mut guard = shared.state.borrow_mut();
+        let state = &mut *guard;
+        // What panics while it is reclaimed is no failure: its world was over.
+        drop(panics::take());
+        Outcome {
+            seed: self.seed,
+            failure: state.verdict.take(),
+            digest,
+            stats,
+            record: self.recording.then(|| state.sched.choices.take_record()),
+            alignment: state.sched.choices.alignment(),
+            panics: std::mem::take(&mut state.panics),
+            leaked,
+            scene,
+        }
+    }
+}
+
+impl State {
+    fn stats(&self) -> Stats {
+        Stats {
+            time: Duration::from_nanos(self.sched.now),
+            choices: self.sched.choices.draws(),
+            calls: self.sched.calls,
+            events: self.sched.events,
+            faults: self.sched.injected,
+        }
+    }
+
+    /// What must hold at the end of every run.
+    fn last_oracles(&mut self) {
+        self.panics.extend(panics::take());
+        for process in 0..self.processes.len() {
+            if self.processes[process].life == Life::Running {
+                self.check_joined(crate::env::ProcessIndex(process as u32));
+            }
+        }
+        let conserved =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.net.check_conservation()));
+        if conserved.is_err() {
+            let note = panics::take().pop();
+            let message = note.map_or(String::new(), |note| note.message);
+            self.fail(
+                FailureKind::Leak,
+                format!("the simulator lost bytes, which is its own bug: {message}"),
+                None,
+            );
+        }
+    }
+}
+
+fn start_script<R: Ending>(shared: &Rc<Shared>, seed: u64, script: impl FnOnce(&World) -> R + 'static) {
+    let thread = shared.state.borrow_mut().sched.add_thread("script".to_owned(), None, u64::MAX);
+    let world = World { shared: shared.clone(), seed };
+    let body = move || {
+        if let Err(error) = script(&world).ending() {
+            let message = format!("the script returned an error: {error}");
+            world.shared.state.borrow_mut().fail(FailureKind::Failed, message, Some(thread));
+        }
+    };
+    shared.add_strand(&shared.state.borrow(), thread, body);
+}
+
+/// Runs `body` as the main function of the only process of a world with one host, directly on the simulated kernel, and
+/// answers what it answers.
+///
+/// # Panics
+/// If the world fails: `body` panics, or sleeps for ever.
+#[track_caller]
+pub fn with_kernel<T: 'static>(
+    simulation: &Simulation,
+    body: impl FnOnce(Rc<dyn Kernel>) -> T + 'static,
+) -> T {
+    let result = Rc::new(Cell::new(None));
+    let place = result.clone();
+    let outcome = simulation.run(move |world| {
+        let host = world.host("host");
+        world.run_main(&host, move |kernel| place.set(Some(body(kernel))));
+        while host.running() {
+            world.sleep(Duration::from_millis(10));
+        }
+    });
+    if let Some(failure) = outcome.failure {
+        panic!("seed {:#x}: {failure}", outcome.seed);
+    }
+    result.take().expect("a main function that has ended has answered")
+}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Stats { time, choices, calls, events, faults } = self;
+        let time = report::seconds(*time);
+        write!(
+            f,
+            "{time} s of virtual time, {choices} choices, {calls} calls, {events} events, faults: {faults}"
+        )
+    }
+}

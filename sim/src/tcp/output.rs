@@ -1,0 +1,230 @@
+//! Packets that leave: segments, the window, and acknowledgements.
+//!
+//! A connection's packets arrive in the order in which they were sent: each arrives later than the one before. A
+//! lost packet never becomes an event; the sender's timer finds out. Acknowledgements cost nothing unless the sender waits for
+//! one: they are put down at the sender with the time of their arrival, and an event is asked for only if it wants room,
+//! has more to send than fits the window, waits for its FIN, or is an orphan.
+
+use machinarium::kernel::Events;
+
+use super::{Ack, Sending, Socket, State};
+use crate::env::{Env, HostIndex, NetEvent, Packet, Subsystem};
+use crate::files::File;
+use crate::net::Net;
+use crate::slab::Key;
+
+/// Payload of the largest packet: loopback's, and ten Ethernet frames that arrive as one.
+const SEGMENT_LOOPBACK: u64 = 65_483;
+const SEGMENT: u64 = 14_480;
+
+impl Net {
+    /// Sends one packet of the socket.
+    pub(super) fn transmit(&mut self, env: &mut dyn Env, key: Key, packet: Packet) {
+        let socket = &mut self.sockets[key];
+        if env.tracing() {
+            let (local, remote) = (socket.local, socket.remote);
+            env.note(socket.host, format_args!("{local} sends {packet:?} to {remote:?}"));
+        }
+        let stream = socket.choices(Subsystem::Link);
+        let Some(delay) = self.links.carry(env, stream, socket.host, socket.peer_host) else { return };
+        let now = env.now();
+        let at = (now + delay).max(socket.sending.last_arrival + 1);
+        socket.sending.last_arrival = at;
+        socket.sending.flying += 1;
+        env.after(at - now, NetEvent::Packet { from: key, packet });
+    }
+
+    /// Sends all that the window lets through.
+    pub(super) fn push(&mut self, env: &mut dyn Env, key: Key) {
+        loop {
+            let socket = &mut self.sockets[key];
+            let Some((seq, most)) = socket.next_segment() else { break };
+            let split = self.links.options(socket.host, socket.peer_host).split;
+            let stream = socket.choices(Subsystem::Socket);
+            let len = if most > 1 && split.draw(env, stream, "split") {
+                1 + env.draw(stream, "split at", most - 1)
+            } else {
+                most
+            };
+            let sending = &mut socket.sending;
+            let fin = sending.fin && seq + len == sending.end;
+            if sending.acknowledged == sending.next {
+                socket.timer.progress(env.now());
+            }
+            sending.next = seq + len + u64::from(fin);
+            self.transmit(env, key, Packet::Data { seq, len: len as u32, fin });
+        }
+        self.arm(env, key);
+    }
+
+    /// `from`'s packet has come to `key`: says how far it got, and how much room there is.
+    pub(super) fn acknowledge(&mut self, env: &mut dyn Env, key: Key, from: Key) {
+        let socket = &mut self.sockets[key];
+        let (next, edge) = socket.receiving.advertise(socket.options.window());
+        let (host, peer_host) = (socket.host, socket.peer_host);
+        self.send_ack(env, (host, peer_host), from, next, edge);
+    }
+
+    /// An acknowledgement on its way over a link, for the socket `to`.
+    pub(super) fn send_ack(
+        &mut self,
+        env: &mut dyn Env,
+        (host, peer_host): (HostIndex, HostIndex),
+        to: Key,
+        next: u64,
+        edge: u64,
+    ) {
+        if self.links.is_cut(host, peer_host) {
+            return;
+        }
+        let at = env.now() + self.links.least(host, peer_host);
+        let Some(peer) = self.sockets.get_mut(to) else { return };
+        let acks = &mut peer.sending.acks;
+        match acks.back_mut() {
+            // They are cumulative, and none overtakes another.
+            Some(last) if last.at >= at => *last = Ack { at: last.at, next, edge },
+            _ => acks.push_back(Ack { at, next, edge }),
+        }
+        if peer.wants_ack() {
+            self.expect_ack(env, to);
+        }
+    }
+
+    /// The socket waits for its next acknowledgement, if any is under way.
+    pub(super) fn expect_ack(&mut self, env: &mut dyn Env, key: Key) {
+        let now = env.now();
+        let sending = &mut self.sockets[key].sending;
+        if sending.ack_event > now {
+            return;
+        }
+        if let Some(first) = sending.acks.front() {
+            sending.ack_event = first.at.max(now + 1);
+            env.after(sending.ack_event - now, NetEvent::Acknowledged(key));
+        }
+    }
+
+    /// Acts on the acknowledgements that have arrived by now.
+    pub(super) fn take_acks(&mut self, env: &mut dyn Env, key: Key) {
+        let now = env.now();
+        let socket = &mut self.sockets[key];
+        if socket.sending.acks.front().is_none_or(|ack| ack.at > now) {
+            return;
+        }
+        let heard_at = socket.sending.take_acks(now, &mut socket.timer);
+        socket.timer.heard(heard_at);
+        if !socket.is_synchronized() {
+            return;
+        }
+        self.write_space(env, key);
+        self.push(env, key);
+        let socket = &self.sockets[key];
+        if socket.sending.fin && socket.sending.acknowledged == socket.sending.end + 1 {
+            self.fin_acknowledged(env, key);
+        }
+    }
+
+    /// The acknowledgement that an event was for.
+    pub(super) fn acknowledged(&mut self, env: &mut dyn Env, key: Key) {
+        if self.sockets.get(key).is_none() {
+            return;
+        }
+        self.take_acks(env, key);
+        if self.sockets.get(key).is_some_and(Socket::wants_ack) {
+            self.expect_ack(env, key);
+        }
+    }
+
+    /// Reading has made room: says so if the window doubles by it, as `tcp_cleanup_rbuf` does.
+    pub(super) fn update_window(&mut self, env: &mut dyn Env, key: Key) {
+        let socket = &self.sockets[key];
+        let receiving = &socket.receiving;
+        let whole = socket.options.window();
+        let told = receiving.advertised.saturating_sub(receiving.next);
+        let free = whole.saturating_sub(receiving.queue.len() as u64);
+        let worth = free >= 2 * told && free >= (whole / 2).min(SEGMENT);
+        let Some(peer) = socket.peer else { return };
+        if socket.is_synchronized() && !receiving.fin && 2 * told <= whole && worth {
+            self.acknowledge(env, key, peer);
+        }
+    }
+
+    /// The own FIN has arrived.
+    fn fin_acknowledged(&mut self, env: &mut dyn Env, key: Key) {
+        let socket = &mut self.sockets[key];
+        match socket.state {
+            State::FinWait1 => {
+                socket.state = State::FinWait2;
+                if socket.owned {
+                    self.notify(env, File::Socket(key), Events::NONE);
+                } else {
+                    socket.timer.orphaned(env.now());
+                    self.arm(env, key);
+                }
+            }
+            State::Closing => self.time_wait(env, key),
+            State::LastAck => self.done(env, key),
+            _ => {}
+        }
+    }
+}
+
+impl Socket {
+    /// What may be sent next: where it starts, and how long it is at most. Length 0 is a FIN alone.
+    fn next_segment(&self) -> Option<(u64, u64)> {
+        let sending = &self.sending;
+        if !self.is_synchronized() {
+            return None;
+        }
+        let limit = sending.end.min(sending.edge);
+        let most = if self.host == self.peer_host { SEGMENT_LOOPBACK } else { SEGMENT };
+        if sending.next < limit {
+            return Some((sending.next, most.min(limit - sending.next)));
+        }
+        (sending.fin && sending.next == sending.end).then_some((sending.end, 0))
+    }
+
+    /// Whether something depends on the next acknowledgement.
+    pub(super) fn wants_ack(&self) -> bool {
+        let sending = &self.sending;
+        let waits = sending.wants_room || sending.fin || !self.owned || sending.next < sending.end;
+        self.is_synchronized() && waits
+    }
+}
+
+impl Sending {
+    /// Takes what has arrived until `now` off the queue, and answers when the last of it came.
+    fn take_acks(&mut self, now: u64, timer: &mut super::Timer) -> u64 {
+        let (before, edge_before) = (self.acknowledged, self.edge);
+        let mut heard_at = 0;
+        while let Some(ack) = self.acks.front().copied().filter(|ack| ack.at <= now) {
+            self.acks.pop_front();
+            self.acknowledged = self.acknowledged.max(ack.next);
+            self.edge = self.edge.max(ack.edge);
+            heard_at = ack.at;
+        }
+        assert!(self.acknowledged <= self.end + u64::from(self.fin), "acknowledged what was never sent");
+        let bytes = (self.acknowledged.min(self.end) - before.min(self.end)) as usize;
+        if bytes == self.queue.len() {
+            self.queue.clear();
+        } else {
+            self.queue.drain(..bytes);
+        }
+        self.next = self.next.max(self.acknowledged);
+        if !self.urgent.is_empty() {
+            self.urgent.retain(|at| *at >= self.acknowledged);
+        }
+        if (self.acknowledged, self.edge) != (before, edge_before) {
+            timer.progress(now);
+        }
+        heard_at
+    }
+}
+
+impl super::Receiving {
+    /// The next byte expected and the end of the window, which never moves back.
+    fn advertise(&mut self, window: u64) -> (u64, u64) {
+        let free = window.saturating_sub(self.queue.len() as u64);
+        self.advertised = self.advertised.max(self.next + free);
+        (self.next, self.advertised)
+    }
+}

@@ -1,0 +1,295 @@
+//! The calls that give a socket its role: bind, listen, accept, connect, and the getters of its two addresses.
+//!
+//! `connect` never completes at once: it answers EINPROGRESS, on loopback too, and the handshake is two packets later.
+//! What it answers the next time depends on [`Phase`], which only `connect` itself and `shutdown` move on:
+//!
+//! | phase | state | connect answers |
+//! |---|---|---|
+//! | Unconnected | Closed | EINPROGRESS, or why not |
+//! | Unconnected | other | EISCONN |
+//! | Connecting | SynSent | EALREADY |
+//! | Connecting | Closed | the pending error, or ECONNABORTED; Unconnected again |
+//! | Connecting | other | success, once: Connected |
+//! | Connected | any | EISCONN |
+//! | Disconnecting | any | EINVAL |
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use machinarium::kernel::{Domain, Errno, Fd, Result};
+
+use super::{Backlog, Flow, Phase, Shut, Socket, State};
+use crate::env::{Env, Packet, ProcessIndex};
+use crate::files::File;
+use crate::net::Net;
+use crate::slab::Key;
+
+/// net.core.somaxconn.
+const BACKLOG_MOST: u32 = 4_096;
+
+impl Net {
+    /// `bind(2)`.
+    pub(crate) fn bind(
+        &mut self,
+        _env: &mut dyn Env,
+        process: ProcessIndex,
+        fd: Fd,
+        address: &SocketAddr,
+    ) -> Result<()> {
+        let key = self.socket_of(process, fd)?;
+        let socket = &self.sockets[key];
+        check_family(socket.domain, address)?;
+        let ip = address.ip().to_canonical();
+        if ip.is_ipv4() && socket.domain == Domain::Inet6 && socket.options.v6_only {
+            return Err(Errno::INVAL);
+        }
+        if !ip.is_unspecified() && !self.host(socket.host).has(ip) {
+            return Err(Errno::ADDRNOTAVAIL);
+        }
+        if socket.state != State::Closed || socket.is_bound() {
+            return Err(Errno::INVAL);
+        }
+        let unbound = std::mem::replace(&mut self.sockets[key].local, SocketAddr::new(ip, 0));
+        match self.take_port(key, address.port()) {
+            Ok(port) => {
+                let socket = &mut self.sockets[key];
+                socket.local.set_port(port);
+                socket.bound_address = !ip.is_unspecified();
+                socket.bound_port = true;
+                Ok(())
+            }
+            Err(errno) => {
+                self.sockets[key].local = unbound;
+                Err(errno)
+            }
+        }
+    }
+
+    /// `listen(2)`; again on a listener, it changes the backlog.
+    pub(crate) fn listen(
+        &mut self,
+        _env: &mut dyn Env,
+        process: ProcessIndex,
+        fd: Fd,
+        backlog: u32,
+    ) -> Result<()> {
+        let key = self.socket_of(process, fd)?;
+        let limit = backlog.min(BACKLOG_MOST);
+        let socket = &mut self.sockets[key];
+        if socket.phase != Phase::Unconnected {
+            return Err(Errno::INVAL);
+        }
+        match (socket.state, &mut socket.backlog) {
+            (State::Listen, Some(waiting)) => {
+                waiting.limit = limit;
+                return Ok(());
+            }
+            (State::Closed, _) => {}
+            _ => return Err(Errno::INVAL),
+        }
+        let port = socket.local.port();
+        if !socket.is_bound() {
+            let port = self.take_port(key, 0)?;
+            self.sockets[key].local.set_port(port);
+        } else if self.conflicts(key, port) {
+            return Err(Errno::ADDRINUSE);
+        }
+        let socket = &mut self.sockets[key];
+        socket.state = State::Listen;
+        socket.backlog = Some(Box::new(Backlog { limit, queue: VecDeque::new(), incoming: Vec::new() }));
+        Ok(())
+    }
+
+    /// `accept4(2)`. As on Linux a connection that was reset while it waited is accepted, and then found reset.
+    pub(crate) fn accept4(
+        &mut self,
+        env: &mut dyn Env,
+        process: ProcessIndex,
+        fd: Fd,
+    ) -> Result<(Fd, SocketAddr)> {
+        let file = self.table(process).get(fd)?;
+        self.table(process).check_room()?;
+        let File::Socket(key) = file else { return Err(Errno::NOTSOCK) };
+        let waiting = self.sockets[key].backlog.as_mut().ok_or(Errno::INVAL)?;
+        let child = waiting.queue.pop_front().ok_or(Errno::AGAIN)?;
+        let fd = self.table_mut(process).insert(File::Socket(child)).expect("room was checked");
+        let socket = &mut self.sockets[child];
+        socket.listener = None;
+        socket.owned = true;
+        let peer = socket.shown(socket.remote.expect("an accepted socket has a peer"));
+        if env.tracing() {
+            env.note(socket.host, format_args!("accepted {} from {peer}", socket.local));
+        }
+        Ok((fd, peer))
+    }
+
+    /// `connect(2)`.
+    pub(crate) fn connect(
+        &mut self,
+        env: &mut dyn Env,
+        process: ProcessIndex,
+        fd: Fd,
+        address: &SocketAddr,
+    ) -> Result<()> {
+        let key = self.socket_of(process, fd)?;
+        let socket = &mut self.sockets[key];
+        match (socket.phase, socket.state) {
+            (Phase::Disconnecting, _) => Err(Errno::INVAL),
+            (Phase::Connected, _) => Err(Errno::ISCONN),
+            (Phase::Connecting, State::SynSent) => Err(Errno::ALREADY),
+            (Phase::Connecting, State::Closed) => {
+                let errno = socket.error.take().unwrap_or(Errno::CONNABORTED);
+                socket.phase = Phase::Unconnected;
+                self.disconnect(env, key);
+                Err(errno)
+            }
+            (Phase::Connecting, _) => {
+                socket.phase = Phase::Connected;
+                Ok(())
+            }
+            (Phase::Unconnected, State::Closed) => {
+                check_family(socket.domain, address)?;
+                let key = if socket.used { self.renew(process, fd, key) } else { key };
+                self.open(env, key, address)
+            }
+            (Phase::Unconnected, _) => Err(Errno::ISCONN),
+        }
+    }
+
+    /// Sends the SYN.
+    fn open(&mut self, env: &mut dyn Env, key: Key, address: &SocketAddr) -> Result<()> {
+        let (local, remote) = self.endpoints(env, key, address)?;
+        let host = self.sockets[key].host;
+        let peer_host = self.route(host, remote.ip())?;
+        let round_trip = self.links.round_trip(host, peer_host);
+        let socket = &mut self.sockets[key];
+        socket.local = local;
+        socket.remote = Some(remote);
+        socket.peer_host = peer_host;
+        socket.state = State::SynSent;
+        socket.phase = Phase::Connecting;
+        socket.used = true;
+        socket.error = None;
+        socket.done = false;
+        socket.timer.start(env.now(), round_trip);
+        socket.timer.expect_handshake();
+        self.host_mut(host).flows.insert(Flow::new(local, remote), key);
+        self.transmit(env, key, Packet::Syn);
+        self.arm(env, key);
+        Err(Errno::INPROGRESS)
+    }
+
+    /// Both ends of the connection that `connect` is to open.
+    fn endpoints(
+        &mut self,
+        env: &mut dyn Env,
+        key: Key,
+        to: &SocketAddr,
+    ) -> Result<(SocketAddr, SocketAddr)> {
+        let Socket { host, local, domain, .. } = self.sockets[key];
+        let v6_only = self.sockets[key].options.v6_only;
+        let target = match to.ip().to_canonical() {
+            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        if target.is_ipv4() && domain == Domain::Inet6 && (v6_only || is_strictly_v6(local.ip())) {
+            return Err(Errno::NETUNREACH);
+        }
+        let remote = SocketAddr::new(target, to.port());
+        self.route(host, target)?;
+        let ip = if local.ip().is_unspecified() { self.source_for(host, target)? } else { local.ip() };
+        if ip.is_loopback() && !self.host(host).has(target) {
+            return Err(Errno::INVAL);
+        }
+        if !self.sockets[key].is_bound() {
+            let port = self.port_for(host, ip, remote)?;
+            return Ok((SocketAddr::new(ip, port), remote));
+        }
+        let local = SocketAddr::new(ip, local.port());
+        if !self.is_flow_free(env.now(), host, Flow::new(local, remote)) {
+            return Err(Errno::ADDRNOTAVAIL);
+        }
+        Ok((local, remote))
+    }
+
+    /// A socket that had a connection before becomes another one, so that late packets of the old connection find nobody.
+    fn renew(&mut self, process: ProcessIndex, fd: Fd, old: Key) -> Key {
+        let before = self.sockets.remove(old);
+        let identity = self.next_identity(before.host);
+        let mut socket = Socket::new(before.host, before.domain, identity, before.options);
+        socket.owned = true;
+        socket.bound_address = before.bound_address;
+        socket.bound_port = before.bound_port;
+        socket.local = before.local;
+        socket.watchers = before.watchers;
+        socket.shut = before.shut;
+        let new = self.sockets.insert(socket);
+        self.rename_port(old, new);
+        self.table_mut(process).replace(fd, File::Socket(new));
+        for item in &self.sockets[new].watchers {
+            self.items[*item].file = File::Socket(new);
+        }
+        new
+    }
+
+    /// `tcp_disconnect` of what is Closed already: it can connect anew.
+    pub(super) fn disconnect(&mut self, env: &mut dyn Env, key: Key) {
+        let socket = &mut self.sockets[key];
+        assert_eq!(socket.state, State::Closed);
+        socket.shut = Shut::default();
+        socket.done = false;
+        socket.remote = None;
+        let unread = socket.receiving.queue.len();
+        socket.receiving.queue.clear();
+        socket.receiving.urgent = None;
+        socket.receiving.fin = false;
+        let any = Socket::new(socket.host, socket.domain, 0, socket.options).local;
+        if !socket.bound_address {
+            socket.local.set_ip(any.ip());
+        }
+        // The port stays to be seen, though it is given up: `is_bound` knows.
+        self.refuse(unread as u64);
+        self.notify(env, File::Socket(key), machinarium::kernel::Events::ERR);
+    }
+
+    /// `getsockname(2)`.
+    pub(crate) fn getsockname(
+        &mut self,
+        _env: &mut dyn Env,
+        process: ProcessIndex,
+        fd: Fd,
+    ) -> Result<SocketAddr> {
+        let socket = &self.sockets[self.socket_of(process, fd)?];
+        // Never bound, an IPv6 socket shows [::], not 0.0.0.0 in IPv6.
+        let local = socket.local;
+        Ok(if local.ip().is_unspecified() && local.is_ipv6() { local } else { socket.shown(local) })
+    }
+
+    /// `getpeername(2)`.
+    pub(crate) fn getpeername(
+        &mut self,
+        _env: &mut dyn Env,
+        process: ProcessIndex,
+        fd: Fd,
+    ) -> Result<SocketAddr> {
+        let socket = &self.sockets[self.socket_of(process, fd)?];
+        match socket.state {
+            State::Closed | State::SynSent | State::Listen => Err(Errno::NOTCONN),
+            _ => socket.remote.map(|remote| socket.shown(remote)).ok_or(Errno::NOTCONN),
+        }
+    }
+}
+
+/// An IPv6 socket takes only its own kind of address, whose length tells (EINVAL); an IPv4 one looks at the family.
+fn check_family(domain: Domain, address: &SocketAddr) -> Result<()> {
+    match (domain, Domain::of(address)) {
+        (Domain::Inet, Domain::Inet6) => Err(Errno::AFNOSUPPORT),
+        (Domain::Inet6, Domain::Inet) => Err(Errno::INVAL),
+        _ => Ok(()),
+    }
+}
+
+fn is_strictly_v6(ip: IpAddr) -> bool {
+    ip.is_ipv6() && !ip.is_unspecified()
+}

@@ -1,0 +1,119 @@
+//! Tests whose failure is the point, each in a process of its own: this binary, started again.
+
+use std::process::{Command, Output};
+use std::sync::{Arc, OnceLock};
+
+use machinarium::kernel::{Kernel, ThreadOptions};
+use machinarium_sim::{Cpu, Durations, Faults, Simulation};
+
+use crate::raw;
+
+/// Runs one ignored test of this binary alone.
+fn child(name: &str, variables: &[(&str, &str)]) -> Output {
+    Command::new(std::env::current_exe().unwrap())
+        .args([name, "--exact", "--include-ignored", "--nocapture"])
+        .envs(variables.iter().copied())
+        .env_remove("RUST_BACKTRACE")
+        .output()
+        .unwrap()
+}
+
+#[test]
+#[ignore = "aborts: started by the test below"]
+#[allow(clippy::disallowed_types)] // what must not be done is what is tried
+fn holds_a_mutex_across_a_call() {
+    machinarium_sim::with_kernel(&Simulation::new(0x77), |kernel| {
+        let mutex = Arc::new(std::sync::Mutex::new(0));
+        let other = mutex.clone();
+        let held = mutex.lock().unwrap();
+        let main = move |_: std::rc::Rc<dyn Kernel>| drop(other.lock());
+        let options = ThreadOptions { name: "greedy".to_owned(), ..Default::default() };
+        let thread = kernel.spawn(&options, Box::new(main)).unwrap();
+        let _ = kernel.join(thread);
+        drop(held);
+    });
+}
+
+#[test]
+fn a_blocked_os_thread_is_reported_and_does_not_hang() {
+    let output = child("blocked::holds_a_mutex_across_a_call", &[]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    for wanted in ["host/greedy has made no call", "std Mutex", "MACHINARIUM_SEED=0x77"] {
+        assert!(text.contains(wanted), "{wanted} is missing in\n{text}");
+    }
+}
+
+#[test]
+#[ignore = "fails: started by the tests below"]
+fn fails_with_some_seeds() {
+    machinarium_sim::Check::new().cpu(Cpu::Loaded).run(|world| {
+        let _server = world.host("server").run_on_kernel(|kernel| {
+            let program = raw::Program::new(kernel);
+            for _ in 0..200 {
+                let before = program.now();
+                program.kernel.sched_yield();
+                assert!(program.now() - before < 100.millis(), "a long nap");
+            }
+            program.close(program.epoll);
+        });
+        world.sleep(1.secs());
+    });
+}
+
+#[test]
+fn a_failing_check_reports_confirms_and_shrinks() {
+    let output = child("blocked::fails_with_some_seeds", &[("MACHINARIUM_SEEDS", "2000")]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    for wanted in [
+        "a long nap",
+        "MACHINARIUM_SEED=0x",
+        "cargo test blocked::fails_with_some_seeds",
+        "confirmed: a fresh process does the same",
+        " that matter",
+        "stall length = 7",
+    ] {
+        assert!(text.contains(wanted), "{wanted} is missing in\n{text}");
+    }
+    let path =
+        text.split("MACHINARIUM_REPLAY=").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();
+    let output = child("blocked::fails_with_some_seeds", &[("MACHINARIUM_REPLAY", path)]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && text.contains("a long nap"),
+        "the choices that matter do fail:\n{text}"
+    );
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+#[ignore = "prints: started by the test below"]
+fn prints_digests() {
+    for seed in 1..30 {
+        let outcome = Simulation::new(seed).faults(Faults::swarm()).cpu(Cpu::Starved).run(|world| {
+            let server = world.host("server").run_on_kernel(|kernel| raw::echo_server(kernel, 1));
+            let client =
+                world.host("client").run_on_kernel(|kernel| raw::echo_client(kernel, raw::server(1), 50));
+            world.eventually(60.secs(), || client.finished() && server.finished());
+        });
+        println!("digest {:016x}", outcome.digest);
+    }
+}
+
+#[test]
+fn processes_agree() {
+    static FIRST: OnceLock<Vec<u8>> = OnceLock::new();
+    for _ in 0..3 {
+        let output = child("blocked::prints_digests", &[]).stdout;
+        let digests: Vec<u8> = String::from_utf8(output)
+            .unwrap()
+            .lines()
+            .filter(|line| line.contains("digest"))
+            .collect::<Vec<_>>()
+            .join("\n")
+            .into();
+        assert!(digests.len() > 29 * 20);
+        assert_eq!(FIRST.get_or_init(|| digests.clone()), &digests);
+    }
+}

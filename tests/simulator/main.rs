@@ -1,0 +1,10 @@
+//! The simulator itself: what a world promises, tried on programs on the bare kernel.
+
+mod blocked;
+mod calls;
+mod faults;
+mod raw;
+mod replay;
+mod report;
+mod threads;
+mod time;

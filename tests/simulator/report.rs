@@ -1,0 +1,127 @@
+//! What is said of a run that fails.
+
+use std::rc::Rc;
+
+use machinarium::kernel::{Kernel, ThreadOptions};
+use machinarium_sim::{Durations, FailureKind, Outcome, Record, Simulation, World};
+
+use crate::raw::{self, Program};
+
+fn failing(script: impl Fn(&World) + 'static) -> Outcome {
+    let outcome = Simulation::new(0x1f3a).keep_events(30).record(true).run(script);
+    assert!(!outcome.passed());
+    outcome
+}
+
+#[test]
+fn a_panic_is_told_with_host_thread_and_time() {
+    let outcome = failing(|world| {
+        let _server = world.host("server").run_on_kernel(|kernel: Rc<dyn Kernel>| -> () {
+            let program = Program::new(kernel);
+            program.wait(Some(1500.millis()));
+            panic!("the invariant is gone");
+        });
+        world.sleep(10.secs());
+    });
+    let failure = outcome.failure.clone().unwrap();
+    assert_eq!(
+        (failure.kind, failure.host.as_str(), failure.thread.as_str()),
+        (FailureKind::Panic, "server", "main")
+    );
+    let report = outcome.report("the command");
+    for wanted in [
+        "the invariant is gone",
+        "report.rs:",
+        "on server, thread main",
+        "after 1.50",
+        "reproduce: the command",
+    ] {
+        assert!(report.contains(wanted), "{wanted} is missing in\n{report}");
+    }
+}
+
+#[test]
+fn a_stuck_world_tells_who_waits_for_what() {
+    let outcome = failing(|world| {
+        let _server = world.host("server").run_on_kernel(|kernel: Rc<dyn Kernel>| {
+            let program = Program::new(kernel);
+            let listener = program.listen();
+            drop(program.accept(listener));
+        });
+        let client = world.host("client").run_on_kernel(|kernel: Rc<dyn Kernel>| {
+            let main = |kernel: Rc<dyn Kernel>| drop(kernel.futex_wait(&0.into(), 0, None));
+            let options = ThreadOptions { name: "waiter".to_owned(), ..Default::default() };
+            let thread = kernel.spawn(&options, Box::new(main)).unwrap();
+            drop(kernel.join(thread));
+        });
+        world.sleep(1.secs());
+        world.join(&client);
+    });
+    assert_eq!(outcome.failure.as_ref().unwrap().kind, FailureKind::Stuck);
+    let report = outcome.report("");
+    for wanted in [
+        "server/main: epoll_wait, for ever",
+        "client/main: join of thread",
+        "client/waiter: futex_wait, for ever",
+        "LISTEN",
+        "accept4(",
+        "| client",
+    ] {
+        assert!(report.contains(wanted), "{wanted} is missing in\n{report}");
+    }
+}
+
+#[test]
+fn an_endless_world_is_stopped() {
+    let outcome = Simulation::new(1).limit_calls(10_000).run(|world| {
+        let _busy = world.host("busy").run_on_kernel(|kernel: Rc<dyn Kernel>| -> () {
+            loop {
+                kernel.sched_yield();
+            }
+        });
+        world.sleep(1_000_000.secs());
+    });
+    assert_eq!(outcome.failure.unwrap().kind, FailureKind::Endless);
+    assert_eq!(outcome.leaked, ["busy/main"], "what does not end is left");
+}
+
+#[test]
+fn an_error_of_a_main_function_fails_unless_it_may() {
+    let run = |may_fail: bool| {
+        Simulation::new(1).run(move |world| {
+            let host = world.host("host");
+            let host = if may_fail { host.may_fail() } else { host };
+            let host = host.run(|| Err::<(), _>("out of luck"));
+            world.eventually(1.secs(), || host.finished());
+        })
+    };
+    assert!(run(true).passed());
+    let failure = run(false).failure.unwrap();
+    assert_eq!(failure.kind, FailureKind::Failed);
+    assert!(failure.message.contains("out of luck"));
+}
+
+#[test]
+fn eventually_says_where_and_what() {
+    let outcome = failing(|world| {
+        let _server = world.host("server").run_on_kernel(|kernel| raw::echo_server(kernel, 1));
+        world.eventually(3.secs(), || false);
+    });
+    let report = outcome.report("");
+    assert!(report.contains("not within 3s without faults") && report.contains("report.rs"), "{report}");
+}
+
+#[test]
+fn a_record_replays_the_run_and_survives_a_file() {
+    let script = |world: &World| {
+        let server = world.host("server").run_on_kernel(|kernel| raw::echo_server(kernel, 1));
+        let client =
+            world.host("client").run_on_kernel(|kernel| raw::echo_client(kernel, raw::server(1), 20));
+        world.eventually(60.secs(), || client.finished() && server.finished());
+    };
+    let run = Simulation::new(9).record(true).run(script);
+    let text = run.record.as_ref().unwrap().to_text();
+    let again = Simulation::new(0).replay(Record::from_text(&text).unwrap()).run(script);
+    assert_eq!(again.digest, run.digest);
+    assert_eq!(again.alignment.missed, 0);
+}

@@ -120,15 +120,15 @@ impl Machine {
         }))
     }
 
-    /// Turns until `done` says so.
-    fn turn_until(&self, done: impl Fn(&Machine) -> bool) {
-        while !done(self) {
-            self.turn(Instant::FAR);
+    /// Turns until `done` says so, or until `latest`.
+    fn turn_until(&self, latest: Instant, done: impl Fn(&Machine) -> bool) {
+        while !done(self) && (latest == Instant::FAR || self.now() < latest) {
+            self.turn(latest, &done);
         }
     }
 
     /// One turn of the loop; sleeps at most until `latest`.
-    fn turn(&self, latest: Instant) {
+    fn turn(&self, latest: Instant, done: impl Fn(&Machine) -> bool) {
         self.scheduler.run(self.tuning.turns);
         self.bury();
         self.open_letters();
@@ -137,10 +137,11 @@ impl Machine {
             self.poll_between();
             return;
         }
-        let wake = self.timers.borrow().next().min(latest);
-        if self.live.borrow().is_empty() && wake == Instant::FAR {
+        // What just ran may have been all that is waited for, and then no event would end the sleep.
+        if done(self) {
             return;
         }
+        let wake = self.timers.borrow().next().min(latest);
         if self.spinning && self.spin() {
             return;
         }

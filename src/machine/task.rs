@@ -160,10 +160,12 @@ impl TaskRef {
         let layout = payload_layout::<F, T>();
         let payload = (control as usize - layout.size()) & !(layout.align() - 1) & !15;
         // SAFETY: the slot is ours alone and large enough (checked by the caller with `payload_layout`); every field
-        // was valid before, and `cause` was emptied when the last coroutine of the slot ended.
+        // but `cause` is valid when zeroed, and `cause` was emptied when the last coroutine of the slot ended.
         unsafe {
             (payload as *mut F).write(f);
             (*header).id = id;
+            // A slot that was never used or was trimmed is all zeroes, which is no valid value of this field alone.
+            (&raw mut (*control).cause).write(RefCell::new(None));
             let control = &*control;
             control.state.set(State::Ready);
             control.detached.set(false);

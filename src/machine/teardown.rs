@@ -15,6 +15,7 @@ use std::time::Duration;
 use super::task::Panic;
 use super::{Machine, State, TaskRef, current};
 use crate::error::Cause;
+use crate::kernel::Instant;
 
 impl Machine {
     /// Runs the machine until its first coroutine has ended.
@@ -28,7 +29,7 @@ impl Machine {
         })?;
         let task = handle.task();
         self.main.set(Some(task));
-        self.turn_until(|_| task.state.get() == State::Finished);
+        self.turn_until(Instant::FAR, |_| task.state.get() == State::Finished);
         self.main.set(None);
         drop(handle);
         Ok(result.expect("the main coroutine writes its result before it ends"))
@@ -49,10 +50,7 @@ impl Machine {
     }
 
     fn drain(&self, patience: Duration) {
-        let end = self.now() + patience;
-        while !self.live.borrow().is_empty() && self.now() < end {
-            self.turn(end);
-        }
+        self.turn_until(self.now() + patience, |machine| machine.live.borrow().is_empty());
     }
 
     fn unwind(&self) {

@@ -1,0 +1,185 @@
+//! kv: a key-value server that speaks the protocol of Redis, and the hunt for its bugs, in one binary.
+//!
+//! ```text
+//! kv [--listen ADDRESS] [--machines N] ...     serves
+//! kv hunt --seeds N [--jobs J]                 runs the same server in simulated worlds, with faults, and checks it
+//! kv replay --seed S                           repeats one of these runs and prints its digest
+//! kv trace --seed S                            prints every event of one
+//! ```
+//!
+//! Exit codes: 0, 1 if a bug was found or the server failed, 2 if it could not do what the command line says.
+
+mod bug;
+mod client;
+mod command;
+mod config;
+mod connection;
+mod hunt;
+mod model;
+mod plan;
+mod random;
+mod reply;
+mod resp;
+mod server;
+mod session;
+mod shard;
+mod store;
+mod workload;
+
+use std::cell::Cell;
+use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+
+use config::{Bug, Config};
+use resp::Limits;
+
+/// A key-value server that speaks the protocol of Redis, and the hunt for its bugs.
+#[derive(Parser)]
+#[command(name = "kv", args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    task: Option<Task>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Serves (the default).
+    Serve(Serve),
+    /// Runs the server in simulated worlds with faults, one for each seed, and checks what clients see.
+    Hunt(Hunt),
+    /// Repeats the run of one seed and prints its digest.
+    Replay(OneSeed),
+    /// Repeats the run of one seed and prints every event.
+    Trace(OneSeed),
+}
+
+#[derive(Args)]
+struct Serve {
+    /// Where to listen: IP:PORT.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:6380")]
+    listen: SocketAddr,
+    /// How many machines (threads) share the port and the keys.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count_up_to(256))]
+    machines: u64,
+    /// Memory for keys and values, in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = count_up_to(1 << 24))]
+    memory: u64,
+    /// Memory for incomplete requests and unsent replies of all clients, in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = count_up_to(1 << 24))]
+    buffers: u64,
+    /// The longest argument of a request, in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = count_up_to(1 << 20))]
+    bulk: u64,
+    /// Clients at once.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = count_up_to(1 << 20))]
+    clients: u64,
+    /// Closes connections without a request for so many seconds; 0 is never.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    idle: u32,
+}
+
+#[derive(Args)]
+struct Hunt {
+    /// How many seeds.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = count_up_to(u64::MAX))]
+    seeds: u64,
+    /// How many at once.
+    #[arg(long, value_name = "J", default_value_t = 1, value_parser = count_up_to(1024))]
+    jobs: u64,
+    /// The first seed.
+    #[arg(long, value_name = "S", default_value = "1", value_parser = seed)]
+    first: u64,
+    /// Plants a bug into the server.
+    #[arg(long)]
+    bug: Option<Bug>,
+}
+
+#[derive(Args)]
+struct OneSeed {
+    /// Which, decimal or 0x...
+    #[arg(long, value_name = "S", value_parser = seed)]
+    seed: u64,
+    /// Plants a bug into the server, as it was in the hunt.
+    #[arg(long)]
+    bug: Option<Bug>,
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return not_understood(&error),
+    };
+    match cli.task.unwrap_or(Task::Serve(cli.serve)) {
+        Task::Serve(serve) => run_server(&serve),
+        Task::Hunt(hunt) => hunt::hunt(hunt.first, hunt.seeds, hunt.jobs as usize, hunt.bug),
+        Task::Replay(one) => hunt::replay(one.seed, one.bug),
+        Task::Trace(one) => hunt::trace(one.seed, one.bug),
+    }
+}
+
+fn run_server(serve: &Serve) -> ExitCode {
+    let listening = Cell::new(false);
+    let machines = serve.machines;
+    let result = server::serve(serve.config(), |address| {
+        listening.set(true);
+        let s = if machines == 1 { "" } else { "s" };
+        println!("kv: listening on {address} with {machines} machine{s}");
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("kv: {error}");
+            ExitCode::from(if listening.get() { 1 } else { 2 })
+        }
+    }
+}
+
+impl Serve {
+    fn config(&self) -> Config {
+        let mebibytes = |count: u64| usize::try_from(count << 20).unwrap_or(usize::MAX);
+        let bulk = mebibytes(self.bulk);
+        Config {
+            machines: self.machines as usize,
+            memory: mebibytes(self.memory),
+            buffers: mebibytes(self.buffers),
+            limits: Limits { bulk, request: 2 * bulk, ..Limits::default() },
+            clients: self.clients as usize,
+            idle_timeout: (self.idle != 0).then(|| Duration::from_secs(self.idle.into())),
+            // std's seeds are random: this is the one place where the server is not the same each time.
+            hash_seed: RandomState::new().hash_one("kv"),
+            ..Config::new(self.listen)
+        }
+    }
+}
+
+/// What clap has to say in one line, or all of it where that was asked for.
+fn not_understood(error: &clap::Error) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        print!("{error}");
+        return ExitCode::SUCCESS;
+    }
+    let text = error.to_string();
+    let first = text.lines().take_while(|line| !line.trim().is_empty());
+    let line = first.map(str::trim).collect::<Vec<_>>().join(" ");
+    eprintln!("kv: {} (see kv --help)", line.trim_start_matches("error: "));
+    ExitCode::from(2)
+}
+
+fn count_up_to(most: u64) -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(1..=most)
+}
+
+fn seed(text: &str) -> Result<u64, String> {
+    let parsed = match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16),
+        None => text.parse(),
+    };
+    parsed.map_err(|error| error.to_string())
+}

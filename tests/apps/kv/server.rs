@@ -1,0 +1,131 @@
+//! The server as a whole: its machines, from the first bind to the last join. `serve` is the entry point, the same on
+//! Linux and in a simulated world.
+//!
+//! The calling thread becomes the first machine. It starts the others, gives each the way to all, and lets each listen on
+//! the same port; then its main coroutine sleeps until it is cancelled: by SHUTDOWN, from whichever machine got it, or by a
+//! listener that failed. Then the others are stopped and joined, and when it returns its own connections end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use machinarium::machine::{self, Handle};
+use machinarium::net::{TcpListener, TcpStream};
+use machinarium::{Builder, Instant};
+
+use crate::config::{Config, Totals};
+use crate::connection::Connection;
+use crate::shard::{Common, Shard};
+
+/// Serves until SHUTDOWN. `ready` is told the address once all machines listen.
+pub(crate) fn serve(config: Config, ready: impl FnOnce(SocketAddr)) -> io::Result<()> {
+    Builder::new().name("kv-0").run(|| run(config, ready))
+}
+
+fn run(mut config: Config, ready: impl FnOnce(SocketAddr)) -> io::Result<()> {
+    let listener = listen_first(&config)?;
+    config.listen = listener.local_addr()?;
+    let (address, machines) = (config.listen, config.machines);
+    let mut others = Vec::new();
+    let result = (|| {
+        for index in 1..machines {
+            others.push(machine::spawn(&format!("kv-{index}"), wait_for_stop)?);
+        }
+        let shard = start(config, &others, listener)?;
+        ready(address);
+        wait_for_stop();
+        shard.take_failure().map_or(Ok(()), Err)
+    })();
+    others.iter().for_each(|other| other.stop("the server ends"));
+    // The main coroutine has been cancelled, which must not keep it from waiting for them.
+    machinarium::shield(|| others.into_iter().try_for_each(|other| other.join().map_err(io::Error::from)))?;
+    result
+}
+
+/// Connects the machines and lets each listen; returns the first one's part.
+fn start(config: Config, others: &[Handle<()>], listener: TcpListener) -> io::Result<Rc<Shard>> {
+    let address = config.listen;
+    let mut peers = vec![machine::current()?];
+    peers.extend(others.iter().map(Handle::remote));
+    let (config, totals, started) = (Arc::new(config), Arc::new(Totals::default()), machinarium::now());
+    let common = Common { config, totals, started, peers };
+    let shard = Shard::install(0, common.clone());
+    // All have their keys before any has a client.
+    for (index, other) in others.iter().enumerate() {
+        let common = common.clone();
+        other.remote().spawn(move || drop(Shard::install(index + 1, common)))?.join()?;
+    }
+    for other in others {
+        let listening = other.remote().spawn(move || {
+            accept_on(Shard::here(), listen(address, true)?);
+            io::Result::Ok(())
+        })?;
+        listening.join()??;
+    }
+    accept_on(shard.clone(), listener);
+    Ok(shard)
+}
+
+/// The first machine's listener. The others share its port, but a port that another program has is not to be shared with
+/// that: so the first asks for it alone, and only then for all.
+fn listen_first(config: &Config) -> io::Result<TcpListener> {
+    let alone = listen(config.listen, false)?;
+    if config.machines == 1 {
+        return Ok(alone);
+    }
+    let address = alone.local_addr()?;
+    drop(alone);
+    listen(address, true)
+}
+
+fn listen(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    let listener = TcpListener::builder().reuse_port(shared).bind(address);
+    listener.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
+}
+
+/// Returns when the machine is asked to stop.
+fn wait_for_stop() {
+    while machinarium::sleep_until(Instant::FAR).is_ok() {}
+}
+
+fn accept_on(shard: Rc<Shard>, listener: TcpListener) {
+    machinarium::spawn_named("listener", move || accept(&shard, &listener));
+}
+
+fn accept(shard: &Rc<Shard>, listener: &TcpListener) {
+    loop {
+        match listener.accept() {
+            Ok((stream, peer)) => admit(shard, stream, peer),
+            // Cancelled: the machine ends. Any other error means that this listener is broken for good.
+            Err(error) if error.get_ref().is_some_and(|inner| inner.is::<machinarium::Cancelled>()) => return,
+            Err(error) => return shard.fail(error),
+        }
+    }
+}
+
+fn admit(shard: &Rc<Shard>, stream: TcpStream, peer: SocketAddr) {
+    if !shard.totals.admit(shard.config.clients) {
+        // A fresh socket has room for a line; whether the client sees it is its own affair.
+        let _ = (&stream).write_all(b"-ERR max number of clients reached\r\n");
+        return;
+    }
+    let client = Client(shard.clone());
+    let name = format!("client {peer}");
+    let serve = move || {
+        let client = client;
+        // However it ended, the client has seen it.
+        let _ = Connection::new(client.0.clone(), stream).run();
+    };
+    // Without a stack for it, the connection and its place among the clients are dropped with the closure.
+    let _ = machinarium::try_spawn(&name, serve);
+}
+
+/// One of the clients that are counted.
+struct Client(Rc<Shard>);
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.0.totals.dismiss();
+    }
+}

@@ -38,6 +38,7 @@ impl Table {
         Table { entries: vec![None; FIRST], lowest: FIRST, limit }
     }
 
+    #[cfg(test)]
     pub(crate) fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
     }

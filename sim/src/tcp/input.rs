@@ -129,11 +129,11 @@ impl Net {
             (Packet::SynAck, State::Established) => self.transmit(env, key, Packet::Ack),
             (Packet::Ack, State::SynReceived) => drop(self.complete(env, key)),
             (Packet::Data { .. }, State::SynSent) => {}
-            (Packet::Data { seq, len, fin }, state) => {
-                // Data says that the handshake's ACK came through, if it did not.
-                if state != State::SynReceived || self.complete(env, key) {
-                    self.data(env, key, from, seq, len, fin);
-                }
+            // Data says that the handshake's ACK came through, if it did not.
+            (Packet::Data { seq, len, fin }, state)
+                if state != State::SynReceived || self.complete(env, key) =>
+            {
+                self.data(env, key, from, seq, len, fin);
             }
             _ => {}
         }

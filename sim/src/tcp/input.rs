@@ -92,7 +92,7 @@ impl Net {
         if listener.is_full() {
             return;
         }
-        let (domain, mut options) = (listener.domain, listener.options);
+        let (domain, mut options, shut) = (listener.domain, listener.options, listener.shut);
         // An IPv4 connection of an IPv6 listener stays one that shows IPv6 addresses.
         options.v6_only &= domain == Domain::Inet6;
         let identity = self.next_identity(host);
@@ -101,6 +101,7 @@ impl Net {
         child.state = State::SynReceived;
         child.phase = Phase::Connected;
         child.used = true;
+        child.shut = shut;
         child.local = flow.local();
         child.remote = Some(flow.remote());
         child.peer_host = source;
@@ -169,6 +170,10 @@ impl Net {
         socket.timer.established(env.now());
         self.arm(env, key);
         self.notify(env, File::Socket(listener), Events::IN);
+        // `shutdown` before `listen` shuts a half of every connection to come.
+        if self.sockets[key].shut.send {
+            self.send_fin(env, key);
+        }
         true
     }
 
@@ -289,6 +294,9 @@ impl Net {
             && self.host(host).flows.get(&flow) == Some(&key)
         {
             self.host_mut(host).flows.remove(&flow);
+        }
+        if !self.sockets[key].bound_port {
+            self.give_up_port(key);
         }
         if unfinished && let Some(listener) = listener {
             self.sockets[key].listener = None;

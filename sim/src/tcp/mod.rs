@@ -92,9 +92,11 @@ pub(crate) struct Socket {
     /// Its own address, as far as it is known. IPv4 in IPv6 is kept as IPv4.
     pub(crate) local: SocketAddr,
     pub(crate) remote: Option<SocketAddr>,
-    /// Whether the program chose them: `bind`'s choice survives a failed connect.
+    /// Whether the program chose them: only that choice survives a failed connect. Port 0 is no choice.
     bound_address: bool,
     bound_port: bool,
+    /// It has a port. `getsockname` shows one that was given up as well.
+    pub(crate) has_port: bool,
     pub(crate) options: Options,
     pub(crate) shut: Shut,
     /// FIN has arrived: reads answer 0, whatever the pending error.
@@ -199,6 +201,7 @@ impl Socket {
             remote: None,
             bound_address: false,
             bound_port: false,
+            has_port: false,
             options,
             shut: Shut::default(),
             done: false,
@@ -281,11 +284,6 @@ impl Socket {
 
     fn is_loopback(&self) -> bool {
         self.host == self.peer_host
-    }
-
-    /// Holds a port. One that `connect` chose is given up when the connection ends, though `getsockname` still shows it.
-    pub(crate) fn is_bound(&self) -> bool {
-        self.bound_port || (self.state != State::Closed && self.local.port() != 0)
     }
 
     fn is_synchronized(&self) -> bool {

@@ -197,8 +197,7 @@ impl Chance<'_> {
             6 | 7 => Call::Bind { fd },
             8 => Call::BindTo { fd, like: other },
             9..12 => Call::Listen { fd, backlog: self.below(2) as u32 * 8 },
-            // A socket that connects to itself is not modelled.
-            12..17 => Call::Connect { fd, to: if fd == other { (fd + 1) % count } else { other } },
+            12..17 => Call::Connect { fd, to: other },
             17..19 => Call::Accept { fd },
             19..22 => Call::Send { fd, len, oob: self.below(5) == 0 },
             22..25 => Call::Recv { fd, len, oob: self.below(5) == 0, peek: self.below(5) == 0 },

@@ -126,6 +126,7 @@ impl Net {
         match (packet, self.sockets[key].state) {
             (Packet::Rst, _) => self.reset(env, key),
             (Packet::Syn, State::SynReceived) => self.transmit(env, key, Packet::SynAck),
+            (Packet::Syn, State::SynSent) if from == key => self.meet_itself(env, key),
             (Packet::SynAck, State::SynSent) => self.established(env, key, from),
             (Packet::SynAck, State::Established) => self.transmit(env, key, Packet::Ack),
             (Packet::Ack, State::SynReceived) => drop(self.complete(env, key)),
@@ -153,6 +154,14 @@ impl Net {
         self.transmit(env, key, Packet::Ack);
         self.arm(env, key);
         self.notify(env, File::Socket(key), Events::NONE);
+    }
+
+    /// A socket that was bound to the port it connects to is its own peer.
+    fn meet_itself(&mut self, env: &mut dyn Env, key: Key) {
+        self.established(env, key, key);
+        if self.sockets[key].shut.send {
+            self.send_fin(env, key);
+        }
     }
 
     /// The handshake's end at the listener's side: into the accept queue, if there is room.

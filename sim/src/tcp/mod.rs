@@ -19,7 +19,7 @@
 //! Payload stays in the sender's queue until it is acknowledged; a packet in flight is a range of it. Retransmission is
 //! go-back-N: what arrives behind a hole is dropped. Acknowledgements that nobody waits for are not events: they lie at the
 //! sender with the time of their arrival, and count when that socket is looked at (`output`). Not modelled:
-//! congestion control, Nagle, selective acknowledgement, checksums, simultaneous open.
+//! congestion control, Nagle, selective acknowledgement, checksums, simultaneous open of two sockets.
 //!
 //! `address` has hosts, ports and lookups; `setup` bind, listen, accept and connect; `stream` send and receive;
 //! `output` packets that leave, `input` those that arrive; `timer` what is repeated or given up; `close` every way to the end.

@@ -12,6 +12,7 @@
 
 use machinarium::kernel::{Domain, Errno, Events};
 
+use super::output::{DELAYED, TICK};
 use super::{Flow, Phase, Shut, Socket, State, Urgent};
 use crate::env::{Env, HostIndex, NetEvent, Packet, Subsystem};
 use crate::files::File;
@@ -72,7 +73,7 @@ impl Net {
             Packet::Data { .. } if waits => {
                 let Socket { host: source, ref sending, .. } = self.sockets[from];
                 let (next, edge) = (sending.next, sending.edge);
-                self.send_ack(env, (host, source), from, next, edge);
+                self.send_ack(env, (host, source), from, (next, edge), 0);
             }
             _ => self.answer_reset(env, arrival),
         }
@@ -129,13 +130,13 @@ impl Net {
             (Packet::Syn, State::SynSent) if from == key => self.meet_itself(env, key),
             (Packet::SynAck, State::SynSent) => self.established(env, key, from),
             (Packet::SynAck, State::Established) => self.transmit(env, key, Packet::Ack),
-            (Packet::Ack, State::SynReceived) => drop(self.complete(env, key)),
-            (Packet::Data { .. }, State::SynSent) => {}
-            (Packet::Data { seq, len, fin }, state) => {
-                // Data says that the handshake's ACK came through, if it did not.
-                if state != State::SynReceived || self.complete(env, key) {
-                    self.data(env, key, from, seq, len, fin);
+            (Packet::Ack, State::SynReceived) => self.complete(env, key),
+            (Packet::Data { seq, len, fin }, state) if state != State::SynSent => {
+                // Data acknowledges the handshake, if its ACK did not. Without room it is dropped.
+                if state == State::SynReceived {
+                    self.complete(env, key);
                 }
+                self.data(env, key, from, seq, len, fin);
             }
             _ => {}
         }
@@ -165,10 +166,10 @@ impl Net {
     }
 
     /// The handshake's end at the listener's side: into the accept queue, if there is room.
-    fn complete(&mut self, env: &mut dyn Env, key: Key) -> bool {
+    fn complete(&mut self, env: &mut dyn Env, key: Key) {
         let listener = self.sockets[key].listener.expect("a handshake belongs to a listener");
         if self.sockets[listener].is_full() {
-            return false;
+            return;
         }
         let backlog = self.backlog(listener);
         backlog.incoming.retain(|other| *other != key);
@@ -183,11 +184,11 @@ impl Net {
         if self.sockets[key].shut.send {
             self.send_fin(env, key);
         }
-        true
     }
 
     /// A segment with data, FIN or neither (a probe).
     fn data(&mut self, env: &mut dyn Env, key: Key, from: Key, seq: u64, len: u32, fin: bool) {
+        self.sockets[key].sending.hurry_acks(env.now());
         self.take_acks(env, key);
         let Some(socket) = self.sockets.get_mut(key).filter(|socket| socket.is_synchronized()) else {
             return;
@@ -202,8 +203,9 @@ impl Net {
             self.reset(env, key);
             return;
         }
+        let open = socket.state == State::Established;
         if seq > socket.receiving.next {
-            self.acknowledge(env, key, from);
+            self.acknowledge(env, key, from, 0);
             return;
         }
         if fresh {
@@ -215,7 +217,12 @@ impl Net {
             receiving.fin = true;
             receiving.next += 1;
         }
-        self.acknowledge(env, key, from);
+        let delay = match ends && open {
+            true if end > 0 => DELAYED,
+            true => TICK,
+            false => 0,
+        };
+        self.acknowledge(env, key, from, delay);
         if fresh {
             self.notify(env, File::Socket(key), Events::IN.with(Events::PRI));
         }

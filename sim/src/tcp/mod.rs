@@ -160,6 +160,8 @@ pub(crate) struct Sending {
 #[derive(Clone, Copy)]
 struct Ack {
     at: u64,
+    /// When a packet that carries it may arrive, if it is a delayed one.
+    soonest: u64,
     next: u64,
     edge: u64,
 }

@@ -1,0 +1,109 @@
+//! The clocks of a host, as functions of the world's time.
+//!
+//! | clock | shows |
+//! |---|---|
+//! | monotonic | time since the boot of the host, which was before the world began, at the host's own rate |
+//! | real time | the same, from the wall-clock time at boot, with a skew of its own |
+//!
+//! The rate differs from the world's by a drift of some parts per million. Timeouts are measured by the host's
+//! monotonic clock and are never early on it.
+
+use std::time::Duration;
+
+use machinarium::kernel::{Clock, Instant};
+
+use crate::choice::{Choices, Stream, Subsystem};
+
+/// What the monotonic clock of a host without skew shows when the world begins.
+const UPTIME: u64 = 1_000_000_000;
+/// 2026-01-01 00:00:00 UTC, when every world begins.
+const EPOCH: u64 = 1_767_225_600_000_000_000;
+const MILLION: i128 = 1_000_000;
+
+/// The clocks of one host.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clocks {
+    /// Monotonic time at the world's zero.
+    boot: u64,
+    /// Real time at the world's zero.
+    wall: u64,
+    /// Parts per million that this host's clocks are fast (or slow).
+    drift: i32,
+}
+
+impl Clocks {
+    /// Clocks that agree with the world's.
+    pub(crate) const fn exact() -> Clocks {
+        Clocks { boot: UPTIME, wall: EPOCH, drift: 0 }
+    }
+
+    /// Clocks with a drawn uptime, a skew of at most two seconds and a drift of at most 200 parts per million.
+    pub(crate) fn skewed(choices: &mut Choices, host: u64) -> Clocks {
+        let stream = Stream::new(Subsystem::Clock, host);
+        let uptime = choices.draw(stream, "uptime", 1_000) * 1_000_000_000;
+        let skew = choices.draw(stream, "skew", 4_001_000_000);
+        let drift = choices.draw(stream, "drift", 401) as i32;
+        // 0, 1, -1, 2, -2, ...: near the boring answer is little.
+        let signed = |n: u64| if n.is_multiple_of(2) { (n / 2) as i64 } else { -(n.div_ceil(2) as i64) };
+        Clocks {
+            boot: UPTIME + uptime,
+            wall: EPOCH.saturating_add_signed(signed(skew)),
+            drift: signed(drift as u64) as i32,
+        }
+    }
+
+    /// What `clock` shows when the world's time is `now`.
+    pub(crate) fn read(&self, clock: Clock, now: u64) -> Instant {
+        let base = match clock {
+            Clock::Monotonic => self.boot,
+            Clock::Realtime => self.wall,
+        };
+        Instant::from_nanos(base.saturating_add(self.elapsed(now)))
+    }
+
+    /// The world's time at which a timeout that starts `now` is over; `u64::MAX` for never.
+    pub(crate) fn deadline(&self, now: u64, timeout: Option<Duration>) -> u64 {
+        let Some(timeout) = timeout else { return u64::MAX };
+        let nanos = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+        let target = self.elapsed(now).saturating_add(nanos);
+        if self.drift == 0 || nanos == 0 {
+            return now.saturating_add(nanos);
+        }
+        let rate = MILLION + i128::from(self.drift);
+        let world = (i128::from(target) * MILLION + rate - 1) / rate;
+        u64::try_from(world).unwrap_or(u64::MAX).max(now)
+    }
+
+    fn elapsed(&self, now: u64) -> u64 {
+        if self.drift == 0 {
+            return now;
+        }
+        let nanos = i128::from(now) * (MILLION + i128::from(self.drift)) / MILLION;
+        u64::try_from(nanos).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_never_early_on_its_own_clock() {
+        for drift in [-200, -1, 0, 1, 200] {
+            let clocks = Clocks { drift, ..Clocks::exact() };
+            for now in [0, 1, 999_999, 123_456_789_012] {
+                for timeout in [1, 999, 1_000_000, 7_777_777_777] {
+                    let start = clocks.read(Clock::Monotonic, now);
+                    let end = clocks.deadline(now, Some(Duration::from_nanos(timeout)));
+                    assert!(clocks.read(Clock::Monotonic, end) - start >= Duration::from_nanos(timeout));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_timeout_is_never() {
+        assert_eq!(Clocks::exact().deadline(5, None), u64::MAX);
+        assert_eq!(Clocks::exact().deadline(5, Some(Duration::MAX)), u64::MAX);
+    }
+}

@@ -272,7 +272,8 @@ impl Chance<'_> {
                 Call::Set { fd, option: options[self.below(10)] }
             }
             33..37 => {
-                let how = [Events::ET, Events::ET, Events::NONE, Events::ONESHOT][self.below(4)];
+                let hows = [Events::ET, Events::ET, Events::NONE, Events::ONESHOT, Events::EXCLUSIVE];
+                let how = hows[self.below(5)];
                 let events = event(self.below(16)).with(how);
                 Call::Control { epoll: 1, fd, how: self.below(4).saturating_sub(1) as u8, events }
             }

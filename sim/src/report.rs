@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use machinarium::kernel::Instant;
 
-use crate::env::HostIndex;
+use crate::env::{HostIndex, ProcessIndex};
 use crate::panics::PanicNote;
 use crate::scheduler::Phase;
 use crate::thread::Strand;
 use crate::trace::Line;
-use crate::world::{Shared, State};
+use crate::world::{Life, Shared, State};
 
 /// What went wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -91,11 +91,12 @@ pub(crate) fn scene(shared: &Shared) -> String {
     let lines = state.sched.trace.take_lines();
     table(&mut text, &state, &lines);
     waiters(&mut text, &state, &described);
+    ready(&mut text, &state);
     for host in 0..state.hosts.len() as u32 {
         let host = HostIndex(host);
         let sockets = state.net.netstat(host);
         if sockets.lines().count() > 1 {
-            let _ = write!(text, "\nsockets of {}:\n{sockets}", state.sched.host_name(Some(host)));
+            let _ = write!(text, "\nsockets of {}:\n{sockets}", state.net.hosts[host.0 as usize].name);
         }
     }
     text
@@ -156,6 +157,24 @@ fn waiters(text: &mut String, state: &State, described: &[Vec<Waiting>]) {
             (phase, _) => writeln!(text, "{}", format!("{phase:?}").to_lowercase()),
         };
         coroutines.iter().for_each(|info| coroutine(text, info));
+    }
+}
+
+/// What epoll would tell of each descriptor: one that is ready while its reader waits has lost an event.
+fn ready(text: &mut String, state: &State) {
+    for (index, process) in
+        state.processes.iter().enumerate().filter(|(_, process)| process.life == Life::Running)
+    {
+        let index = ProcessIndex(index as u32);
+        let descriptors = state.net.descriptors(index);
+        if !descriptors.is_empty() {
+            let _ = writeln!(text, "\ndescriptors of {}:", state.sched.host_name(Some(process.host)));
+        }
+        for (fd, what) in descriptors {
+            if let Ok(events) = state.net.readiness(index, fd) {
+                let _ = writeln!(text, "  {fd}: {what}, ready for {events:?}");
+            }
+        }
     }
 }
 

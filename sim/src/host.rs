@@ -191,6 +191,14 @@ impl Host {
         state.sched.inject(Some(self.index), Fault::Stall, format_args!("the host pauses for {duration:?}"));
     }
 
+    /// How many descriptors its running process may have (`RLIMIT_NOFILE`); a restart begins with the default, 2^20.
+    pub fn limit_descriptors(&self, limit: usize) {
+        let mut state = self.shared.state.borrow_mut();
+        if let Some(process) = state.hosts[self.index.0 as usize].process {
+            state.net.set_descriptor_limit(process, limit);
+        }
+    }
+
     /// Its sockets, as netstat shows them.
     pub fn netstat(&self) -> String {
         self.shared.state.borrow().net.netstat(self.index)

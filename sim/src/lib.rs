@@ -16,6 +16,7 @@ mod net;
 #[cfg(test)]
 mod net_tests;
 mod options;
+mod outside;
 mod panics;
 mod queue;
 mod record;

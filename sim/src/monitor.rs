@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Once, PoisonError};
 use std::time::Duration;
 
+use crate::outside;
+
 #[allow(clippy::disallowed_types)] // the monitor is no part of any world
 type Mutex<T> = std::sync::Mutex<T>;
 
@@ -42,14 +44,10 @@ const ASLEEP: u32 = 20;
 /// How many looks it may compute without a call: twenty seconds.
 const COMPUTING: u32 = 200;
 
-thread_local! {
-    static PULSE: Arc<Pulse> = Pulse::register();
-}
-
 impl Pulse {
     /// The pulse of this OS thread, for a world of `seed`.
     pub(crate) fn of_this_thread(seed: u64) -> Arc<Pulse> {
-        let pulse = PULSE.with(Arc::clone);
+        let pulse = outside::with(|outside| outside.pulse.get_or_init(Pulse::register).clone());
         pulse.seed.store(seed, Relaxed);
         lock(&pulse.names).clear();
         pulse

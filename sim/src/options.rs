@@ -150,7 +150,7 @@ impl Socket {
     }
 
     fn set_option(&mut self, option: SocketOption) -> Result<()> {
-        let unbound = !self.is_bound();
+        let unbound = !self.has_port;
         let options = &mut self.options;
         match option {
             SocketOption::ReuseAddr(on) => options.reuse_address = on,

@@ -5,9 +5,10 @@
 //! hook that was there before.
 
 use std::backtrace::Backtrace;
-use std::cell::{Cell, RefCell};
 use std::panic::PanicHookInfo;
 use std::sync::Once;
+
+use crate::outside;
 
 /// What one panic said.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,11 +32,6 @@ pub(crate) enum Hook {
     KeepBacktrace,
 }
 
-thread_local! {
-    static HOOK: Cell<Hook> = const { Cell::new(Hook::Pass) };
-    static NOTES: RefCell<Vec<PanicNote>> = const { RefCell::new(Vec::new()) };
-}
-
 /// How many panics are kept: one that repeats for ever is told by its first ones.
 const KEPT: usize = 100;
 
@@ -50,22 +46,22 @@ pub(crate) fn set(hook: Hook) -> Hook {
             }
         }));
     });
-    HOOK.replace(hook)
+    outside::with(|outside| outside.hook.replace(hook))
 }
 
 /// The panics since the last time.
 pub(crate) fn take() -> Vec<PanicNote> {
-    NOTES.take()
+    outside::with(|outside| outside.panics.take())
 }
 
 /// Gives back what was taken.
 pub(crate) fn put_back(notes: Vec<PanicNote>) {
-    NOTES.set(notes);
+    outside::with(|outside| outside.panics.replace(notes));
 }
 
 /// Keeps a panic, if this OS thread's are kept.
 fn keep(info: &PanicHookInfo<'_>) -> bool {
-    let hook = HOOK.try_with(Cell::get).unwrap_or(Hook::Pass);
+    let hook = outside::try_with(|outside| outside.hook.get()).unwrap_or(Hook::Pass);
     if hook == Hook::Pass {
         return false;
     }
@@ -78,9 +74,10 @@ fn keep(info: &PanicHookInfo<'_>) -> bool {
         return false;
     }
     let note = PanicNote { message: message(info), location, backtrace };
-    NOTES.with_borrow_mut(|notes| {
-        if notes.len() < KEPT {
-            notes.push(note);
+    outside::with(|outside| {
+        let mut kept = outside.panics.borrow_mut();
+        if kept.len() < KEPT {
+            kept.push(note);
         }
     });
     true

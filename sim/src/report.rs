@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use machinarium::kernel::Instant;
 
-use crate::env::HostIndex;
+use crate::env::{HostIndex, ProcessIndex};
 use crate::panics::PanicNote;
 use crate::scheduler::Phase;
 use crate::thread::Strand;
 use crate::trace::Line;
-use crate::world::{Shared, State};
-use machinarium::machine::CoroutineInfo;
+use crate::world::{Life, Shared, State};
 
 /// What went wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,6 +68,17 @@ impl fmt::Display for Failure {
     }
 }
 
+/// What a coroutine of a simulated thread waits for, as its machine tells it.
+pub(crate) struct Waiting {
+    pub(crate) id: u64,
+    pub(crate) name: String,
+    pub(crate) state: &'static str,
+    pub(crate) waits_for: String,
+    /// Of its host's monotonic clock.
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) backtrace: Option<String>,
+}
+
 /// The widest a report gets.
 const WIDTH: usize = 150;
 
@@ -76,23 +86,24 @@ const WIDTH: usize = 150;
 pub(crate) fn scene(shared: &Shared) -> String {
     let mut text = String::new();
     let strands = shared.strands.borrow().clone();
-    let described: Vec<Vec<CoroutineInfo>> = strands.iter().map(|strand| describe(strand)).collect();
+    let described: Vec<Vec<Waiting>> = strands.iter().map(|strand| describe(strand)).collect();
     let mut state = shared.state.borrow_mut();
     let lines = state.sched.trace.take_lines();
     table(&mut text, &state, &lines);
     waiters(&mut text, &state, &described);
+    ready(&mut text, &state);
     for host in 0..state.hosts.len() as u32 {
         let host = HostIndex(host);
         let sockets = state.net.netstat(host);
         if sockets.lines().count() > 1 {
-            let _ = write!(text, "\nsockets of {}:\n{sockets}", state.sched.host_name(Some(host)));
+            let _ = write!(text, "\nsockets of {}:\n{sockets}", state.net.hosts[host.0 as usize].name);
         }
     }
     text
 }
 
 /// The coroutines of a thread. A machine that is broken must not cost us the rest of the report.
-fn describe(strand: &Strand) -> Vec<CoroutineInfo> {
+fn describe(strand: &Strand) -> Vec<Waiting> {
     if strand.has_ended() || strand.is_fresh() {
         return Vec::new();
     }
@@ -127,7 +138,7 @@ fn table(text: &mut String, state: &State, lines: &[Line]) {
 }
 
 /// Every thread that has not ended, with its coroutines and what they wait for.
-fn waiters(text: &mut String, state: &State, described: &[Vec<CoroutineInfo>]) {
+fn waiters(text: &mut String, state: &State, described: &[Vec<Waiting>]) {
     let _ = writeln!(text, "\nthreads:");
     for (thread, coroutines) in state.sched.threads.iter().zip(described) {
         if thread.phase == Phase::Ended {
@@ -149,7 +160,25 @@ fn waiters(text: &mut String, state: &State, described: &[Vec<CoroutineInfo>]) {
     }
 }
 
-fn coroutine(text: &mut String, info: &CoroutineInfo) {
+/// What epoll would tell of each descriptor: one that is ready while its reader waits has lost an event.
+fn ready(text: &mut String, state: &State) {
+    for (index, process) in
+        state.processes.iter().enumerate().filter(|(_, process)| process.life == Life::Running)
+    {
+        let index = ProcessIndex(index as u32);
+        let descriptors = state.net.descriptors(index);
+        if !descriptors.is_empty() {
+            let _ = writeln!(text, "\ndescriptors of {}:", state.sched.host_name(Some(process.host)));
+        }
+        for (fd, what) in descriptors {
+            if let Ok(events) = state.net.readiness(index, fd) {
+                let _ = writeln!(text, "  {fd}: {what}, ready for {events:?}");
+            }
+        }
+    }
+}
+
+fn coroutine(text: &mut String, info: &Waiting) {
     let _ = write!(text, "    coroutine {}", info.id);
     if !info.name.is_empty() {
         let _ = write!(text, " '{}'", info.name);

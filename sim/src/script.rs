@@ -78,20 +78,21 @@ impl World {
 
     /// Swallows all packets between two hosts, until [`heal`](World::heal).
     pub fn partition(&self, a: &Host, b: &Host) {
-        self.cut(a, b);
-        self.cut(b, a);
+        self.shared.state.borrow_mut().net.partition(a.index, b.index);
+        self.note_cut(a, b);
+        self.note_cut(b, a);
     }
 
     /// Swallows the packets of one direction.
     pub fn partition_one_way(&self, from: &Host, to: &Host) {
-        self.cut(from, to);
+        self.shared.state.borrow_mut().net.partition_one_way(from.index, to.index);
+        self.note_cut(from, to);
     }
 
-    fn cut(&self, from: &Host, to: &Host) {
+    fn note_cut(&self, from: &Host, to: &Host) {
         let to_name = to.name();
         let mut guard = self.shared.state.borrow_mut();
         let state = &mut *guard;
-        state.net.partition_one_way(from.index, to.index);
         state.cuts.insert((from.index, to.index));
         state.sched.inject(Some(from.index), Fault::Partition, format_args!("cut off from {to_name}"));
     }

@@ -70,6 +70,8 @@ pub struct Stats {
     pub choices: u64,
     /// Kernel calls served.
     pub calls: u64,
+    /// Payload bytes that programs have sent.
+    pub sent: u64,
     /// Events of the network and of processors.
     pub events: u64,
     /// Faults injected, by kind.
@@ -82,6 +84,7 @@ impl Stats {
         self.time += other.time;
         self.choices += other.choices;
         self.calls += other.calls;
+        self.sent += other.sent;
         self.events += other.events;
         self.faults.add(&other.faults);
     }
@@ -249,6 +252,7 @@ impl State {
             time: Duration::from_nanos(self.sched.now),
             choices: self.sched.choices.draws(),
             calls: self.sched.calls,
+            sent: self.net.books().sent,
             events: self.sched.events,
             faults: self.sched.injected,
         }
@@ -315,11 +319,11 @@ pub fn with_kernel<T: 'static>(
 
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Stats { time, choices, calls, events, faults } = self;
+        let Stats { time, choices, calls, sent, events, faults } = self;
         let time = report::seconds(*time);
         write!(
             f,
-            "{time} s of virtual time, {choices} choices, {calls} calls, {events} events, faults: {faults}"
+            "{time} s of virtual time, {choices} choices, {calls} calls, {sent} bytes, {events} events, faults: {faults}"
         )
     }
 }

@@ -19,16 +19,18 @@
 //! suspended inside `ask`, so the closure it points to is alive. (3) A stack with a suspended strand on it is never
 //! released nor unmapped: what is pinned there may be linked into what others hold.
 
-use std::cell::{Cell, RefCell, UnsafeCell};
+use std::cell::{Cell, UnsafeCell};
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
 use machinarium::coroutine::{Context, Stack, StackOptions, Stacks, leave, overflow, prepare, switch};
 
+use crate::outside;
+use crate::report::Waiting;
 use crate::scheduler::ThreadIndex;
 use crate::world::State;
-use machinarium::machine::{CoroutineInfo, current};
+use machinarium::machine::current;
 
 /// The world's side of the switch. One for each world.
 pub(crate) struct Stage {
@@ -70,11 +72,6 @@ enum Life {
     Ended,
 }
 
-thread_local! {
-    /// The stacks of this OS thread's worlds, one after the other, and where an overflow is told from.
-    static POOL: RefCell<Option<(Rc<Stacks>, overflow::AltStack)>> = const { RefCell::new(None) };
-}
-
 /// Bytes of stack of a simulated thread. Coroutines of the library have their own.
 const STACK: usize = 1 << 20;
 
@@ -96,17 +93,13 @@ impl Stage {
 }
 
 fn pool() -> Rc<Stacks> {
-    POOL.with(|pool| {
-        let mut pool = pool.borrow_mut();
-        let fresh = || {
-            overflow::install();
-            let options = StackOptions { size: STACK, ..StackOptions::default() };
-            let stacks =
-                Stacks::new(options).unwrap_or_else(|error| panic!("no stacks for threads: {error}"));
-            (Rc::new(stacks), overflow::AltStack::new())
-        };
-        pool.get_or_insert_with(fresh).0.clone()
-    })
+    let fresh = || {
+        overflow::install();
+        let options = StackOptions { size: STACK, ..StackOptions::default() };
+        let stacks = Stacks::new(options).unwrap_or_else(|error| panic!("no stacks for threads: {error}"));
+        (Rc::new(stacks), overflow::AltStack::new())
+    };
+    outside::with(|outside| outside.stacks.get_or_init(fresh).0.clone())
 }
 
 impl Strand {
@@ -200,12 +193,21 @@ impl Strand {
     }
 
     /// What the library's coroutines on this thread are doing.
-    pub(crate) fn describe(&self) -> Vec<CoroutineInfo> {
+    pub(crate) fn describe(&self) -> Vec<Waiting> {
         assert!(!self.stage.is_busy(), "only a suspended thread can be described");
         // SAFETY: the slot came from `swap` when this thread was left; what it points to is on the thread's stack or held
         // by a frame there, and stacks of suspended threads stay (invariant 3). An ended thread's slot is what it was at
         // the thread's start, 0.
-        unsafe { current::describe(self.slot.get()) }
+        let coroutines = unsafe { current::describe(self.slot.get()) };
+        let waiting = coroutines.into_iter().map(|info| Waiting {
+            id: info.id,
+            name: info.name,
+            state: info.state,
+            waits_for: info.waits_for,
+            deadline: info.deadline,
+            backtrace: info.backtrace,
+        });
+        waiting.collect()
     }
 
     /// Switches to the world, from the strand or any coroutine on it.

@@ -27,6 +27,7 @@ use crate::host::HostState;
 use crate::link::{LinkOptions, Ratio};
 use crate::monitor::Pulse;
 use crate::net::Net;
+use crate::outside;
 use crate::panics::{self, PanicNote};
 use crate::report::{Failure, FailureKind};
 use crate::scheduler::{Event, Phase, Scheduler, Sleep, ThreadIndex, WaitsFor};
@@ -118,20 +119,20 @@ impl ProcessState {
     }
 }
 
-thread_local! {
-    /// The world that runs on this OS thread: what [`Wake`](machinarium::kernel::Wake) objects and the panic hook ask.
-    static CURRENT: RefCell<Weak<Shared>> = const { RefCell::new(Weak::new()) };
+/// The world that runs on this OS thread: what [`Wake`](machinarium::kernel::Wake) objects ask.
+pub(crate) fn current() -> Option<Rc<Shared>> {
+    outside::try_with(|outside| outside.world.borrow().upgrade()).flatten()
 }
 
-/// The world that runs on this OS thread.
-pub(crate) fn current() -> Option<Rc<Shared>> {
-    CURRENT.try_with(|current| current.borrow().upgrade()).ok().flatten()
+/// Another world runs from now on; the one that did until now is the answer.
+fn enter(world: Weak<Shared>) -> Weak<Shared> {
+    outside::with(|outside| outside.world.replace(world))
 }
 
 impl Shared {
     /// Turns the world until there is a verdict or the script has ended.
     pub(crate) fn run(self: &Rc<Shared>, script: ThreadIndex) {
-        let outer = CURRENT.replace(Rc::downgrade(self));
+        let outer = enter(Rc::downgrade(self));
         loop {
             let thread = self.state.borrow_mut().next_thread();
             match thread {
@@ -143,12 +144,12 @@ impl Shared {
                 break;
             }
         }
-        CURRENT.replace(outer);
+        enter(outer);
     }
 
     /// Reclaims what the world's end finds, and answers the names of threads that refuse to go.
     pub(crate) fn tear_down(self: &Rc<Shared>) -> Vec<String> {
-        let outer = CURRENT.replace(Rc::downgrade(self));
+        let outer = enter(Rc::downgrade(self));
         self.mode.set(Mode::Teardown);
         let threads = self.strands.borrow().len();
         // Children first; one that joins another waits for it, so there may be many rounds.
@@ -161,7 +162,7 @@ impl Shared {
         self.mode.set(Mode::Over);
         // Whoever sees this may also see that the world does nothing any more.
         self.identity.over.store(true, Ordering::Release);
-        CURRENT.replace(outer);
+        enter(outer);
         let strands = std::mem::take(&mut *self.strands.borrow_mut());
         let state = self.state.borrow();
         let refused = |strand: &Rc<Strand>| !strand.has_ended() && !strand.is_fresh();

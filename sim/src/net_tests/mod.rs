@@ -26,6 +26,7 @@ pub(super) struct Fake {
     chance: Option<u64>,
     pub(super) woken: Vec<EpollKey>,
     pub(super) delivered: u64,
+    tracing: bool,
 }
 
 impl Env for Fake {
@@ -56,7 +57,7 @@ impl Env for Fake {
     }
 
     fn tracing(&self) -> bool {
-        std::env::var_os("MACHINARIUM_TRACE").is_some()
+        self.tracing
     }
 }
 
@@ -89,6 +90,7 @@ impl Lab {
             chance: None,
             woken: Vec::new(),
             delivered: 0,
+            tracing: std::env::var_os("MACHINARIUM_TRACE").is_some(),
         };
         Lab { net, env, hosts, a, b }
     }

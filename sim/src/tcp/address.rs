@@ -195,7 +195,10 @@ impl Net {
         !table.flows.contains_key(&flow) && table.time_wait.get(&flow).is_none_or(old)
     }
 
-    pub(super) fn release_port(&mut self, key: Key) {
+    pub(super) fn give_up_port(&mut self, key: Key) {
+        if !std::mem::replace(&mut self.sockets[key].has_port, false) {
+            return;
+        }
         let Socket { host, local, .. } = self.sockets[key];
         let ports = &mut self.host_mut(host).ports;
         if let Some(owners) = ports.get_mut(&local.port()) {

@@ -36,6 +36,7 @@ impl Net {
             State::Listen if how == Shutdown::Write => Ok(()),
             State::Listen => {
                 self.stop_listening(env, key);
+                self.disconnect(env, key);
                 Ok(())
             }
             State::SynSent => {
@@ -68,7 +69,7 @@ impl Net {
     }
 
     /// `tcp_close_state` and `tcp_send_fin`.
-    fn send_fin(&mut self, env: &mut dyn Env, key: Key) {
+    pub(super) fn send_fin(&mut self, env: &mut dyn Env, key: Key) {
         let socket = &mut self.sockets[key];
         socket.state = match socket.state {
             State::Established => State::FinWait1,
@@ -124,8 +125,7 @@ impl Net {
         let socket = &mut self.sockets[key];
         socket.state = State::Closed;
         if !socket.bound_port {
-            self.release_port(key);
-            self.sockets[key].local.set_port(0);
+            self.give_up_port(key);
         }
         for child in backlog.incoming {
             // The listener does not know it any more.
@@ -153,7 +153,7 @@ impl Net {
             let unread = self.sockets[key].discard_unread();
             self.refuse(unread);
             assert!(self.sockets[key].watchers.is_empty(), "only a descriptor can be watched");
-            self.release_port(key);
+            self.give_up_port(key);
             self.sockets.remove(key);
         }
     }

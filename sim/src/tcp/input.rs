@@ -12,6 +12,7 @@
 
 use machinarium::kernel::{Domain, Errno, Events};
 
+use super::output::{DELAYED, TICK};
 use super::{Flow, Phase, Shut, Socket, State, Urgent};
 use crate::env::{Env, HostIndex, NetEvent, Packet, Subsystem};
 use crate::files::File;
@@ -72,7 +73,7 @@ impl Net {
             Packet::Data { .. } if waits => {
                 let Socket { host: source, ref sending, .. } = self.sockets[from];
                 let (next, edge) = (sending.next, sending.edge);
-                self.send_ack(env, (host, source), from, next, edge);
+                self.send_ack(env, (host, source), from, (next, edge), 0);
             }
             _ => self.answer_reset(env, arrival),
         }
@@ -92,7 +93,7 @@ impl Net {
         if listener.is_full() {
             return;
         }
-        let (domain, mut options) = (listener.domain, listener.options);
+        let (domain, mut options, shut) = (listener.domain, listener.options, listener.shut);
         // An IPv4 connection of an IPv6 listener stays one that shows IPv6 addresses.
         options.v6_only &= domain == Domain::Inet6;
         let identity = self.next_identity(host);
@@ -101,6 +102,7 @@ impl Net {
         child.state = State::SynReceived;
         child.phase = Phase::Connected;
         child.used = true;
+        child.shut = shut;
         child.local = flow.local();
         child.remote = Some(flow.remote());
         child.peer_host = source;
@@ -125,14 +127,15 @@ impl Net {
         match (packet, self.sockets[key].state) {
             (Packet::Rst, _) => self.reset(env, key),
             (Packet::Syn, State::SynReceived) => self.transmit(env, key, Packet::SynAck),
+            (Packet::Syn, State::SynSent) if from == key => self.meet_itself(env, key),
             (Packet::SynAck, State::SynSent) => self.established(env, key, from),
             (Packet::SynAck, State::Established) => self.transmit(env, key, Packet::Ack),
-            (Packet::Ack, State::SynReceived) => drop(self.complete(env, key)),
-            (Packet::Data { .. }, State::SynSent) => {}
-            // Data says that the handshake's ACK came through, if it did not.
-            (Packet::Data { seq, len, fin }, state)
-                if state != State::SynReceived || self.complete(env, key) =>
-            {
+            (Packet::Ack, State::SynReceived) => self.complete(env, key),
+            (Packet::Data { seq, len, fin }, state) if state != State::SynSent => {
+                // Data acknowledges the handshake, if its ACK did not. Without room it is dropped.
+                if state == State::SynReceived {
+                    self.complete(env, key);
+                }
                 self.data(env, key, from, seq, len, fin);
             }
             _ => {}
@@ -154,11 +157,19 @@ impl Net {
         self.notify(env, File::Socket(key), Events::NONE);
     }
 
+    /// A socket that was bound to the port it connects to is its own peer.
+    fn meet_itself(&mut self, env: &mut dyn Env, key: Key) {
+        self.established(env, key, key);
+        if self.sockets[key].shut.send {
+            self.send_fin(env, key);
+        }
+    }
+
     /// The handshake's end at the listener's side: into the accept queue, if there is room.
-    fn complete(&mut self, env: &mut dyn Env, key: Key) -> bool {
+    fn complete(&mut self, env: &mut dyn Env, key: Key) {
         let listener = self.sockets[key].listener.expect("a handshake belongs to a listener");
         if self.sockets[listener].is_full() {
-            return false;
+            return;
         }
         let backlog = self.backlog(listener);
         backlog.incoming.retain(|other| *other != key);
@@ -169,11 +180,15 @@ impl Net {
         socket.timer.established(env.now());
         self.arm(env, key);
         self.notify(env, File::Socket(listener), Events::IN);
-        true
+        // `shutdown` before `listen` shuts a half of every connection to come.
+        if self.sockets[key].shut.send {
+            self.send_fin(env, key);
+        }
     }
 
     /// A segment with data, FIN or neither (a probe).
     fn data(&mut self, env: &mut dyn Env, key: Key, from: Key, seq: u64, len: u32, fin: bool) {
+        self.sockets[key].sending.hurry_acks(env.now());
         self.take_acks(env, key);
         let Some(socket) = self.sockets.get_mut(key).filter(|socket| socket.is_synchronized()) else {
             return;
@@ -188,8 +203,9 @@ impl Net {
             self.reset(env, key);
             return;
         }
+        let open = socket.state == State::Established;
         if seq > socket.receiving.next {
-            self.acknowledge(env, key, from);
+            self.acknowledge(env, key, from, 0);
             return;
         }
         if fresh {
@@ -201,7 +217,12 @@ impl Net {
             receiving.fin = true;
             receiving.next += 1;
         }
-        self.acknowledge(env, key, from);
+        let delay = match ends && open {
+            true if end > 0 => DELAYED,
+            true => TICK,
+            false => 0,
+        };
+        self.acknowledge(env, key, from, delay);
         if fresh {
             self.notify(env, File::Socket(key), Events::IN.with(Events::PRI));
         }
@@ -289,6 +310,9 @@ impl Net {
             && self.host(host).flows.get(&flow) == Some(&key)
         {
             self.host_mut(host).flows.remove(&flow);
+        }
+        if !self.sockets[key].bound_port {
+            self.give_up_port(key);
         }
         if unfinished && let Some(listener) = listener {
             self.sockets[key].listener = None;

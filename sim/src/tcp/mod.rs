@@ -19,7 +19,7 @@
 //! Payload stays in the sender's queue until it is acknowledged; a packet in flight is a range of it. Retransmission is
 //! go-back-N: what arrives behind a hole is dropped. Acknowledgements that nobody waits for are not events: they lie at the
 //! sender with the time of their arrival, and count when that socket is looked at (`output`). Not modelled:
-//! congestion control, Nagle, selective acknowledgement, checksums, simultaneous open.
+//! congestion control, Nagle, selective acknowledgement, checksums, simultaneous open of two sockets.
 //!
 //! `address` has hosts, ports and lookups; `setup` bind, listen, accept and connect; `stream` send and receive;
 //! `output` packets that leave, `input` those that arrive; `timer` what is repeated or given up; `close` every way to the end.
@@ -92,9 +92,11 @@ pub(crate) struct Socket {
     /// Its own address, as far as it is known. IPv4 in IPv6 is kept as IPv4.
     pub(crate) local: SocketAddr,
     pub(crate) remote: Option<SocketAddr>,
-    /// Whether the program chose them: `bind`'s choice survives a failed connect.
+    /// Whether the program chose them: only that choice survives a failed connect. Port 0 is no choice.
     bound_address: bool,
     bound_port: bool,
+    /// It has a port. `getsockname` shows one that was given up as well.
+    pub(crate) has_port: bool,
     pub(crate) options: Options,
     pub(crate) shut: Shut,
     /// FIN has arrived: reads answer 0, whatever the pending error.
@@ -158,6 +160,8 @@ pub(crate) struct Sending {
 #[derive(Clone, Copy)]
 struct Ack {
     at: u64,
+    /// When a packet that carries it may arrive, if it is a delayed one.
+    soonest: u64,
     next: u64,
     edge: u64,
 }
@@ -199,6 +203,7 @@ impl Socket {
             remote: None,
             bound_address: false,
             bound_port: false,
+            has_port: false,
             options,
             shut: Shut::default(),
             done: false,
@@ -281,11 +286,6 @@ impl Socket {
 
     fn is_loopback(&self) -> bool {
         self.host == self.peer_host
-    }
-
-    /// Holds a port. One that `connect` chose is given up when the connection ends, though `getsockname` still shows it.
-    pub(crate) fn is_bound(&self) -> bool {
-        self.bound_port || (self.state != State::Closed && self.local.port() != 0)
     }
 
     fn is_synchronized(&self) -> bool {

@@ -16,6 +16,9 @@ use crate::slab::Key;
 /// Payload of the largest packet: loopback's, and ten Ethernet frames that arrive as one.
 const SEGMENT_LOOPBACK: u64 = 65_483;
 const SEGMENT: u64 = 14_480;
+/// How long the acknowledgement of a FIN waits for company: `TCP_DELACK_MIN`, or a tick if there was no data.
+pub(super) const DELAYED: u64 = 40_000_000;
+pub(super) const TICK: u64 = 1_000_000;
 
 impl Net {
     /// Sends one packet of the socket.
@@ -58,11 +61,11 @@ impl Net {
     }
 
     /// `from`'s packet has come to `key`: says how far it got, and how much room there is.
-    pub(super) fn acknowledge(&mut self, env: &mut dyn Env, key: Key, from: Key) {
+    pub(super) fn acknowledge(&mut self, env: &mut dyn Env, key: Key, from: Key, delay: u64) {
         let socket = &mut self.sockets[key];
         let (next, edge) = socket.receiving.advertise(socket.options.window());
         let (host, peer_host) = (socket.host, socket.peer_host);
-        self.send_ack(env, (host, peer_host), from, next, edge);
+        self.send_ack(env, (host, peer_host), from, (next, edge), delay);
     }
 
     /// An acknowledgement on its way over a link, for the socket `to`.
@@ -71,20 +74,15 @@ impl Net {
         env: &mut dyn Env,
         (host, peer_host): (HostIndex, HostIndex),
         to: Key,
-        next: u64,
-        edge: u64,
+        (next, edge): (u64, u64),
+        delay: u64,
     ) {
         if self.links.is_cut(host, peer_host) {
             return;
         }
-        let at = env.now() + self.links.least(host, peer_host);
+        let soonest = env.now() + self.links.least(host, peer_host);
         let Some(peer) = self.sockets.get_mut(to) else { return };
-        let acks = &mut peer.sending.acks;
-        match acks.back_mut() {
-            // They are cumulative, and none overtakes another.
-            Some(last) if last.at >= at => *last = Ack { at: last.at, next, edge },
-            _ => acks.push_back(Ack { at, next, edge }),
-        }
+        peer.sending.add_ack(Ack { at: soonest + delay, soonest, next, edge });
         if peer.wants_ack() {
             self.expect_ack(env, to);
         }
@@ -144,7 +142,7 @@ impl Net {
         let worth = free >= 2 * told && free >= (whole / 2).min(SEGMENT);
         let Some(peer) = socket.peer else { return };
         if socket.is_synchronized() && !receiving.fin && 2 * told <= whole && worth {
-            self.acknowledge(env, key, peer);
+            self.acknowledge(env, key, peer, 0);
         }
     }
 
@@ -192,6 +190,22 @@ impl Socket {
 }
 
 impl Sending {
+    /// Acknowledgements are cumulative, and none overtakes another; a delayed one goes with the next.
+    fn add_ack(&mut self, ack: Ack) {
+        match self.acks.back_mut() {
+            Some(last) if last.soonest < last.at => *last = ack,
+            Some(last) if last.at >= ack.at => *last = Ack { at: last.at, ..ack },
+            _ => self.acks.push_back(ack),
+        }
+    }
+
+    /// A packet of the other end has come: it carries the acknowledgement that was delayed.
+    pub(super) fn hurry_acks(&mut self, now: u64) {
+        if let Some(last) = self.acks.back_mut().filter(|last| last.soonest <= now) {
+            last.at = last.at.min(now.max(last.soonest));
+        }
+    }
+
     /// Takes what has arrived until `now` off the queue, and answers when the last of it came.
     fn take_acks(&mut self, now: u64, timer: &mut super::Timer) -> u64 {
         let (before, edge_before) = (self.acknowledged, self.edge);

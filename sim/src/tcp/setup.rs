@@ -46,7 +46,7 @@ impl Net {
         if !ip.is_unspecified() && !self.host(socket.host).has(ip) {
             return Err(Errno::ADDRNOTAVAIL);
         }
-        if socket.state != State::Closed || socket.is_bound() {
+        if socket.state != State::Closed || socket.has_port {
             return Err(Errno::INVAL);
         }
         let unbound = std::mem::replace(&mut self.sockets[key].local, SocketAddr::new(ip, 0));
@@ -55,7 +55,8 @@ impl Net {
                 let socket = &mut self.sockets[key];
                 socket.local.set_port(port);
                 socket.bound_address = !ip.is_unspecified();
-                socket.bound_port = true;
+                socket.bound_port = address.port() != 0;
+                socket.has_port = true;
                 Ok(())
             }
             Err(errno) => {
@@ -88,9 +89,10 @@ impl Net {
             _ => return Err(Errno::INVAL),
         }
         let port = socket.local.port();
-        if !socket.is_bound() {
+        if !socket.has_port {
             let port = self.take_port(key, 0)?;
             self.sockets[key].local.set_port(port);
+            self.sockets[key].has_port = true;
         } else if self.conflicts(key, port) {
             return Err(Errno::ADDRINUSE);
         }
@@ -164,6 +166,7 @@ impl Net {
         let round_trip = self.links.round_trip(host, peer_host);
         let socket = &mut self.sockets[key];
         socket.local = local;
+        socket.has_port = true;
         socket.remote = Some(remote);
         socket.peer_host = peer_host;
         socket.state = State::SynSent;
@@ -202,7 +205,7 @@ impl Net {
         if ip.is_loopback() && !self.host(host).has(target) {
             return Err(Errno::INVAL);
         }
-        if !self.sockets[key].is_bound() {
+        if !self.sockets[key].has_port {
             let port = self.port_for(host, ip, remote)?;
             return Ok((SocketAddr::new(ip, port), remote));
         }
@@ -221,6 +224,7 @@ impl Net {
         socket.owned = true;
         socket.bound_address = before.bound_address;
         socket.bound_port = before.bound_port;
+        socket.has_port = before.has_port;
         socket.local = before.local;
         socket.watchers = before.watchers;
         socket.shut = before.shut;
@@ -248,7 +252,7 @@ impl Net {
         if !socket.bound_address {
             socket.local.set_ip(any.ip());
         }
-        // The port stays to be seen, though it is given up: `is_bound` knows.
+        // The port stays to be seen, though it is given up: `has_port` knows.
         self.refuse(unread as u64);
         self.notify(env, File::Socket(key), machinarium::kernel::Events::ERR);
     }

@@ -38,7 +38,6 @@ impl Table {
         Table { entries: vec![None; FIRST], lowest: FIRST, limit }
     }
 
-    #[cfg(test)]
     pub(crate) fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
     }

@@ -71,7 +71,7 @@ impl Host {
         let mut state = shared.state.borrow_mut();
         let ordinal = u32::try_from(state.hosts.len()).expect("fewer than 2^32 hosts");
         let address = IpAddr::V4(Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 0, 0, 1)) + ordinal));
-        let index = state.net.add_host(&[address]);
+        let index = state.net.add_host(name, &[address]);
         state.sched.add_host(name);
         state.hosts.push(HostState { address, may_fail: false, main: None, process: None, processes: 0 });
         drop(state);

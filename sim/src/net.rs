@@ -10,9 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use machinarium::kernel::Fd;
-#[cfg(test)]
-use machinarium::kernel::{Events, Result};
+use machinarium::kernel::{Events, Fd, Result};
 
 use crate::env::{Env, HostIndex, ProcessIndex};
 use crate::epoll::{Epoll, Item};
@@ -80,13 +78,13 @@ impl Net {
     ///
     /// # Panics
     /// If another host has one of them.
-    pub(crate) fn add_host(&mut self, addresses: &[IpAddr]) -> HostIndex {
+    pub(crate) fn add_host(&mut self, name: &str, addresses: &[IpAddr]) -> HostIndex {
         let index = HostIndex(u32::try_from(self.hosts.len()).expect("fewer than 2^32 hosts"));
         for address in addresses {
             let other = self.addresses.insert(address.to_canonical(), index);
             assert!(other.is_none(), "{address} is the address of two hosts");
         }
-        self.hosts.push(Host::new(addresses));
+        self.hosts.push(Host::new(name, addresses));
         index
     }
 
@@ -97,7 +95,6 @@ impl Net {
         index
     }
 
-    #[cfg(test)]
     /// Sets RLIMIT_NOFILE: descriptors have numbers below it.
     pub(crate) fn set_descriptor_limit(&mut self, process: ProcessIndex, limit: usize) {
         self.table_mut(process).set_limit(limit);
@@ -148,7 +145,6 @@ impl Net {
         self.hosts[host.0 as usize].up = true;
     }
 
-    #[cfg(test)]
     /// Swallows all packets between two hosts.
     pub(crate) fn partition(&mut self, a: HostIndex, b: HostIndex) {
         self.links.cut(a, b, true);
@@ -177,7 +173,6 @@ impl Net {
         self.links.set_default(options);
     }
 
-    #[cfg(test)]
     /// What epoll would tell of the descriptor now, for oracles: asking changes nothing.
     pub(crate) fn readiness(&self, process: ProcessIndex, fd: Fd) -> Result<Events> {
         Ok(self.peek_file(self.table(process).get(fd)?))
@@ -214,7 +209,6 @@ impl Net {
         text
     }
 
-    #[cfg(test)]
     /// Where the bytes went until now.
     pub(crate) fn books(&self) -> Books {
         self.books

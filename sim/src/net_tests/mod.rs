@@ -80,8 +80,10 @@ impl Lab {
     pub(super) fn new() -> Lab {
         let mut net = Net::new();
         let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
-        let hosts =
-            [net.add_host(&[ip("10.0.0.1"), ip("fd00::1")]), net.add_host(&[ip("10.0.0.2"), ip("fd00::2")])];
+        let hosts = [
+            net.add_host("a", &[ip("10.0.0.1"), ip("fd00::1")]),
+            net.add_host("b", &[ip("10.0.0.2"), ip("fd00::2")]),
+        ];
         let (a, b) = (net.add_process(hosts[0]), net.add_process(hosts[1]));
         let env = Fake {
             now: 1,

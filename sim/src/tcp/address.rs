@@ -76,6 +76,7 @@ pub(crate) struct TimeWait {
 
 /// A host's network stack.
 pub(crate) struct Host {
+    pub(crate) name: String,
     addresses: Vec<IpAddr>,
     /// It has power.
     pub(crate) up: bool,
@@ -90,8 +91,9 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    pub(crate) fn new(addresses: &[IpAddr]) -> Host {
+    pub(crate) fn new(name: &str, addresses: &[IpAddr]) -> Host {
         Host {
+            name: name.to_owned(),
             addresses: addresses.iter().map(IpAddr::to_canonical).collect(),
             up: true,
             ports: BTreeMap::new(),

@@ -59,7 +59,9 @@ impl<S: BufRead + Write> Client<S> {
             b':' => Answer::Integer(number()?),
             b'$' => match number()? {
                 -1 => Answer::Nil,
-                length => Answer::Bulk(self.bulk(usize::try_from(length).map_err(|_| broken("a length below zero"))?)?),
+                length => Answer::Bulk(
+                    self.bulk(usize::try_from(length).map_err(|_| broken("a length below zero"))?)?,
+                ),
             },
             b'*' => Answer::Array((0..number()?).map(|_| self.receive()).collect::<io::Result<_>>()?),
             _ => return Err(broken("no type")),

@@ -2,21 +2,195 @@
 //!
 //! A world has a server of one to three machines, a few clients (`workload.rs`), and a script that for some seconds cuts
 //! links, crashes and restarts the server or its whole host, and stalls it, on top of the faults that the swarm of its
-//! seed has. Then all is well again, and within a minute every client must have read all that it wrote, and the server
-//! must stop cleanly when it is asked to.
+//! seed has. Then all is well again: within a minute every client must have read all that it wrote, and the server must
+//! stop cleanly when it is asked to.
 //!
 //! A seed is one run, always the same; `replay` and `trace` repeat it.
 
+use std::cell::Cell;
+use std::io;
+use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc;
 use std::time::Duration;
 
-use machinarium_sim::{Cpu, FaultCounts, Faults, Host, Outcome, Simulation, World};
+use machinarium::net::TcpStream;
+use machinarium::{Instant, timeout};
+use machinarium_sim::{Cpu, Durations, Faults, Found, Host, Outcome, Simulation, World};
 
 use crate::client::Client;
 use crate::config::{Bug, Config};
-use crate::random::Random;
 use crate::server;
 use crate::workload::{self, Tally, Task};
 
+/// The events that a report shows.
+const EVENTS: usize = 40;
+
+/// Seeds `first` and following; exits with 1 if one fails.
+pub(crate) fn hunt(first: u64, seeds: u64, jobs: usize, bug: Option<Bug>) -> ExitCode {
+    // Outside of a world this is the real clock.
+    let started = machinarium::now();
+    let told = std::sync::atomic::AtomicU64::new(0);
+    let hunt = machinarium_sim::Hunt { first, seeds, jobs };
+    let found = hunt.run(
+        |seed| simulation(seed).run(move |world| script(world, bug)),
+        |found| {
+            let second = (machinarium::now() - started).as_secs();
+            if told.fetch_max(second, std::sync::atomic::Ordering::Relaxed) < second {
+                eprintln!("{} of {seeds} seeds, {}", found.seeds, rate(found, started));
+            }
+        },
+    );
+    if let Some(outcome) = &found.failure {
+        // Once more, with the last events kept.
+        let told = simulation(outcome.seed).keep_events(EVENTS).run(move |world| script(world, bug));
+        let same = told.digest == outcome.digest;
+        println!(
+            "seed {} failed{}",
+            outcome.seed,
+            if same { "" } else { ", and ran differently when repeated" }
+        );
+        println!("{}", if same { &told } else { outcome }.report(&command("replay", outcome.seed, bug)));
+        println!("every event: {}", command("trace", outcome.seed, bug));
+    }
+    summary(&found, started);
+    found.exit_code()
+}
+
+/// Repeats a seed and prints its digest; exits with 1 if it fails.
+pub(crate) fn replay(seed: u64, bug: Option<Bug>) -> ExitCode {
+    let outcome = simulation(seed).keep_events(EVENTS).run(move |world| script(world, bug));
+    if outcome.passed() {
+        println!("seed {seed} passed\n{}\ndigest: {:016x}", outcome.stats, outcome.digest);
+        return ExitCode::SUCCESS;
+    }
+    println!("seed {seed} failed\n{}", outcome.report(&command("replay", seed, bug)));
+    ExitCode::FAILURE
+}
+
+/// Repeats a seed and prints every event; exits with 1 if it fails.
+pub(crate) fn trace(seed: u64, bug: Option<Bug>) -> ExitCode {
+    let outcome = simulation(seed).trace(true).run(move |world| script(world, bug));
+    println!("{}", outcome.report(&command("replay", seed, bug)));
+    if outcome.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn command(task: &str, seed: u64, bug: Option<Bug>) -> String {
+    let bug = if bug == Some(Bug::LostWrite) { " --bug lost-write" } else { "" };
+    format!("cargo run --release --example kv -- {task} --seed {seed}{bug}")
+}
+
+fn rate(found: &Found, started: Instant) -> String {
+    let real = (machinarium::now() - started).as_secs_f64().max(0.001);
+    let simulated = found.stats.time.as_secs_f64();
+    format!(
+        "{:.0} seeds/s, {simulated:.0} s simulated, {:.0} times as fast as real",
+        found.seeds as f64 / real,
+        simulated / real
+    )
+}
+
+fn summary(found: &Found, started: Instant) {
+    let stats = &found.stats;
+    println!("{} seeds, {}", found.seeds, rate(found, started));
+    println!("{} choices, {} calls, {} events", stats.choices, stats.calls, stats.events);
+    println!("faults: {}", stats.faults);
+    println!("{}", if found.failure.is_some() { "FAILED" } else { "passed" });
+}
+
+fn simulation(seed: u64) -> Simulation {
+    Simulation::new(seed).faults(Faults::swarm())
+}
+
+/// What happens in a world.
+fn script(world: &World, bug: Option<Bug>) {
+    let tally = Tally::default();
+    world.cpu([Cpu::Ideal, Cpu::Loaded, Cpu::Loaded, Cpu::Starved][world.random(4) as usize]);
+    let server = world.host("server");
+    let address = SocketAddr::new(server.address(), 6380);
+    let config = config(world, address, bug);
+    let server = server.run(move || serve(&config));
+    let clients: Vec<Host> = (0..2 + world.random(3) as usize)
+        .map(|number| {
+            let (seed, sessions) = (world.random(1 << 32), 3 + world.random(10) as usize);
+            let task = Task { server: address, number, seed, sessions, tally: tally.clone() };
+            world.host(&format!("client{number}")).run(move || workload::client(&task))
+        })
+        .collect();
+    let starts = 1 + disasters(world, &server, &clients);
+    world.eventually(60.secs(), || clients.iter().all(Host::finished));
+    let last = world.host("operator").run(move || shut_down(address));
+    world.eventually(60.secs(), || last.finished() && server.finished());
+    let runs = tally.runs();
+    assert!(runs <= starts, "clients met {runs} servers, but it was started {starts} times");
+}
+
+/// A server as a seed wants it: few or many machines, patient or not.
+fn config(world: &World, address: SocketAddr, bug: Option<Bug>) -> Config {
+    Config {
+        machines: 1 + world.random(3) as usize,
+        write_timeout: (20 << world.random(6)).millis(),
+        peer_timeout: (50 << world.random(6)).millis(),
+        idle_timeout: (world.random(4) == 3).then(|| (100 << world.random(4)).millis()),
+        hash_seed: world.random(1 << 32),
+        bug,
+        ..Config::new(address)
+    }
+}
+
+/// The main function of the server's host: what a service manager does.
+fn serve(config: &Config) -> io::Result<()> {
+    let mut result = Ok(());
+    for _ in 0..100 {
+        let ready = Cell::new(false);
+        result = server::serve(config.clone(), |_| ready.set(true));
+        // What could not start for want of descriptors, memory or threads is started again. What ran must end well.
+        if ready.get() || result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
+/// Some seconds in which things go wrong. Returns how often the server was started again.
+fn disasters(world: &World, server: &Host, clients: &[Host]) -> usize {
+    let mut starts = 0;
+    for _ in 0..world.random(8) {
+        world.sleep((1 + world.random(800)).millis());
+        let client = &clients[world.random(clients.len() as u64) as usize];
+        match world.random(8) {
+            0 => world.heal(),
+            1 => world.partition(server, client),
+            2 => world.partition_one_way(server, client),
+            3 => world.partition_one_way(client, server),
+            4 => server.pause((1 + world.random(300)).millis()),
+            5 => client.pause((1 + world.random(300)).millis()),
+            death => {
+                if death == 6 {
+                    server.crash();
+                } else {
+                    server.power_off();
+                }
+                world.sleep(world.random(300).millis());
+                server.restart();
+                starts += 1;
+            }
+        }
+    }
+    starts
+}
+
+/// The main function of the host that ends the server.
+fn shut_down(server: SocketAddr) -> io::Result<()> {
+    machinarium::run(|| {
+        timeout(Duration::from_secs(30), || {
+            let mut client = Client::new(TcpStream::connect(server)?);
+            client.send(&[&[b"SHUTDOWN"]])?;
+            // It answers by closing the connection.
+            match client.receive() {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
+                Err(error) => Err(error),
+                Ok(answer) => Err(io::Error::other(format!("SHUTDOWN was answered {answer:?}"))),
+            }
+        })
+    })
+}

@@ -123,7 +123,9 @@ impl Request {
             Request::Del(key) => &["DEL", key],
             Request::Exists(key) => &["EXISTS", key],
             Request::Incr(key) => &["INCR", key],
-            Request::SetTimed(key, value, life) => &["SET", key, value, "PX", &(life / 1_000_000).to_string()],
+            Request::SetTimed(key, value, life) => {
+                &["SET", key, value, "PX", &(life / 1_000_000).to_string()]
+            }
         };
         words.iter().map(|&word| word.to_owned()).collect()
     }
@@ -158,12 +160,18 @@ impl Request {
     fn fits(&self, answer: &Answer, before: &Option<String>) -> bool {
         match (self, answer) {
             (Request::Get(_), Answer::Nil) => before.is_none(),
-            (Request::Get(_), Answer::Bulk(bytes)) => before.as_ref().is_some_and(|text| text.as_bytes() == bytes),
+            (Request::Get(_), Answer::Bulk(bytes)) => {
+                before.as_ref().is_some_and(|text| text.as_bytes() == bytes)
+            }
             (Request::Set(..), Answer::Simple(text)) => text == "OK",
             (Request::SetNew(..), Answer::Simple(text)) => text == "OK" && before.is_none(),
             (Request::SetNew(..), Answer::Nil) => before.is_some(),
-            (Request::Del(_) | Request::Exists(_), Answer::Integer(count)) => *count == i64::from(before.is_some()),
-            (Request::Incr(_), Answer::Integer(count)) => self.after(before.clone()) == Some(count.to_string()),
+            (Request::Del(_) | Request::Exists(_), Answer::Integer(count)) => {
+                *count == i64::from(before.is_some())
+            }
+            (Request::Incr(_), Answer::Integer(count)) => {
+                self.after(before.clone()) == Some(count.to_string())
+            }
             _ => false,
         }
     }
@@ -177,7 +185,8 @@ impl Default for History {
 
 impl History {
     fn answered(&mut self, request: &Request, answer: &Answer) -> Result<(), Wrong> {
-        let mut possible = (self.low..self.values.len()).filter(|&index| request.fits(answer, &self.values[index]));
+        let mut possible =
+            (self.low..self.values.len()).filter(|&index| request.fits(answer, &self.values[index]));
         let Some(index) = possible.next() else {
             let earlier = self.values[..self.low].iter().any(|value| request.fits(answer, value));
             let stale = if earlier { ", and this is older" } else { "" };

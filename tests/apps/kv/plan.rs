@@ -77,7 +77,8 @@ impl Plan {
             }
             Place::Every { run, merge } => {
                 let none = Arguments::new(&[], &[]);
-                let parts = (0..self.shard.machines()).map(|machine| self.run_on(machine, run, none)).collect();
+                let parts =
+                    (0..self.shard.machines()).map(|machine| self.run_on(machine, run, none)).collect();
                 self.push(Answer::Many(merge, parts));
             }
         }

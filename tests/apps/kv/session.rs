@@ -52,7 +52,9 @@ fn config(arguments: Arguments<'_>) -> Reply {
     let known = [("save", ""), ("appendonly", "no")];
     let asked = arguments.iter().skip(2);
     let found = asked.flat_map(|name| known.iter().filter(move |(known, _)| is(name, known)));
-    Reply::Array(found.flat_map(|(name, value)| [name, value].map(|word| Reply::bulk(word.as_bytes()))).collect())
+    Reply::Array(
+        found.flat_map(|(name, value)| [name, value].map(|word| Reply::bulk(word.as_bytes()))).collect(),
+    )
 }
 
 /// `redis-cli` asks for DOCS to help its user to type, and does without.
@@ -96,7 +98,9 @@ pub(crate) fn info(shard: &Shard, sums: &Reply) -> Reply {
     let Reply::Array(sums) = sums else { return sums.clone() };
     let counts = sums.iter().map(|sum| if let Reply::Integer(count) = sum { *count } else { 0 });
     let counts: Vec<i64> = counts.collect();
-    let [keys, expires, memory] = counts[..] else { unreachable!("statistics are three numbers: {counts:?}") };
+    let [keys, expires, memory] = counts[..] else {
+        unreachable!("statistics are three numbers: {counts:?}")
+    };
     let totals = &shard.totals;
     let uptime = machinarium::now() - shard.started;
     let text = format!(

@@ -165,7 +165,8 @@ impl<'a> Worker<'a> {
                 Ok(answer) => {
                     let received = machinarium::now().as_nanos();
                     let checked = self.answered(step, &answer, Span { sent, received });
-                    checked.unwrap_or_else(|wrong| panic!("client {}: {}", self.task.number, squeeze(&wrong)));
+                    checked
+                        .unwrap_or_else(|wrong| panic!("client {}: {}", self.task.number, squeeze(&wrong)));
                     Ok(())
                 }
                 Err(error) => {
@@ -207,7 +208,11 @@ impl<'a> Worker<'a> {
                 let run = self.server_run();
                 self.task.tally.sends(&run);
                 let least = self.task.tally.acknowledged(&run);
-                Step { words: ["INCR", SHARED].map(str::to_owned).to_vec(), requests: Vec::new(), shared: Some(least) }
+                Step {
+                    words: ["INCR", SHARED].map(str::to_owned).to_vec(),
+                    requests: Vec::new(),
+                    shared: Some(least),
+                }
             }
             13 => {
                 let (key, value) = (self.fresh_key(), self.value());

@@ -2,7 +2,9 @@
 
 use std::io::Read;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use machinarium::net::{TcpListener, TcpStream};
 use machinarium_sim::{Faults, Simulation};
@@ -26,12 +28,17 @@ fn simulated(faults: Faults) -> Vec<Metric> {
     pin(0);
     let start = Instant::now();
     let outcome = Simulation::new(1).faults(faults).run(|world| {
-        let server = world.host("server");
-        let address = SocketAddr::new(server.address(), PORT);
-        let _server = server.may_fail().run(move || machinarium::run(move || serve(address)));
-        let client = world.host("client").run(move || machinarium::run(move || clients(address)));
+        let (server, listening) = (world.host("server"), Arc::new(AtomicBool::new(false)));
+        let (address, bound) = (SocketAddr::new(server.address(), PORT), listening.clone());
+        let _server = server.run(move || machinarium::run(|| serve(address, &bound)));
+        // No client before that: should a host's address ever reach the real kernel, the server fails to bind it, the run
+        // fails, and nobody has connected to a stranger of that address.
+        while !listening.load(Ordering::Relaxed) {
+            world.sleep(Duration::from_millis(1));
+        }
+        let client = world.host("client").run(move || machinarium::run(|| clients(address)));
         while !client.finished() {
-            world.sleep(std::time::Duration::from_secs(1));
+            world.sleep(Duration::from_secs(1));
         }
     });
     assert!(outcome.passed(), "{}", outcome.report("cargo run --release -- simulated"));
@@ -42,8 +49,9 @@ fn simulated(faults: Faults) -> Vec<Metric> {
     ]
 }
 
-fn serve(address: SocketAddr) -> std::io::Result<()> {
+fn serve(address: SocketAddr, bound: &AtomicBool) -> std::io::Result<()> {
     let listener = TcpListener::bind(address)?;
+    bound.store(true, Ordering::Relaxed);
     loop {
         let (stream, _) = listener.accept()?;
         drop(machinarium::spawn(move || crate::echo::machinarium::echo(&stream)));
@@ -59,13 +67,7 @@ fn clients(address: SocketAddr) -> std::io::Result<()> {
 }
 
 fn client(address: SocketAddr) -> std::io::Result<()> {
-    let stream = loop {
-        // The server may not listen yet.
-        match TcpStream::connect(address) {
-            Ok(stream) => break stream,
-            Err(_) => drop(machinarium::sleep(std::time::Duration::from_millis(1))),
-        }
-    };
+    let stream = TcpStream::connect(address)?;
     let mut answer = [0; 64];
     for trip in 0..TRIPS {
         let request = [trip as u8; 64];

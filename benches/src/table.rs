@@ -82,7 +82,7 @@ fn number(value: f64) -> String {
 
 fn grouped(digits: &str) -> String {
     let count = digits.len();
-    let comma = |(place, digit)| {
+    let comma = |(place, digit): (usize, char)| {
         if place > 0 && (count - place).is_multiple_of(3) { format!(",{digit}") } else { format!("{digit}") }
     };
     digits.chars().enumerate().map(comma).collect()

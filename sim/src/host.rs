@@ -24,9 +24,9 @@ use crate::kernel::SimKernel;
 use crate::report::FailureKind;
 use crate::scheduler::ThreadIndex;
 use crate::script::World;
-use crate::standin::current;
 use crate::thread::Strand;
 use crate::world::{Life, Mode, ProcessState, Shared, State};
+use machinarium::machine::current;
 
 /// How a main function may end: with nothing, or with an error.
 pub trait Ending {
@@ -261,6 +261,7 @@ impl Shared {
             main: ThreadIndex(u32::MAX),
             threads: Vec::new(),
             life: Life::Running,
+            failed: false,
             identity,
         });
         let thread = self.add_thread(state, process, "main", main);
@@ -312,7 +313,9 @@ impl Shared {
     fn main_failed(&self, error: String) {
         let thread = self.current.get().expect("it runs");
         let mut state = self.state.borrow_mut();
-        let host = state.sched.thread(thread).host.expect("a thread of a host");
+        let record = state.sched.thread(thread);
+        let (host, process) = record.host.zip(record.process).expect("a thread of a host");
+        state.processes[process.0 as usize].failed = true;
         if self.mode.get() == Mode::Running && !state.hosts[host.0 as usize].may_fail {
             state.fail(
                 FailureKind::Failed,

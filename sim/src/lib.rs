@@ -25,7 +25,6 @@ mod script;
 mod shrink;
 mod simulation;
 mod slab;
-mod standin;
 mod tcp;
 #[allow(unsafe_code)] // stacks and switches of simulated threads
 mod thread;

@@ -11,10 +11,10 @@ use machinarium::kernel::Instant;
 use crate::env::HostIndex;
 use crate::panics::PanicNote;
 use crate::scheduler::Phase;
-use crate::standin::current::CoroutineInfo;
 use crate::thread::Strand;
 use crate::trace::Line;
 use crate::world::{Shared, State};
+use machinarium::machine::CoroutineInfo;
 
 /// What went wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -27,8 +27,8 @@ use std::rc::Rc;
 use machinarium::coroutine::{Context, Stack, StackOptions, Stacks, leave, overflow, prepare, switch};
 
 use crate::scheduler::ThreadIndex;
-use crate::standin::current;
 use crate::world::State;
+use machinarium::machine::{CoroutineInfo, current};
 
 /// The world's side of the switch. One for each world.
 pub(crate) struct Stage {
@@ -200,7 +200,7 @@ impl Strand {
     }
 
     /// What the library's coroutines on this thread are doing.
-    pub(crate) fn describe(&self) -> Vec<current::CoroutineInfo> {
+    pub(crate) fn describe(&self) -> Vec<CoroutineInfo> {
         assert!(!self.stage.is_busy(), "only a suspended thread can be described");
         // SAFETY: the slot came from `swap` when this thread was left; what it points to is on the thread's stack or held
         // by a frame there, and stacks of suspended threads stay (invariant 3). An ended thread's slot is what it was at

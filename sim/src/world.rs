@@ -95,6 +95,8 @@ pub(crate) struct ProcessState {
     pub(crate) main: ThreadIndex,
     pub(crate) threads: Vec<ThreadIndex>,
     pub(crate) life: Life,
+    /// Its main function answered an error.
+    pub(crate) failed: bool,
     /// Stable: its host, and which process of it.
     pub(crate) identity: u64,
 }
@@ -107,6 +109,13 @@ pub(crate) enum Life {
     Ended,
     /// It was killed.
     Crashed,
+}
+
+impl ProcessState {
+    /// Whether its end is one that cleans up.
+    fn ends_cleanly(&self, panicked: bool) -> bool {
+        !panicked && !self.failed
+    }
 }
 
 thread_local! {
@@ -396,7 +405,8 @@ impl State {
         if let Some(process) = process
             && is_main
         {
-            self.exit(process, !panicked);
+            let clean = self.processes[process.0 as usize].ends_cleanly(panicked);
+            self.exit(process, clean);
         }
         self.wake_joiners(thread);
     }

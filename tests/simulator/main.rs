@@ -3,6 +3,7 @@
 mod blocked;
 mod calls;
 mod faults;
+mod library;
 mod raw;
 mod replay;
 mod report;

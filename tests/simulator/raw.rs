@@ -167,7 +167,11 @@ pub(crate) fn echo_client(kernel: Rc<dyn Kernel>, address: SocketAddr, rounds: u
         program.send_all(fd, &message)?;
         let mut left = message.len();
         while left > 0 {
-            left -= program.recv(fd, left)?.len();
+            let count = program.recv(fd, left)?.len();
+            if count == 0 {
+                return Err(Errno::CONNRESET);
+            }
+            left -= count;
         }
     }
     program.close(fd);

@@ -1,0 +1,132 @@
+//! The library itself in a world: its `run`, coroutines, deadlines and sockets, on the simulated kernel.
+
+use std::io::{self, Read};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use machinarium::net::{TcpListener, TcpStream};
+use machinarium_sim::{Check, Cpu, Durations, FailureKind, Fault, Faults, Outcome, Simulation, World};
+
+use crate::raw;
+
+/// Echoes for ever.
+fn server() -> io::Result<()> {
+    machinarium::run(|| {
+        let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, raw::PORT)))?;
+        loop {
+            let (stream, _) = listener.accept()?;
+            machinarium::spawn(move || {
+                let mut buf = [0; 4096];
+                loop {
+                    match (&stream).read(&mut buf) {
+                        Ok(0) | Err(_) => return,
+                        Ok(count) => {
+                            if stream.write_all(&buf[..count]).is_err() {
+                                return;
+                            }
+                        }
+                    }
+                }
+            });
+        }
+    })
+}
+
+/// Sends messages of several sizes and wants each back, from several coroutines; a connection that breaks is made again.
+fn client() -> io::Result<()> {
+    machinarium::run(|| {
+        let tasks: Vec<_> = (0..4).map(|task| machinarium::spawn(move || talk(task))).collect();
+        tasks.into_iter().for_each(|task| task.join().unwrap());
+        Ok(())
+    })
+}
+
+fn talk(task: u8) {
+    let mut rounds = 20;
+    while rounds > 0 {
+        if let Err(error) = talk_once(task, &mut rounds) {
+            assert_ne!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+            machinarium::sleep(Duration::from_millis(20)).unwrap();
+        }
+    }
+}
+
+fn talk_once(task: u8, rounds: &mut u32) -> io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(raw::server(1), Duration::from_secs(1))?;
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    while *rounds > 0 {
+        let message = vec![task; 1 + (*rounds as usize * 997) % 5000];
+        stream.write_all(&message)?;
+        let mut answer = vec![0; message.len()];
+        stream.read_exact(&mut answer)?;
+        if answer != message {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "another's bytes"));
+        }
+        *rounds -= 1;
+    }
+    Ok(())
+}
+
+fn storm(world: &World) {
+    let server = world.host("server").run(server);
+    let client = world.host("client").run(client);
+    world.sleep(Duration::from_micros(world.random(50_000)));
+    match world.random(4) {
+        0 => {}
+        1 => {
+            world.partition(&server, &client);
+            world.sleep(3.secs());
+            world.heal();
+        }
+        2 => server.restart(),
+        _ => server.pause(5.secs()),
+    }
+    world.eventually(120.secs(), || client.finished());
+}
+
+#[test]
+fn an_echo_of_the_library() {
+    let outcome = Simulation::new(1).keep_events(50).run(|world| {
+        let _server = world.host("server").run(server);
+        let client = world.host("client").run(client);
+        world.eventually(60.secs(), || client.finished());
+    });
+    assert!(outcome.passed(), "{}", outcome.report(""));
+    assert_eq!(outcome.leaked, [""; 0]);
+}
+
+#[test]
+fn an_echo_survives_everything() {
+    let faults = Faults::swarm().without(Fault::Emfile).without(Fault::Memory);
+    Check::new().seeds(200).faults(faults).cpu(Cpu::Loaded).run(storm);
+}
+
+fn echo_digest(seed: u64) -> Outcome {
+    Simulation::new(seed).faults(Faults::swarm()).cpu(Cpu::Loaded).run(storm)
+}
+
+#[test]
+fn the_library_repeats_itself() {
+    for seed in 1..30 {
+        assert_eq!(echo_digest(seed).digest, echo_digest(seed).digest, "seed {seed:#x}");
+    }
+}
+
+#[test]
+fn coroutines_that_wait_are_told_with_what_they_wait_for() {
+    let outcome = Simulation::new(1).keep_events(20).run(|world| {
+        let server = world.host("server").run(server);
+        let _client = world.host("client").run(|| {
+            machinarium::run(|| {
+                let mut stream = TcpStream::connect(raw::server(1))?;
+                stream.read_exact(&mut [0; 1])
+            })
+        });
+        world.join(&server);
+    });
+    assert_eq!(outcome.failure.as_ref().unwrap().kind, FailureKind::Stuck, "{}", outcome.report(""));
+    let report = outcome.report("");
+    for wanted in ["coroutine 1", "parked", "library.rs", "ESTABLISHED"] {
+        assert!(report.contains(wanted), "{wanted} is missing in\n{report}");
+    }
+}

@@ -21,6 +21,7 @@ mod spawn;
 mod table;
 mod yielding;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use case::{Case, Metric};
@@ -97,16 +98,21 @@ fn usage(problem: &str) -> ExitCode {
 
 /// For each case, what each round found. A case that fails in a round has no entry there, and says so.
 fn measure(cases: &[Case], rounds: usize) -> Vec<Vec<Option<Vec<Metric>>>> {
+    let terminal = std::io::stderr().is_terminal();
     let mut results: Vec<_> = cases.iter().map(|_| Vec::new()).collect();
     for round in 0..rounds {
         for (case, results) in cases.iter().zip(&mut results) {
             if round >= case.rounds {
                 continue;
             }
-            eprint!("\r\x1b[Kround {} of {rounds}: {} {}", round + 1, case.group, case.peer);
+            if terminal {
+                eprint!("\r\x1b[Kround {} of {rounds}: {} {}", round + 1, case.group, case.peer);
+            }
             results.push(process::run_child(&case.group, case.peer));
         }
     }
-    eprint!("\r\x1b[K");
+    if terminal {
+        eprint!("\r\x1b[K");
+    }
     results
 }

@@ -3,13 +3,12 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use super::TcpStream;
 use super::descriptor::{Descriptor, Fresh};
-use crate::error::{Misuse, WaitError};
+use crate::error::Misuse;
 use crate::kernel::{Domain, Errno, SocketKind, SocketOption};
-use crate::machine::current;
+use crate::machine::{Machine, current};
 
 /// A listening socket of this machine.
 pub struct TcpListener {
@@ -56,27 +55,14 @@ impl TcpListener {
     /// # Errors
     /// Cancellation and deadlines; errors of the listener itself.
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let (first, longest) = self.descriptor.machine().tuning.accept_backoff;
-        let mut pause = first;
-        loop {
-            match self.descriptor.call(&self.descriptor.read, |socket| socket.kernel().accept4(socket.fd())) {
-                Ok((fd, peer)) => {
-                    let machine = self.descriptor.machine();
-                    let fresh = Fresh::new(&*machine.kernel, fd);
-                    let stream = TcpStream::register(machine, fd)?;
-                    fresh.keep();
-                    return Ok((stream, peer));
-                }
-                Err(error) => match kind_of(&error) {
-                    Failure::Connection => self.descriptor.machine().operation().map(drop)?,
-                    Failure::Exhausted => {
-                        wait_a_while(pause)?;
-                        pause = (pause * 2).min(longest);
-                    }
-                    Failure::Listener => return Err(error),
-                },
-            }
-        }
+        let machine = self.descriptor.machine();
+        let (fd, peer) = patiently(machine, || {
+            self.descriptor.call(&self.descriptor.read, |socket| socket.kernel().accept4(socket.fd()))
+        })?;
+        let fresh = Fresh::new(&*machine.kernel, fd);
+        let stream = patiently(machine, || TcpStream::register(machine, fd))?;
+        fresh.keep();
+        Ok((stream, peer))
     }
 
     /// The address that it listens on.
@@ -151,6 +137,26 @@ impl fmt::Debug for TcpListener {
     }
 }
 
+/// Tries again after every failure that is not the listener's own: at once when it was a connection's, after a pause when
+/// the process or the system is out of something.
+fn patiently<T>(machine: &Machine, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let (mut pause, longest) = machine.tuning.accept_backoff;
+    loop {
+        let error = match attempt() {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        match kind_of(&error) {
+            Failure::Connection => machine.operation().map(drop)?,
+            Failure::Exhausted => {
+                crate::sleep(pause)?;
+                pause = (pause * 2).min(longest);
+            }
+            Failure::Listener => return Err(error),
+        }
+    }
+}
+
 /// Who a failed accept is about.
 enum Failure {
     /// The connection that would have been accepted: take the next.
@@ -178,8 +184,4 @@ fn kind_of(error: &io::Error) -> Failure {
         Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => Failure::Exhausted,
         _ => Failure::Listener,
     }
-}
-
-fn wait_a_while(pause: Duration) -> Result<(), WaitError> {
-    crate::sleep(pause)
 }

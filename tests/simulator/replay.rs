@@ -31,26 +31,3 @@ fn a_seed_repeats_and_another_differs() {
     distinct.dedup();
     assert_eq!(distinct.len(), digests.len());
 }
-
-#[test]
-#[ignore]
-fn speed() {
-    let start = std::time::Instant::now();
-    let outcome = Simulation::new(1).run(|world| {
-        let server = world.host("server").run_on_kernel(|kernel| raw::echo_server(kernel, 1));
-        let client =
-            world.host("client").run_on_kernel(|kernel| raw::echo_client(kernel, raw::server(1), 300_000));
-        world.eventually(6000.secs(), || client.finished() && server.finished());
-    });
-    assert!(outcome.passed(), "{}", outcome.report(""));
-    let t = start.elapsed();
-    eprintln!("{t:?} {:?} ns/rt; {}", t.as_nanos() / 300_000, outcome.stats);
-    let start = std::time::Instant::now();
-    for seed in 0..10_000 {
-        Simulation::new(seed).run(|world| {
-            let host = world.host("a").run_on_kernel(|kernel| drop(kernel));
-            world.eventually(1.secs(), || host.finished());
-        });
-    }
-    eprintln!("world {:?}", start.elapsed() / 10_000);
-}

@@ -118,7 +118,7 @@ impl<T> JoinHandle<T> {
             let register = |waiter| self.task.joiner.set(Some(waiter));
             self.machine.wait(me, reason, deadline, register).map_err(JoinError::Wait)?;
         }
-        Ok(self.take()?)
+        self.take()
     }
 
     /// As `join`, for a scope: nothing ends the wait but the coroutine's end.

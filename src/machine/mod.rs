@@ -73,6 +73,8 @@ pub struct Machine {
     ids: Cell<u64>,
     locals: local::Locals,
     lost_panics: Cell<u64>,
+    /// The kernel has said that it answers nothing any more.
+    reclaimed: Cell<bool>,
     spinning: bool,
 }
 
@@ -116,6 +118,7 @@ impl Machine {
             ids: Cell::new(1),
             locals: local::Locals::default(),
             lost_panics: Cell::new(0),
+            reclaimed: Cell::new(false),
             spinning,
         }))
     }

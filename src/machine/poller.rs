@@ -121,8 +121,11 @@ impl Poller {
             Ok(count) => count,
             // The loop looks at everything again and comes back.
             Err(Errno::INTR) => 0,
-            // The end of a simulated process: nothing more will come; teardown does not rely on events.
-            Err(kernel::errno::TEARDOWN) => 0,
+            // No event will come any more: the process is being reclaimed.
+            Err(kernel::errno::TEARDOWN) => {
+                machine.reclaim();
+                0
+            }
             Err(errno) => panic!("epoll_wait on the machine's own descriptor: {errno}"),
         };
         for event in &events[..count] {

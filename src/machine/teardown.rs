@@ -50,7 +50,21 @@ impl Machine {
     }
 
     fn drain(&self, patience: Duration) {
-        self.turn_until(self.now() + patience, |machine| machine.live.borrow().is_empty());
+        let done = |machine: &Machine| machine.live.borrow().is_empty() || machine.reclaimed.get();
+        self.turn_until(self.now() + patience, done);
+    }
+
+    /// The kernel answers no call any more: cancels every coroutine at the first such answer, and unwinds what is left at
+    /// each later one, since neither events nor time will end a wait.
+    #[cold]
+    pub(crate) fn reclaim(&self) {
+        let live = self.live.borrow().clone();
+        if !self.reclaimed.replace(true) {
+            live.into_iter().for_each(|task| self.cancel(task, Cause::Borrowed("the process is reclaimed")));
+            return;
+        }
+        self.scheduler.set_interrupt();
+        live.into_iter().filter(|task| task.children.get() == 0).for_each(|task| self.force(task));
     }
 
     fn unwind(&self) {

@@ -271,6 +271,13 @@ impl Socket {
         })
     }
 
+    /// Holds the reading direction, so that nobody reads, ahead or otherwise: a read would take the pending error of a
+    /// connection that is being made.
+    pub(crate) fn hold_reading(&self) -> impl Drop + '_ {
+        self.read.busy.set(true);
+        Turn(&self.read)
+    }
+
     /// Sleeps until the socket becomes writable: a connection is made, or has failed.
     pub(crate) fn connected(&self) -> io::Result<()> {
         self.write.ready.set(false);

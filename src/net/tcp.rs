@@ -67,6 +67,7 @@ impl TcpStream {
     }
 
     fn finish_connect(&self) -> io::Result<()> {
+        let _nobody_reads = self.descriptor.hold_reading();
         loop {
             self.descriptor.connected()?;
             let kernel = self.descriptor.kernel();

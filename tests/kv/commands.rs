@@ -36,7 +36,8 @@ fn run(store: &mut Store, line: &str, now: u64) -> String {
                 let parts = words[1..].chunks(step).map(|group| {
                     let bytes = [words[0], &group.concat()].concat();
                     let mut end = words[0].len();
-                    let mut ranges = vec![0..end];
+                    let mut ranges = Vec::new();
+                    ranges.push(0..end);
                     ranges.extend(group.iter().map(|word| {
                         end += word.len();
                         end - word.len()..end

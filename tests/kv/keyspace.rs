@@ -10,6 +10,9 @@ fn value(text: &str) -> Arc<[u8]> {
     Arc::from(text.as_bytes())
 }
 
+/// What the store should hold: a value, and when it expires.
+type Model = BTreeMap<Vec<u8>, (Arc<[u8]>, Option<u64>)>;
+
 #[test]
 fn a_key_is_gone_from_its_deadline_on() {
     let mut store = Store::new(1 << 20, 0);
@@ -50,7 +53,7 @@ fn random_operations_agree_with_a_model() {
     for seed in 0..200 {
         let mut random = Random(seed);
         let mut store = Store::new(usize::MAX, seed);
-        let mut model: BTreeMap<Vec<u8>, (Arc<[u8]>, Option<u64>)> = BTreeMap::new();
+        let mut model = Model::new();
         let mut now = 0;
         for step in 0..300 {
             now += random.below(5) as u64;

@@ -52,7 +52,7 @@ fn talk(task: u8) {
 }
 
 fn talk_once(task: u8, rounds: &mut u32) -> io::Result<()> {
-    let mut stream = TcpStream::connect_timeout(raw::server(1), Duration::from_secs(1))?;
+    let stream = TcpStream::connect_timeout(raw::server(1), Duration::from_secs(1))?;
     stream.set_read_timeout(Some(Duration::from_secs(2)))?;
     while *rounds > 0 {
         let message = vec![task; 1 + (*rounds as usize * 997) % 5000];
@@ -118,7 +118,7 @@ fn coroutines_that_wait_are_told_with_what_they_wait_for() {
         let server = world.host("server").run(server);
         let _client = world.host("client").run(|| {
             machinarium::run(|| {
-                let mut stream = TcpStream::connect(raw::server(1))?;
+                let stream = TcpStream::connect(raw::server(1))?;
                 stream.read_exact(&mut [0; 1])
             })
         });

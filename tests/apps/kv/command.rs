@@ -181,10 +181,8 @@ fn set(store: &mut Store, arguments: Arguments<'_>, now: u64) -> Reply {
     };
     let old = store.get(key, now).cloned();
     let skip = if old.is_some() { options.only_new } else { options.only_old };
-    if !skip {
-        if let Err(refused) = store.set(key, Arc::from(value), options.expiry, now) {
-            return refused.into();
-        }
+    if !skip && let Err(refused) = store.set(key, Arc::from(value), options.expiry, now) {
+        return refused.into();
     }
     match old {
         Some(old) if options.get => Reply::Bulk(old),

@@ -234,7 +234,9 @@ const fn candidates(call: Call) -> &'static [(Fault, Errno)] {
             (Fault::Memory, Errno::NOBUFS),
             (Fault::ConnAborted, Errno::CONNABORTED),
         ],
-        Call::Recv | Call::Readv | Call::EpollWait | Call::FutexWait => &[(Fault::Eintr, Errno::INTR)],
+        Call::Read | Call::Recv | Call::Readv | Call::EpollWait | Call::FutexWait => {
+            &[(Fault::Eintr, Errno::INTR)]
+        }
         Call::Send | Call::Sendmsg => &[(Fault::Eintr, Errno::INTR)],
         Call::EpollCreate1 | Call::Eventfd => &[(Fault::Emfile, Errno::MFILE), (Fault::Memory, Errno::NOMEM)],
         Call::EpollCtl => &[(Fault::Memory, Errno::NOMEM)],

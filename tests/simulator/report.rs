@@ -120,7 +120,12 @@ fn a_record_replays_the_run_and_survives_a_file() {
         world.eventually(60.secs(), || client.finished() && server.finished());
     };
     let run = Simulation::new(9).record(true).run(script);
-    let text = run.record.as_ref().unwrap().to_text();
+    let record = run.record.as_ref().unwrap();
+    for site in ["cost", "latency"] {
+        let drawn = record.streams.values().flatten().any(|choice| choice.site == site && choice.answer != 0);
+        assert!(drawn, "nothing draws {site}");
+    }
+    let text = record.to_text();
     let again = Simulation::new(0).replay(Record::from_text(&text).unwrap()).run(script);
     assert_eq!(again.digest, run.digest);
     assert_eq!(again.alignment.missed, 0);

@@ -1,10 +1,11 @@
 //! Time: what is reachable with which processors, and what clocks show.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-use machinarium::kernel::{Clock, EpollEvent, Errno, RecvFlags};
+use machinarium::kernel::{Clock, EpollEvent, Errno, Kernel, RecvFlags, ThreadOptions};
 use machinarium_sim::{Cpu, Durations, Fault, Faults, Simulation};
 
 use crate::raw::{self, Program};
@@ -111,10 +112,19 @@ fn clocks_of_hosts_differ_when_they_may() {
 }
 
 #[test]
-fn a_loop_around_the_clock_ends() {
+fn a_loop_around_the_clock_lets_others_run() {
     machinarium_sim::with_kernel(&Simulation::new(1), |kernel| {
         let start = kernel.clock_gettime(Clock::Monotonic);
         while kernel.clock_gettime(Clock::Monotonic) - start < 10.millis() {}
+        let flag = Arc::new(AtomicBool::new(false));
+        let other = flag.clone();
+        let main = move |_: Rc<dyn Kernel>| other.store(true, SeqCst);
+        let thread = kernel.spawn(&ThreadOptions::default(), Box::new(main)).unwrap();
+        while !flag.load(SeqCst) {
+            let now = kernel.clock_gettime(Clock::Monotonic);
+            assert!(now - start < 1.secs(), "a glance at the clock never gives way");
+        }
+        kernel.join(thread).unwrap();
     });
 }
 

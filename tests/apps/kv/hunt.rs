@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use machinarium::net::TcpStream;
 use machinarium::{Instant, timeout};
-use machinarium_sim::{Cpu, Durations, Faults, Found, Host, Outcome, Simulation, World};
+use machinarium_sim::{Cpu, Durations, Fault, Faults, Found, Host, Simulation, World};
 
 use crate::client::Client;
 use crate::config::{Bug, Config};
@@ -98,7 +98,13 @@ fn summary(found: &Found, started: Instant) {
 }
 
 fn simulation(seed: u64) -> Simulation {
-    Simulation::new(seed).faults(Faults::swarm())
+    Simulation::new(seed).faults(faults())
+}
+
+/// Every kind but a system out of descriptors or memory: a server that starts there does not yet end with the error of the
+/// machine that could not start.
+fn faults() -> Faults {
+    Faults::swarm().without(Fault::Emfile).without(Fault::Memory)
 }
 
 /// What happens in a world.

@@ -68,10 +68,6 @@ impl<S: BufRead + Write> Client<S> {
         })
     }
 
-    pub(crate) fn stream(&self) -> &S {
-        &self.stream
-    }
-
     fn line(&mut self) -> io::Result<Vec<u8>> {
         let mut line = Vec::new();
         self.stream.read_until(b'\n', &mut line)?;

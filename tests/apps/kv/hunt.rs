@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use machinarium::net::TcpStream;
-use machinarium::{Instant, timeout};
+use machinarium::{Instant, sleep, timeout};
 use machinarium_sim::{Cpu, Durations, Fault, Faults, Found, Host, Simulation, World};
 
 use crate::client::Client;
@@ -189,7 +189,14 @@ fn disasters(world: &World, server: &Host, clients: &[Host]) -> usize {
 fn shut_down(server: SocketAddr) -> io::Result<()> {
     machinarium::run(|| {
         timeout(Duration::from_secs(30), || {
-            let mut client = Client::new(TcpStream::connect(server)?);
+            // The server may have been started again a moment ago, and not listen yet.
+            let stream = loop {
+                match TcpStream::connect(server) {
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => sleep(10.millis())?,
+                    other => break other?,
+                }
+            };
+            let mut client = Client::new(stream);
             client.send(&[&[b"SHUTDOWN"]])?;
             // It answers by closing the connection.
             match client.receive() {

@@ -52,7 +52,6 @@ pub(crate) enum Request {
     Get(String),
     Del(String),
     Exists(String),
-    Incr(String),
     SetTimed(String, String, u64),
     GetTimed(String),
 }
@@ -122,7 +121,6 @@ impl Request {
             Request::Get(key) | Request::GetTimed(key) => &["GET", key],
             Request::Del(key) => &["DEL", key],
             Request::Exists(key) => &["EXISTS", key],
-            Request::Incr(key) => &["INCR", key],
             Request::SetTimed(key, value, life) => {
                 &["SET", key, value, "PX", &(life / 1_000_000).to_string()]
             }
@@ -134,7 +132,7 @@ impl Request {
         match self {
             Request::Set(key, _) | Request::SetNew(key, _) | Request::SetTimed(key, ..) => key,
             Request::Get(key) | Request::GetTimed(key) | Request::Del(key) => key,
-            Request::Exists(key) | Request::Incr(key) => key,
+            Request::Exists(key) => key,
         }
     }
 
@@ -148,10 +146,6 @@ impl Request {
             Request::Set(_, value) => Some(value.clone()),
             Request::SetNew(_, value) => before.or_else(|| Some(value.clone())),
             Request::Del(_) => None,
-            Request::Incr(_) => {
-                let count = before.map_or(0, |text| text.parse::<i64>().expect("a counter holds numbers"));
-                Some((count + 1).to_string())
-            }
             _ => before,
         }
     }
@@ -168,9 +162,6 @@ impl Request {
             (Request::SetNew(..), Answer::Nil) => before.is_some(),
             (Request::Del(_) | Request::Exists(_), Answer::Integer(count)) => {
                 *count == i64::from(before.is_some())
-            }
-            (Request::Incr(_), Answer::Integer(count)) => {
-                self.after(before.clone()) == Some(count.to_string())
             }
             _ => false,
         }

@@ -1,4 +1,69 @@
-//! The deterministic simulator of machinarium.
+//! The deterministic simulator of machinarium: whole networks of the program that production runs, on one OS thread.
+//!
+//! A *world* has *hosts* with addresses, clocks and processes. Each process runs an ordinary main function, and when that
+//! calls `machinarium::run`, the kernel below it is the simulated one: same binary, no cfg flag. The *script*, a closure that is
+//! lent a [`World`], starts hosts, lets virtual time pass, cuts links, kills processes, and says what must hold.
+//!
+//! ```
+//! use std::io::{Read, Write};
+//! use machinarium::net::{TcpListener, TcpStream};
+//! use machinarium_sim::Durations;
+//!
+//! fn server() -> std::io::Result<()> {
+//!     machinarium::run(|| {
+//!         let listener = TcpListener::bind(([0, 0, 0, 0], 7000).into())?;
+//!         let (mut stream, _) = listener.accept()?;
+//!         stream.write_all(b"hello")?;
+//!         std::io::Result::Ok(())
+//!     })
+//! }
+//!
+//! fn client() -> std::io::Result<()> {
+//!     machinarium::run(|| {
+//!         machinarium::sleep(std::time::Duration::from_millis(10))?;
+//!         let mut stream = TcpStream::connect(([10, 0, 0, 1], 7000).into())?;
+//!         let mut text = String::new();
+//!         stream.read_to_string(&mut text)?;
+//!         assert_eq!(text, "hello");
+//!         std::io::Result::Ok(())
+//!     })
+//! }
+//!
+//! machinarium_sim::check(|world| {
+//!     let server = world.host("server").run(server);
+//!     let client = world.host("client").run(client);
+//!     world.eventually(5.secs(), || server.finished() && client.finished());
+//! });
+//! ```
+//!
+//! [`check`] runs many *seeds*; each is one run, always the same. When one fails, the test fails with a report: what, where and
+//! when, the command that repeats it, the few choices that matter, the last events of all hosts side by side, who waits
+//! for what. [`Simulation`] is one run for programs, [`Hunt`] many of them, [`with_kernel`] the bare system calls.
+//!
+//! # What a simulated main function may touch
+//!
+//! | what | is |
+//! |---|---|
+//! | `machinarium::*`: time, sockets, threads, randomness | simulated |
+//! | statics and thread-locals | shared by all processes of the world, and by worlds that come later: use `machine_local!` |
+//! | `std::time`, `std::thread`, `std::net`, `HashMap`'s order, argv, environment | real: they make a run differ from its repetition, which the report of a failing seed then says |
+//! | `std::sync::Mutex` | fine, if no kernel call is made while it is held; else a monitor aborts with the thread's name |
+//! | `std::fs` | real |
+//!
+//! Build tests with at least `opt-level = 1`: a world without optimisation is ten times slower.
+//!
+//! # Where things are
+//!
+//! | file | what |
+//! |---|---|
+//! | `harness`, `simulation`, `shrink`, `report` | many seeds, one seed, what mattered, what is said |
+//! | `script`, `host` | what the script is lent |
+//! | `world`, `scheduler`, `queue`, `clock` | the loop; who runs when; what will happen; what clocks show |
+//! | `kernel`, `wake` | `Kernel` and `Wake`, served by the world |
+//! | `thread` | stacks and the switch: all unsafe code |
+//! | `choice`, `record`, `fault`, `trace` | the one source of chance; its records; what goes wrong; what happened |
+//! | `net`, `tcp`, `epoll`, `eventfd`, `files`, `options`, `link` | the objects of the simulated kernels, which know only `env` |
+//! | `outside`, `panics`, `monitor` | what is of the OS thread or the whole program, and not of a world |
 
 mod choice;
 mod clock;

@@ -101,7 +101,7 @@ fn an_echo_survives_everything() {
     Check::new().seeds(200).faults(faults).cpu(Cpu::Loaded).run(storm);
 }
 
-fn echo_digest(seed: u64) -> Outcome {
+pub(crate) fn echo_digest(seed: u64) -> Outcome {
     Simulation::new(seed).faults(Faults::swarm()).cpu(Cpu::Loaded).run(storm)
 }
 

@@ -1,6 +1,8 @@
 //! A seed is a run: the same again, and another with another seed.
 
-use machinarium_sim::{Cpu, Durations, Faults, Outcome, Simulation};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+use machinarium_sim::{Cpu, Durations, Faults, Hunt, Outcome, Simulation};
 
 use crate::raw;
 
@@ -30,4 +32,21 @@ fn a_seed_repeats_and_another_differs() {
     distinct.sort_unstable();
     distinct.dedup();
     assert_eq!(distinct.len(), digests.len());
+}
+
+#[test]
+fn a_hunt_finds_the_lowest_seed_that_fails() {
+    let one = |seed| {
+        Simulation::new(seed).run(move |world| {
+            world.sleep(1.secs());
+            assert!(seed < 30 || seed % 2 == 0, "an odd seed");
+        })
+    };
+    let progress = AtomicU64::new(0);
+    let found = Hunt { first: 1, seeds: 1000, jobs: 2 }.run(one, |found| {
+        assert_eq!(progress.fetch_add(1, SeqCst) + 1, found.seeds);
+    });
+    let failure = found.failure.expect("there is one");
+    assert_eq!(failure.seed, 31);
+    assert!((31..60).contains(&found.seeds), "{} seeds", found.seeds);
 }

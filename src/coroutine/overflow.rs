@@ -10,7 +10,7 @@
 //! | elsewhere | | what was installed before decides (std's handler, as a rule) |
 //!
 //! The report's first lines are made by `write(2)` alone. The backtrace after them allocates and takes locks, which the
-//! overflow may have happened inside of, so an alarm (or a second fault) ends that after [`PATIENCE`]. The unwinder walks from the
+//! overflow may have happened inside of, so an alarm (or a second fault) ends that after `PATIENCE`. The unwinder walks from the
 //! handler through the signal's frame into the coroutine, by unwind tables: no frame pointers are needed. Nothing is ever
 //! resumed: the handler does not return into a stack that has overflowed.
 

@@ -6,10 +6,10 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-crate::machine_local! {
-    /// The pool of this machine.
-    pub(crate) static POOL: Pool = Pool::default();
-}
+use crate::machine::MachineLocal;
+
+/// The pool of this machine.
+pub(crate) static POOL: MachineLocal<Pool> = MachineLocal::new(Pool::default);
 
 /// Blocks of one size that nobody uses, and how many bytes are in use.
 #[derive(Default)]

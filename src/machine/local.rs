@@ -78,6 +78,6 @@ impl Locals {
 #[macro_export]
 macro_rules! machine_local {
     ($($(#[$meta:meta])* $visibility:vis static $name:ident: $type:ty = $make:expr;)*) => {
-        $($(#[$meta])* $visibility static $name: $crate::MachineLocal<$type> = $crate::MachineLocal::new(|| $make);)*
+        $($(#[$meta])* $visibility static $name: $crate::machine::MachineLocal<$type> = $crate::machine::MachineLocal::new(|| $make);)*
     };
 }

@@ -34,6 +34,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use local::MachineLocal;
 pub use remote::{Handle, Remote, RemoteJoin, current_remote as current, spawn};
 
 pub(crate) use builder::{Builder, Tuning};
@@ -278,7 +279,7 @@ impl Drop for Machine {
 ///
 /// # Errors
 /// What `main` returns, or the system's error if the machine's descriptors or stacks cannot be had, or
-/// [`Misuse::Nested`](crate::Misuse::Nested) inside a machine.
+/// [`Misuse::Nested`] inside a machine.
 ///
 /// ```
 /// let sum = machinarium::run(|| {

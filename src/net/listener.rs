@@ -149,7 +149,7 @@ fn patiently<T>(machine: &Machine, mut attempt: impl FnMut() -> io::Result<T>) -
         match kind_of(&error) {
             Failure::Connection => machine.operation().map(drop)?,
             Failure::Exhausted => {
-                crate::sleep(pause)?;
+                crate::time::sleep(pause)?;
                 pause = (pause * 2).min(longest);
             }
             Failure::Listener => return Err(error),

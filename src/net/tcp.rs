@@ -58,7 +58,7 @@ impl TcpStream {
     /// # Errors
     /// As for `connect`; `TimedOut`.
     pub fn connect_timeout(address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
-        crate::timeout(timeout, || TcpStream::connect(address))
+        crate::time::timeout(timeout, || TcpStream::connect(address))
     }
 
     pub(crate) fn register(machine: &Rc<Machine>, fd: Fd) -> io::Result<TcpStream> {

@@ -107,7 +107,7 @@ fn accept(shard: &Rc<Shard>, listener: &TcpListener) {
 fn admit(shard: &Rc<Shard>, stream: TcpStream, peer: SocketAddr) {
     if !shard.totals.admit(shard.config.clients) {
         // A fresh socket has room for a line; whether the client sees it is its own affair.
-        let _ = (&stream).write_all(b"-ERR max number of clients reached\r\n");
+        let _ = stream.write_all(b"-ERR max number of clients reached\r\n");
         return;
     }
     let client = Client(shard.clone());

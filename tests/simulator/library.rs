@@ -130,3 +130,20 @@ fn coroutines_that_wait_are_told_with_what_they_wait_for() {
         assert!(report.contains(wanted), "{wanted} is missing in\n{report}");
     }
 }
+
+/// A host's `run` takes the simulated kernel, never the real one, where the address is a stranger's. It only binds, so that
+/// nothing would leave this machine if it did.
+#[test]
+fn a_run_in_a_host_never_reaches_the_real_kernel() {
+    let outcome = Simulation::new(1).run(|world| {
+        let host = world.host("alone").run(|| {
+            machinarium::run(|| {
+                let listener = TcpListener::bind(raw::server(1))?;
+                assert_eq!(listener.local_addr()?.ip(), raw::server(1).ip());
+                io::Result::Ok(())
+            })
+        });
+        world.eventually(1.secs(), || host.finished());
+    });
+    assert!(outcome.passed(), "{}", outcome.report(""));
+}

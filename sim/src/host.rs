@@ -70,7 +70,9 @@ impl Host {
     pub(crate) fn new(shared: &Rc<Shared>, name: &str) -> Host {
         let mut state = shared.state.borrow_mut();
         let ordinal = u32::try_from(state.hosts.len()).expect("fewer than 2^32 hosts");
-        let address = IpAddr::V4(Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 0, 0, 1)) + ordinal));
+        // From the range for benchmarks (RFC 2544), which no real network routes: a program that reaches the real kernel by
+        // mistake then meets nobody.
+        let address = IpAddr::V4(Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 1)) + ordinal));
         let index = state.net.add_host(name, &[address]);
         state.sched.add_host(name);
         state.hosts.push(HostState { address, may_fail: false, main: None, process: None, processes: 0 });

@@ -21,7 +21,7 @@
 //! fn client() -> std::io::Result<()> {
 //!     machinarium::run(|| {
 //!         machinarium::sleep(std::time::Duration::from_millis(10))?;
-//!         let mut stream = TcpStream::connect(([10, 0, 0, 1], 7000).into())?;
+//!         let mut stream = TcpStream::connect(([198, 18, 0, 1], 7000).into())?;
 //!         let mut text = String::new();
 //!         stream.read_to_string(&mut text)?;
 //!         assert_eq!(text, "hello");

@@ -13,7 +13,7 @@ pub(crate) const PORT: u16 = 7000;
 
 /// The address of the n-th host that a script makes, from 1.
 pub(crate) fn server(n: u8) -> SocketAddr {
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, n)), PORT)
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 18, 0, n)), PORT)
 }
 
 /// Descriptors of one thread with the epoll instance that watches them.

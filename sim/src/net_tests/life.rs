@@ -25,11 +25,11 @@ fn connect_answers_in_turn() {
     let mut lab = Lab::new();
     let (client, _, _) = lab.pair();
     let a = lab.a;
-    assert_eq!(lab.connect(a, client, "10.0.0.2:80"), Ok(()));
-    assert_eq!(lab.connect(a, client, "10.0.0.2:80"), Err(Errno::ISCONN));
+    assert_eq!(lab.connect(a, client, "198.18.0.2:80"), Ok(()));
+    assert_eq!(lab.connect(a, client, "198.18.0.2:80"), Err(Errno::ISCONN));
     let other = lab.socket(a);
-    assert_eq!(lab.connect(a, other, "10.0.0.2:80"), Err(Errno::INPROGRESS));
-    assert_eq!(lab.connect(a, other, "10.0.0.2:80"), Err(Errno::ALREADY));
+    assert_eq!(lab.connect(a, other, "198.18.0.2:80"), Err(Errno::INPROGRESS));
+    assert_eq!(lab.connect(a, other, "198.18.0.2:80"), Err(Errno::ALREADY));
     assert_eq!(lab.connect(a, other, "10.9.9.9:80"), Err(Errno::ALREADY));
     let third = lab.socket(a);
     assert_eq!(lab.connect(a, third, "10.9.9.9:80"), Err(Errno::NETUNREACH));
@@ -41,17 +41,17 @@ fn refused_and_tried_again() {
     let a = lab.a;
     let client = lab.socket(a);
     assert_eq!(lab.events(a, client), "OUT|HUP");
-    assert_eq!(lab.connect(a, client, "10.0.0.2:81"), Err(Errno::INPROGRESS));
+    assert_eq!(lab.connect(a, client, "198.18.0.2:81"), Err(Errno::INPROGRESS));
     assert_eq!(lab.events(a, client), "0x0");
     lab.settle();
     assert_eq!(lab.events(a, client), "IN|OUT|ERR|HUP|RDHUP");
-    assert_eq!(lab.connect(a, client, "10.0.0.2:81"), Err(Errno::CONNREFUSED));
+    assert_eq!(lab.connect(a, client, "198.18.0.2:81"), Err(Errno::CONNREFUSED));
     assert_eq!(lab.events(a, client), "OUT|HUP");
-    assert_eq!(lab.connect(a, client, "10.0.0.2:81"), Err(Errno::INPROGRESS));
+    assert_eq!(lab.connect(a, client, "198.18.0.2:81"), Err(Errno::INPROGRESS));
     lab.settle();
     assert_eq!(lab.so_error(a, client), Some(Errno::CONNREFUSED));
     assert_eq!(lab.so_error(a, client), None);
-    assert_eq!(lab.connect(a, client, "10.0.0.2:81"), Err(Errno::CONNABORTED));
+    assert_eq!(lab.connect(a, client, "198.18.0.2:81"), Err(Errno::CONNABORTED));
 }
 
 #[test]
@@ -60,11 +60,11 @@ fn connect_to_silence_times_out_after_127_seconds() {
     let a = lab.a;
     lab.net.partition(lab.hosts[0], lab.hosts[1]);
     let client = lab.socket(a);
-    assert_eq!(lab.connect(a, client, "10.0.0.2:80"), Err(Errno::INPROGRESS));
+    assert_eq!(lab.connect(a, client, "198.18.0.2:80"), Err(Errno::INPROGRESS));
     lab.run(126 * SECOND);
-    assert_eq!(lab.connect(a, client, "10.0.0.2:80"), Err(Errno::ALREADY));
+    assert_eq!(lab.connect(a, client, "198.18.0.2:80"), Err(Errno::ALREADY));
     lab.run(2 * SECOND);
-    assert_eq!(lab.connect(a, client, "10.0.0.2:80"), Err(Errno::TIMEDOUT));
+    assert_eq!(lab.connect(a, client, "198.18.0.2:80"), Err(Errno::TIMEDOUT));
 }
 
 #[test]
@@ -76,10 +76,10 @@ fn a_full_backlog_drops_and_is_retried() {
     lab.listen(b, listener, 1).expect("a bound socket");
     let clients: Vec<Fd> = (0..4).map(|_| lab.socket(a)).collect();
     for client in &clients {
-        assert_eq!(lab.connect(a, *client, "10.0.0.2:80"), Err(Errno::INPROGRESS));
+        assert_eq!(lab.connect(a, *client, "198.18.0.2:80"), Err(Errno::INPROGRESS));
         lab.settle();
     }
-    let connected: Vec<_> = clients.iter().map(|fd| lab.connect(a, *fd, "10.0.0.2:80")).collect();
+    let connected: Vec<_> = clients.iter().map(|fd| lab.connect(a, *fd, "198.18.0.2:80")).collect();
     assert_eq!(connected, [Ok(()), Ok(()), Err(Errno::ALREADY), Err(Errno::ALREADY)]);
     lab.accept(b, listener).expect("the first");
     lab.accept(b, listener).expect("the second");
@@ -162,7 +162,7 @@ fn a_crash_is_a_close_by_the_kernel() {
     let (client, server, listener) = lab.pair();
     let (a, b) = (lab.a, lab.b);
     let queued = lab.socket(a);
-    assert_eq!(lab.connect(a, queued, "10.0.0.2:80"), Err(Errno::INPROGRESS));
+    assert_eq!(lab.connect(a, queued, "198.18.0.2:80"), Err(Errno::INPROGRESS));
     lab.send(a, client, b"unread").expect("room");
     lab.settle();
     lab.net.crash_process(&mut lab.env, b);
@@ -194,9 +194,9 @@ fn ports_conflict_as_on_linux() {
     let mut lab = Lab::new();
     let b = lab.b;
     let (one, two) = (lab.socket(b), lab.socket(b));
-    assert_eq!(lab.bind(b, one, "10.0.0.9:80"), Err(Errno::ADDRNOTAVAIL));
-    assert_eq!(lab.bind(b, one, "10.0.0.2:80"), Ok(()));
-    assert_eq!(lab.bind(b, one, "10.0.0.2:81"), Err(Errno::INVAL));
+    assert_eq!(lab.bind(b, one, "198.18.0.9:80"), Err(Errno::ADDRNOTAVAIL));
+    assert_eq!(lab.bind(b, one, "198.18.0.2:80"), Ok(()));
+    assert_eq!(lab.bind(b, one, "198.18.0.2:81"), Err(Errno::INVAL));
     assert_eq!(lab.bind(b, two, "0.0.0.0:80"), Err(Errno::ADDRINUSE));
     assert_eq!(lab.bind(b, two, "127.0.0.1:80"), Ok(()));
     let (three, four) = (lab.socket(b), lab.socket(b));
@@ -236,7 +236,7 @@ fn reuseport_shares_by_choice() {
     }
     for _ in 0..32 {
         let client = lab.socket(a);
-        assert_eq!(lab.connect(a, client, "10.0.0.2:80"), Err(Errno::INPROGRESS));
+        assert_eq!(lab.connect(a, client, "198.18.0.2:80"), Err(Errno::INPROGRESS));
     }
     lab.settle();
     let counts = listeners.map(|fd| std::iter::from_fn(|| lab.accept(b, fd).ok()).count());
@@ -252,10 +252,10 @@ fn an_ipv6_listener_hears_ipv4() {
     lab.bind(b, listener, "[::]:80").expect("a free port");
     lab.listen(b, listener, 8).expect("a bound socket");
     let client = lab.socket(a);
-    assert_eq!(lab.connect(a, client, "10.0.0.2:80"), Err(Errno::INPROGRESS));
+    assert_eq!(lab.connect(a, client, "198.18.0.2:80"), Err(Errno::INPROGRESS));
     lab.settle();
     let (server, peer) = lab.net.accept4(&mut lab.env, b, listener).expect("a connection");
-    assert_eq!(peer.ip(), address("[::ffff:10.0.0.1]:0").ip());
+    assert_eq!(peer.ip(), address("[::ffff:198.18.0.1]:0").ip());
     let own = lab.net.getsockname(&mut lab.env, b, server).expect("connected");
-    assert_eq!(own, address("[::ffff:10.0.0.2]:80"));
+    assert_eq!(own, address("[::ffff:198.18.0.2]:80"));
 }

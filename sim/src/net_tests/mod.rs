@@ -61,7 +61,7 @@ impl Env for Fake {
     }
 }
 
-/// Two hosts, `10.0.0.1` and `10.0.0.2`, with a process each.
+/// Two hosts, `198.18.0.1` and `198.18.0.2`, with a process each.
 pub(super) struct Lab {
     pub(super) net: Net,
     pub(super) env: Fake,
@@ -81,8 +81,8 @@ impl Lab {
         let mut net = Net::new();
         let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
         let hosts = [
-            net.add_host("a", &[ip("10.0.0.1"), ip("fd00::1")]),
-            net.add_host("b", &[ip("10.0.0.2"), ip("fd00::2")]),
+            net.add_host("a", &[ip("198.18.0.1"), ip("fd00::1")]),
+            net.add_host("b", &[ip("198.18.0.2"), ip("fd00::2")]),
         ];
         let (a, b) = (net.add_process(hosts[0]), net.add_process(hosts[1]));
         let env = Fake {
@@ -203,7 +203,7 @@ impl Lab {
         self.bind(self.b, listener, "0.0.0.0:80").expect("a free port");
         self.listen(self.b, listener, 8).expect("a bound socket");
         let client = self.socket(self.a);
-        assert_eq!(self.connect(self.a, client, "10.0.0.2:80"), Err(Errno::INPROGRESS));
+        assert_eq!(self.connect(self.a, client, "198.18.0.2:80"), Err(Errno::INPROGRESS));
         self.settle();
         let server = self.accept(self.b, listener).expect("a connection");
         (client, server, listener)

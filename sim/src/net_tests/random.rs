@@ -19,7 +19,7 @@ fn step(lab: &mut Lab, process: ProcessIndex) {
     let known = open.get(draw(lab, 1 + open.len() as u64) as usize).map(|(fd, _)| *fd);
     let fd = known.unwrap_or(Fd::from_raw(3 + draw(lab, 12) as i32));
     let port = 80 + draw(lab, 2);
-    let hosts = ["10.0.0.1", "10.0.0.2", "127.0.0.1"];
+    let hosts = ["198.18.0.1", "198.18.0.2", "127.0.0.1"];
     let to = address(&format!("{}:{port}", hosts[draw(lab, 3) as usize]));
     let size = [1, 100, 3_000, 100_000][draw(lab, 4) as usize];
     let action = draw(lab, 20);

@@ -5,6 +5,7 @@ use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::both;
 use machinarium::net::{TcpListener, TcpStream};
 use machinarium::{machine, run, scope, sleep, spawn, timeout, yield_now};
 
@@ -28,224 +29,252 @@ fn with_pair(body: impl FnOnce(TcpStream, TcpStream) -> io::Result<()>) {
 
 #[test]
 fn echo() {
-    with_pair(|mut client, server| {
-        spawn(move || io::copy(&mut &server, &mut &server));
-        for round in 0..200u32 {
-            client.write_all(&round.to_le_bytes())?;
-            let mut answer = [0; 4];
-            client.read_exact(&mut answer)?;
-            assert_eq!(u32::from_le_bytes(answer), round);
-        }
-        client.shutdown(Shutdown::Write)?;
-        assert_eq!(Read::read(&mut client, &mut [0; 1])?, 0);
-        Ok(())
+    both(|| {
+        with_pair(|mut client, server| {
+            spawn(move || io::copy(&mut &server, &mut &server));
+            for round in 0..200u32 {
+                client.write_all(&round.to_le_bytes())?;
+                let mut answer = [0; 4];
+                client.read_exact(&mut answer)?;
+                assert_eq!(u32::from_le_bytes(answer), round);
+            }
+            client.shutdown(Shutdown::Write)?;
+            assert_eq!(Read::read(&mut client, &mut [0; 1])?, 0);
+            Ok(())
+        });
     });
 }
 
 #[test]
 fn ten_megabytes_both_ways_at_once() {
-    with_pair(|client, server| {
-        const SIZE: usize = 10 << 20;
-        let send = |stream: &TcpStream| {
-            let block: Vec<u8> = (0..=255).cycle().take(SIZE).collect();
-            stream.write_all(&block).unwrap();
-            stream.shutdown(Shutdown::Write).unwrap();
-        };
-        let receive = |mut stream: &TcpStream| {
-            let mut all = Vec::new();
-            stream.read_to_end(&mut all).unwrap();
-            assert_eq!(all.len(), SIZE);
-            assert!(all.iter().zip((0..=255u8).cycle()).all(|(got, sent)| *got == sent));
-        };
-        scope(|scope| {
-            for stream in [&client, &server] {
-                scope.spawn(move || send(stream));
-                scope.spawn(move || receive(stream));
-            }
+    both(|| {
+        with_pair(|client, server| {
+            const SIZE: usize = 10 << 20;
+            let send = |stream: &TcpStream| {
+                let block: Vec<u8> = (0..=255).cycle().take(SIZE).collect();
+                stream.write_all(&block).unwrap();
+                stream.shutdown(Shutdown::Write).unwrap();
+            };
+            let receive = |mut stream: &TcpStream| {
+                let mut all = Vec::new();
+                stream.read_to_end(&mut all).unwrap();
+                assert_eq!(all.len(), SIZE);
+                assert!(all.iter().zip((0..=255u8).cycle()).all(|(got, sent)| *got == sent));
+            };
+            scope(|scope| {
+                for stream in [&client, &server] {
+                    scope.spawn(move || send(stream));
+                    scope.spawn(move || receive(stream));
+                }
+            });
+            Ok(())
         });
-        Ok(())
     });
 }
 
 #[test]
 fn a_refused_connection_is_an_error() {
-    let result: io::Result<()> = run(|| {
-        let address = TcpListener::bind(loopback())?.local_addr()?;
-        let error = TcpStream::connect(address).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-        Ok(())
+    both(|| {
+        let result: io::Result<()> = run(|| {
+            let address = TcpListener::bind(loopback())?.local_addr()?;
+            let error = TcpStream::connect(address).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+            Ok(())
+        });
+        result.unwrap();
     });
-    result.unwrap();
 }
 
 #[test]
 fn a_used_port_is_an_error() {
-    let result: io::Result<()> = run(|| {
-        let first = TcpListener::bind(loopback())?;
-        let error = TcpListener::bind(first.local_addr()?).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-        Ok(())
+    both(|| {
+        let result: io::Result<()> = run(|| {
+            let first = TcpListener::bind(loopback())?;
+            let error = TcpListener::bind(first.local_addr()?).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+            Ok(())
+        });
+        result.unwrap();
     });
-    result.unwrap();
 }
 
 #[test]
 fn a_read_timeout_takes_nothing() {
-    with_pair(|client, server| {
-        client.set_read_timeout(Some(Duration::from_millis(2)))?;
-        server.write_all(b"half")?;
-        let mut whole = [0; 8];
-        assert_eq!(client.read_exact(&mut whole).unwrap_err().kind(), io::ErrorKind::TimedOut);
-        server.write_all(b"rest")?;
-        client.set_read_timeout(None)?;
-        client.read_exact(&mut whole)?;
-        assert_eq!(&whole, b"halfrest");
-        Ok(())
+    both(|| {
+        with_pair(|client, server| {
+            client.set_read_timeout(Some(Duration::from_millis(2)))?;
+            server.write_all(b"half")?;
+            let mut whole = [0; 8];
+            assert_eq!(client.read_exact(&mut whole).unwrap_err().kind(), io::ErrorKind::TimedOut);
+            server.write_all(b"rest")?;
+            client.set_read_timeout(None)?;
+            client.read_exact(&mut whole)?;
+            assert_eq!(&whole, b"halfrest");
+            Ok(())
+        });
     });
 }
 
 #[test]
 fn a_timeout_scope_ends_accept_and_the_listener_goes_on() {
-    let result: io::Result<()> = run(|| {
-        let listener = TcpListener::bind(loopback())?;
-        let error = timeout(Duration::from_millis(2), || listener.accept()).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        let _client = TcpStream::connect(listener.local_addr()?)?;
-        listener.accept()?;
-        Ok(())
+    both(|| {
+        let result: io::Result<()> = run(|| {
+            let listener = TcpListener::bind(loopback())?;
+            let error = timeout(Duration::from_millis(2), || listener.accept()).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            let _client = TcpStream::connect(listener.local_addr()?)?;
+            listener.accept()?;
+            Ok(())
+        });
+        result.unwrap();
     });
-    result.unwrap();
 }
 
 #[test]
 fn cancel_ends_a_read_and_leaves_the_data() {
-    with_pair(|client, server| {
-        let client = Rc::new(client);
-        let theirs = client.clone();
-        let reader = spawn(move || (&*theirs).read(&mut [0; 4]));
-        yield_now();
-        reader.cancel("no longer wanted").unwrap();
-        let error = reader.join().unwrap().unwrap_err();
-        assert_eq!(machinarium::cancelled(&error).unwrap().cause(), "no longer wanted");
-        server.write_all(b"data")?;
-        let mut got = [0; 4];
-        client.read_exact(&mut got)?;
-        assert_eq!(&got, b"data");
-        Ok(())
+    both(|| {
+        with_pair(|client, server| {
+            let client = Rc::new(client);
+            let theirs = client.clone();
+            let reader = spawn(move || (&*theirs).read(&mut [0; 4]));
+            yield_now();
+            reader.cancel("no longer wanted").unwrap();
+            let error = reader.join().unwrap().unwrap_err();
+            assert_eq!(machinarium::cancelled(&error).unwrap().cause(), "no longer wanted");
+            server.write_all(b"data")?;
+            let mut got = [0; 4];
+            client.read_exact(&mut got)?;
+            assert_eq!(&got, b"data");
+            Ok(())
+        });
     });
 }
 
 #[test]
 fn two_readers_take_turns_in_order() {
-    with_pair(|client, server| {
-        let client = Rc::new(client);
-        let readers: Vec<_> = (0..3)
-            .map(|_| {
-                let client = client.clone();
-                spawn(move || {
-                    let mut byte = [0];
-                    (&*client).read(&mut byte).map(|_| byte[0])
+    both(|| {
+        with_pair(|client, server| {
+            let client = Rc::new(client);
+            let readers: Vec<_> = (0..3)
+                .map(|_| {
+                    let client = client.clone();
+                    spawn(move || {
+                        let mut byte = [0];
+                        (&*client).read(&mut byte).map(|_| byte[0])
+                    })
                 })
-            })
-            .collect();
-        for byte in 0..3 {
-            yield_now();
-            server.write_all(&[byte])?;
-            sleep(Duration::from_millis(1))?;
-        }
-        let got: Vec<u8> = readers.into_iter().map(|reader| reader.join().unwrap().unwrap()).collect();
-        assert_eq!(got, [0, 1, 2]);
-        Ok(())
+                .collect();
+            for byte in 0..3 {
+                yield_now();
+                server.write_all(&[byte])?;
+                sleep(Duration::from_millis(1))?;
+            }
+            let got: Vec<u8> = readers.into_iter().map(|reader| reader.join().unwrap().unwrap()).collect();
+            assert_eq!(got, [0, 1, 2]);
+            Ok(())
+        });
     });
 }
 
 #[test]
 fn lines_by_bufread() {
-    with_pair(|client, server| {
-        server.write_all(b"one\ntwo\nthree")?;
-        drop(server);
-        let lines: Vec<String> = client.lines().collect::<io::Result<_>>()?;
-        assert_eq!(lines, ["one", "two", "three"]);
-        Ok(())
+    both(|| {
+        with_pair(|client, server| {
+            server.write_all(b"one\ntwo\nthree")?;
+            drop(server);
+            let lines: Vec<String> = client.lines().collect::<io::Result<_>>()?;
+            assert_eq!(lines, ["one", "two", "three"]);
+            Ok(())
+        });
     });
 }
 
 #[test]
 fn data_and_the_end_in_one_go_are_both_seen() {
-    with_pair(|mut client, server| {
-        sleep(Duration::from_millis(1))?;
-        server.write_all(b"last words")?;
-        drop(server);
-        sleep(Duration::from_millis(2))?;
-        let mut text = String::new();
-        client.read_to_string(&mut text)?;
-        assert_eq!(text, "last words");
-        Ok(())
+    both(|| {
+        with_pair(|mut client, server| {
+            sleep(Duration::from_millis(1))?;
+            server.write_all(b"last words")?;
+            drop(server);
+            sleep(Duration::from_millis(2))?;
+            let mut text = String::new();
+            client.read_to_string(&mut text)?;
+            assert_eq!(text, "last words");
+            Ok(())
+        });
     });
 }
 
 #[test]
 fn a_reset_is_seen_by_a_reader_that_comes_later() {
-    with_pair(|client, server| {
-        server.set_linger(Some(Duration::ZERO))?;
-        drop(server);
-        sleep(Duration::from_millis(2))?;
-        let error = (&client).read(&mut [0; 1]).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
-        Ok(())
+    both(|| {
+        with_pair(|client, server| {
+            server.set_linger(Some(Duration::ZERO))?;
+            drop(server);
+            sleep(Duration::from_millis(2))?;
+            let error = (&client).read(&mut [0; 1]).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+            Ok(())
+        });
     });
 }
 
 #[test]
 fn a_stream_moves_to_another_machine_with_what_was_read_ahead() {
-    with_pair(|client, server| {
-        client.write_all(b"before the move, ")?;
-        sleep(Duration::from_millis(2))?;
-        let detached = server.detach()?;
-        let worker = machine::spawn("worker", move || -> io::Result<String> {
-            let mut stream = detached.attach()?;
-            let mut text = String::new();
-            stream.read_to_string(&mut text)?;
-            stream.write_all(b"got it")?;
-            Ok(text)
-        })?;
-        client.write_all(b"and after")?;
-        client.shutdown(Shutdown::Write)?;
-        let mut answer = String::new();
-        (&client).read_to_string(&mut answer)?;
-        assert_eq!(worker.join().unwrap()?, "before the move, and after");
-        assert_eq!(answer, "got it");
-        Ok(())
+    both(|| {
+        with_pair(|client, server| {
+            client.write_all(b"before the move, ")?;
+            sleep(Duration::from_millis(2))?;
+            let detached = server.detach()?;
+            let worker = machine::spawn("worker", move || -> io::Result<String> {
+                let mut stream = detached.attach()?;
+                let mut text = String::new();
+                stream.read_to_string(&mut text)?;
+                stream.write_all(b"got it")?;
+                Ok(text)
+            })?;
+            client.write_all(b"and after")?;
+            client.shutdown(Shutdown::Write)?;
+            let mut answer = String::new();
+            (&client).read_to_string(&mut answer)?;
+            assert_eq!(worker.join().unwrap()?, "before the move, and after");
+            assert_eq!(answer, "got it");
+            Ok(())
+        });
     });
 }
 
 #[test]
 fn options_are_those_that_were_set() {
-    with_pair(|client, _server| {
-        client.set_nodelay(true)?;
-        assert!(client.nodelay()?);
-        client.set_keepalive(true)?;
-        client.set_keepalive_idle(Duration::from_secs(30))?;
-        assert_eq!((client.keepalive()?, client.keepalive_idle()?), (true, Duration::from_secs(30)));
-        client.set_user_timeout(Duration::from_millis(1500))?;
-        assert_eq!(client.user_timeout()?, Duration::from_millis(1500));
-        client.set_linger(Some(Duration::from_secs(2)))?;
-        assert_eq!(client.linger()?, Some(Duration::from_secs(2)));
-        client.set_receive_buffer_size(20_000)?;
-        assert_eq!(client.receive_buffer_size()?, 40_000);
-        Ok(())
+    both(|| {
+        with_pair(|client, _server| {
+            client.set_nodelay(true)?;
+            assert!(client.nodelay()?);
+            client.set_keepalive(true)?;
+            client.set_keepalive_idle(Duration::from_secs(30))?;
+            assert_eq!((client.keepalive()?, client.keepalive_idle()?), (true, Duration::from_secs(30)));
+            client.set_user_timeout(Duration::from_millis(1500))?;
+            assert_eq!(client.user_timeout()?, Duration::from_millis(1500));
+            client.set_linger(Some(Duration::from_secs(2)))?;
+            assert_eq!(client.linger()?, Some(Duration::from_secs(2)));
+            client.set_receive_buffer_size(20_000)?;
+            assert_eq!(client.receive_buffer_size()?, 40_000);
+            Ok(())
+        });
     });
 }
 
 #[test]
 fn a_slow_reader_stops_the_writer_and_not_the_machine() {
-    with_pair(|client, server| {
-        let writer = spawn(move || client.write_all(&vec![7; 32 << 20]).map_err(|error| error.written));
-        sleep(Duration::from_millis(5))?;
-        assert!(!writer.is_finished(), "32 MiB do not fit the system's buffers");
-        drop(server);
-        let written = writer.join().unwrap().unwrap_err();
-        assert!(written < 32 << 20);
-        Ok(())
+    both(|| {
+        with_pair(|client, server| {
+            let writer = spawn(move || client.write_all(&vec![7; 32 << 20]).map_err(|error| error.written));
+            sleep(Duration::from_millis(5))?;
+            assert!(!writer.is_finished(), "32 MiB do not fit the system's buffers");
+            drop(server);
+            let written = writer.join().unwrap().unwrap_err();
+            assert!(written < 32 << 20);
+            Ok(())
+        });
     });
 }

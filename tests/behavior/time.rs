@@ -3,104 +3,119 @@
 use std::io;
 use std::time::Duration;
 
+use crate::both;
 use machinarium::{WaitError, now, run, sleep, spawn, timeout, yield_now};
 
 const LONG: Duration = Duration::from_secs(600);
 
 #[test]
 fn sleep_takes_its_time() {
-    let result: io::Result<()> = run(|| {
-        let start = now();
-        sleep(Duration::from_millis(3))?;
-        assert!(now() - start >= Duration::from_millis(3));
-        Ok(())
+    both(|| {
+        let result: io::Result<()> = run(|| {
+            let start = now();
+            sleep(Duration::from_millis(3))?;
+            assert!(now() - start >= Duration::from_millis(3));
+            Ok(())
+        });
+        result.unwrap();
     });
-    result.unwrap();
 }
 
 #[test]
 fn sleeps_end_in_the_order_of_their_deadlines() {
-    let result: io::Result<()> = run(|| {
-        let start = now();
-        let handles: Vec<_> = [9u64, 3, 6, 1, 12]
-            .into_iter()
-            .map(|n| spawn(move || sleep(Duration::from_millis(n)).map(|()| (now() - start, n)).unwrap()))
-            .collect();
-        let mut ends: Vec<_> = handles.into_iter().map(|handle| handle.join().unwrap()).collect();
-        ends.sort();
-        assert_eq!(ends.iter().map(|end| end.1).collect::<Vec<_>>(), [1, 3, 6, 9, 12]);
-        Ok(())
+    both(|| {
+        let result: io::Result<()> = run(|| {
+            let start = now();
+            let handles: Vec<_> = [9u64, 3, 6, 1, 12]
+                .into_iter()
+                .map(|n| spawn(move || sleep(Duration::from_millis(n)).map(|()| (now() - start, n)).unwrap()))
+                .collect();
+            let mut ends: Vec<_> = handles.into_iter().map(|handle| handle.join().unwrap()).collect();
+            ends.sort();
+            assert_eq!(ends.iter().map(|end| end.1).collect::<Vec<_>>(), [1, 3, 6, 9, 12]);
+            Ok(())
+        });
+        result.unwrap();
     });
-    result.unwrap();
 }
 
 #[test]
 fn the_nearest_deadline_wins() {
-    let result: io::Result<()> = run(|| {
-        let outer = timeout(Duration::from_millis(2), || timeout(LONG, || sleep(LONG)));
-        assert!(matches!(outer, Err(WaitError::Expired(_))));
-        let inner = timeout(LONG, || {
-            let inner = timeout(Duration::from_millis(2), || sleep(LONG));
-            (inner, sleep(Duration::from_millis(1)))
+    both(|| {
+        let result: io::Result<()> = run(|| {
+            let outer = timeout(Duration::from_millis(2), || timeout(LONG, || sleep(LONG)));
+            assert!(matches!(outer, Err(WaitError::Expired(_))));
+            let inner = timeout(LONG, || {
+                let inner = timeout(Duration::from_millis(2), || sleep(LONG));
+                (inner, sleep(Duration::from_millis(1)))
+            });
+            assert!(inner.0.is_err() && inner.1.is_ok());
+            Ok(())
         });
-        assert!(inner.0.is_err() && inner.1.is_ok());
-        Ok(())
+        result.unwrap();
     });
-    result.unwrap();
 }
 
 #[test]
 fn an_error_names_the_scope_that_expired() {
-    let result: io::Result<()> = run(|| {
-        let scopes = [(); 2].map(|()| match timeout(Duration::from_millis(1), || sleep(LONG)) {
-            Err(WaitError::Expired(expired)) => expired.scope(),
-            other => panic!("{other:?}"),
+    both(|| {
+        let result: io::Result<()> = run(|| {
+            let scopes = [(); 2].map(|()| match timeout(Duration::from_millis(1), || sleep(LONG)) {
+                Err(WaitError::Expired(expired)) => expired.scope(),
+                other => panic!("{other:?}"),
+            });
+            assert!(scopes[0].is_some() && scopes[0] != scopes[1]);
+            Ok(())
         });
-        assert!(scopes[0].is_some() && scopes[0] != scopes[1]);
-        Ok(())
+        result.unwrap();
     });
-    result.unwrap();
 }
 
 #[test]
 fn yielding_coroutines_do_not_starve_timers() {
-    let result: io::Result<()> = run(|| {
-        for _ in 0..2 {
-            spawn(|| {
-                loop {
-                    yield_now();
-                }
-            });
-        }
-        sleep(Duration::from_millis(5))?;
-        // They never wait, so nothing but the machine's end stops them.
-        Ok(())
+    both(|| {
+        let result: io::Result<()> = machinarium::Builder::new().grace(Duration::ZERO).run(|| {
+            for _ in 0..2 {
+                spawn(|| {
+                    loop {
+                        yield_now();
+                    }
+                });
+            }
+            sleep(Duration::from_micros(200))?;
+            // They never wait, so nothing but the machine's end stops them.
+            Ok(())
+        });
+        result.unwrap();
     });
-    result.unwrap();
 }
 
 #[test]
 fn a_spawned_coroutine_has_no_deadline_and_a_scoped_one_has() {
-    let result: io::Result<()> = run(|| {
-        let free = timeout(Duration::from_millis(1), || spawn(|| sleep(Duration::from_millis(4))));
-        timeout(Duration::from_millis(1), || {
-            machinarium::scope(|scope| {
-                assert!(scope.spawn(|| sleep(LONG)).join().is_err());
+    both(|| {
+        let result: io::Result<()> = run(|| {
+            let free = timeout(Duration::from_millis(1), || spawn(|| sleep(Duration::from_millis(4))));
+            timeout(Duration::from_millis(1), || {
+                machinarium::scope(|scope| {
+                    assert!(scope.spawn(|| sleep(LONG)).join().is_err());
+                });
             });
+            assert_eq!(free.join().unwrap(), Ok(()));
+            Ok(())
         });
-        assert_eq!(free.join().unwrap(), Ok(()));
-        Ok(())
+        result.unwrap();
     });
-    result.unwrap();
 }
 
 #[test]
 fn join_deadline_leaves_the_coroutine_joinable() {
-    let result: io::Result<()> = run(|| {
-        let mut handle = spawn(|| sleep(Duration::from_millis(5)).map(|()| 5));
-        assert!(handle.join_deadline(now() + Duration::from_millis(1)).is_err());
-        assert_eq!(handle.join().unwrap(), Ok(5));
-        Ok(())
+    both(|| {
+        let result: io::Result<()> = run(|| {
+            let mut handle = spawn(|| sleep(Duration::from_millis(5)).map(|()| 5));
+            assert!(handle.join_deadline(now() + Duration::from_millis(1)).is_err());
+            assert_eq!(handle.join().unwrap(), Ok(5));
+            Ok(())
+        });
+        result.unwrap();
     });
-    result.unwrap();
 }

@@ -98,9 +98,12 @@ pub struct CoroutineInfo {
 
 impl Machine {
     fn new(kernel: Rc<dyn Kernel>, shared: Arc<Shared>, tuning: Tuning) -> io::Result<Rc<Machine>> {
-        let poller = Poller::new(&*kernel, tuning.events)?;
-        shared.register(&*kernel, poller.epoll)?;
         let stacks = Stacks::new(tuning.stack_options())?;
+        let poller = Poller::new(&*kernel, tuning.events)?;
+        if let Err(errno) = shared.register(&*kernel, poller.epoll) {
+            let _ = kernel.close(poller.epoll);
+            return Err(errno.into());
+        }
         let scheduler = Scheduler::new(tuning.budget, tuning.shuffle, shared.cells.clone());
         let spinning = !tuning.spin.is_zero() && kernel.sched_getaffinity() > 1;
         overflow::install();
@@ -316,7 +319,8 @@ fn run_machine<T>(
     main: impl FnOnce() -> T,
 ) -> io::Result<T> {
     let _alternate = overflow::AltStack::new();
-    let machine = Machine::new(kernel, shared, tuning)?;
+    // A machine that cannot start sends back the letters that were posted to it, as one that has ended does.
+    let machine = Machine::new(kernel, shared.clone(), tuning).inspect_err(|_| shared.close())?;
     let result = current::enter(&machine, || {
         let result = machine.run_main(main);
         machine.tear_down();

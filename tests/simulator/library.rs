@@ -147,3 +147,34 @@ fn a_run_in_a_host_never_reaches_the_real_kernel() {
     });
     assert!(outcome.passed(), "{}", outcome.report(""));
 }
+
+/// A machine whose thread runs and whose epoll instance cannot be had: what was sent to it is told so, and does not wait.
+#[test]
+fn a_machine_that_cannot_start_sends_its_letters_back() {
+    let mut failed = 0;
+    for seed in 0..40 {
+        let faults = Faults::none().rate(Fault::Memory, 6);
+        let outcome = Simulation::new(seed).faults(faults).run(|world| {
+            let host = world.host("host").run(|| {
+                machinarium::run(|| {
+                    let worker = machinarium::machine::spawn("worker", || machinarium::sleep(3600.secs()))?;
+                    let answer = worker.remote().spawn(|| 7).map(machinarium::machine::RemoteJoin::join);
+                    worker.stop("enough");
+                    match answer {
+                        Ok(Ok(value)) => assert_eq!(value, 7),
+                        _ => panic!("the worker did not start"),
+                    }
+                    io::Result::Ok(())
+                })
+            });
+            // `eventually` ends the faults.
+            world.sleep(1.secs());
+            world.eventually(60.secs(), || host.finished());
+        });
+        if let Some(failure) = &outcome.failure {
+            assert_ne!(failure.kind, FailureKind::Stuck, "{}", outcome.report(""));
+            failed += usize::from(outcome.report("").contains("the worker did not start"));
+        }
+    }
+    assert!(failed > 0, "no seed kept the worker from starting");
+}

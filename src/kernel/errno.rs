@@ -202,7 +202,8 @@ pub const fn of(call: Call) -> &'static [Errno] {
             E::PERM,
             E::PROTO,
         ],
-        // ECONNABORTED: on a socket that was shut down while connecting (Linux).
+        // ECONNABORTED: on a socket that was shut down while connecting (Linux). EPIPE: the pending error of a connection
+        // whose peer sent FIN and then RST.
         Call::Connect => &[
             E::ACCES,
             E::ADDRINUSE,
@@ -222,6 +223,7 @@ pub const fn of(call: Call) -> &'static [Errno] {
             E::NETUNREACH,
             E::NOTSOCK,
             E::PERM,
+            E::PIPE,
             E::TIMEDOUT,
         ],
         Call::Shutdown => &[E::BADF, E::INVAL, E::NOTCONN, E::NOTSOCK],

@@ -197,6 +197,10 @@ impl Net {
         let end = seq + u64::from(len);
         let fresh = len > 0 && end > socket.receiving.next && !socket.receiving.fin;
         let closing = matches!(socket.state, State::FinWait1 | State::FinWait2);
+        if fresh && seq <= socket.receiving.next {
+            self.check_urgent(key, from, end);
+        }
+        let socket = &mut self.sockets[key];
         if fresh && closing && socket.shut.receive {
             // Nobody will ever read this, and the sender is to know.
             self.transmit(env, key, Packet::Rst);
@@ -231,6 +235,21 @@ impl Net {
         }
     }
 
+    /// `tcp_check_urg`, which comes before anything else is done with the bytes: the last urgent byte of a segment is the one
+    /// that counts. An earlier one that is next in line, and would be skipped, is skipped now.
+    fn check_urgent(&mut self, key: Key, from: Key, end: u64) {
+        let coming = self.sockets[key].receiving.next..end;
+        let urgent = self.sockets[from].sending.urgent.iter().copied().rfind(|at| coming.contains(at));
+        let Some(at) = urgent else { return };
+        let receiving = &mut self.sockets[key].receiving;
+        let is_next = receiving.urgent.is_some_and(|urgent| urgent.at == receiving.copied);
+        if is_next && !receiving.queue.is_empty() {
+            receiving.consume(1);
+            self.books.received += 1;
+        }
+        receiving.urgent = Some(Urgent { at, taken: false });
+    }
+
     /// Moves bytes up to `end` from the sender's queue to the receiver's.
     fn take_segment(&mut self, key: Key, from: Key, end: u64) {
         let mut queue = std::mem::take(&mut self.sockets[key].receiving.queue);
@@ -243,13 +262,9 @@ impl Net {
         queue.extend(&front[first.min(middle)..last.min(middle)]);
         queue.extend(&back[first.max(middle) - middle..last.max(middle) - middle]);
         sending.delivered = sending.delivered.max(end);
-        let urgent = sending.urgent.iter().copied().rfind(|at| (start..end).contains(at));
         let receiving = &mut self.sockets[key].receiving;
         receiving.queue = queue;
         receiving.next = end;
-        if let Some(at) = urgent {
-            receiving.urgent = Some(Urgent { at, taken: false });
-        }
     }
 
     /// `tcp_fin`.

@@ -161,7 +161,7 @@ impl Receiving {
         assert_eq!(from, end, "a portion fits the buffers");
     }
 
-    fn consume(&mut self, count: usize) {
+    pub(super) fn consume(&mut self, count: usize) {
         if count == self.queue.len() {
             self.queue.clear();
         } else {

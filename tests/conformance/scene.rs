@@ -1,0 +1,461 @@
+//! A thread that makes calls and writes down what they answer, in words that are the same on every kernel.
+//!
+//! Descriptors are named by their ordinal (`#3`) and by their slot among the numbers that were free when the scene
+//! began; ports by the socket that has them; the scene's own loopback address is `own`. Bytes are numbered as they are sent,
+//! so that a line shows which of them arrived.
+//!
+//! Each call that may set something going is followed by a pause, so that a line shows what the kernel answers when
+//! nothing is under way. One event is left out: a kernel may tell an edge of a socket that was shut down once more
+//! with the mask it told before, when the acknowledgement of its FIN comes in, and that may take 40 ms.
+//!
+//! An answer that `errno::of` does not list fails the test, on Linux too.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io::{IoSlice, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
+use std::rc::Rc;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+use machinarium::kernel::{
+    Call, Domain, EpollEvent, EpollOp, Errno, Events, Fd, Kernel, OptionName, RecvFlags, Result, SendFlags,
+    SocketKind, SocketOption, errno,
+};
+
+/// How many numbers of descriptors a scene learns when it begins.
+const SLOTS: usize = 64;
+/// No descriptor has this number.
+const NOBODY: Fd = Fd::from_raw(1_000_000);
+
+/// A descriptor, by its ordinal in the scene. It stays when the descriptor is closed, or if it was never had.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Name(pub(crate) usize);
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// An address as an argument. All are of this host, or cannot be bound.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum To {
+    /// The scene's own address; the kernel chooses the port.
+    Own,
+    /// Every address; the kernel chooses the port.
+    Any,
+    /// Where that socket is; `Nobody` if it is nowhere.
+    Of(Name),
+    /// The same port on another loopback address.
+    Beside(Name),
+    /// Port 1 of the scene's address, where nobody listens.
+    Nobody,
+    /// An address of another host, which is never sent anything: only for `bind`.
+    Foreign,
+    /// `[::1]`; the kernel chooses the port.
+    Own6,
+    /// Where that IPv4 socket is, as IPv6 writes it.
+    Mapped(Name),
+}
+
+/// What was answered how often: a call, and its error or success.
+pub(crate) type Tally = BTreeMap<(Call, Option<Errno>), u64>;
+
+/// See the file's head.
+pub(crate) struct Scene {
+    pub(crate) kernel: Rc<dyn Kernel>,
+    pub(crate) lines: Vec<String>,
+    pub(crate) tally: Tally,
+    own: Ipv4Addr,
+    settle: Duration,
+    slots: Vec<Fd>,
+    fds: Vec<Fd>,
+    ports: BTreeMap<u16, Name>,
+    shut: BTreeSet<Name>,
+    told: BTreeMap<(Name, Name), Events>,
+    sent: u8,
+}
+
+impl Scene {
+    /// A scene at `own`, which lets `settle` pass after each call that may set something going.
+    pub(crate) fn new(kernel: Rc<dyn Kernel>, own: Ipv4Addr, settle: Duration) -> Scene {
+        let slots: Vec<Fd> = (0..SLOTS).map(|_| kernel.eventfd(0).expect("a free number")).collect();
+        for slot in &slots {
+            kernel.close(*slot).expect("just made");
+        }
+        Scene {
+            kernel,
+            lines: Vec::new(),
+            tally: Tally::new(),
+            own,
+            settle,
+            slots,
+            fds: Vec::new(),
+            ports: BTreeMap::new(),
+            shut: BTreeSet::new(),
+            told: BTreeMap::new(),
+            sent: 0,
+        }
+    }
+
+    /// How many descriptors were ever named.
+    pub(crate) fn count(&self) -> usize {
+        self.fds.len()
+    }
+
+    /// The number behind a name.
+    pub(crate) fn fd(&self, name: Name) -> Fd {
+        self.fds.get(name.0).copied().unwrap_or(NOBODY)
+    }
+
+    /// A line of the body's own.
+    pub(crate) fn say(&mut self, line: impl Into<String>) {
+        self.lines.push(line.into());
+    }
+
+    /// Lets what is under way arrive.
+    pub(crate) fn pause(&self) {
+        self.sleep(self.settle);
+    }
+
+    /// Lets time pass.
+    pub(crate) fn sleep(&self, time: Duration) {
+        if !time.is_zero() {
+            let _ = self.kernel.futex_wait(&AtomicU32::new(0), 0, Some(time));
+        }
+    }
+
+    /// Closes what is open, connections by RST, so that their ports are free at once.
+    pub(crate) fn clear(&mut self) {
+        for fd in std::mem::take(&mut self.fds).into_iter().filter(|fd| *fd != NOBODY) {
+            let _ = self.kernel.setsockopt(fd, SocketOption::Linger(Some(Duration::ZERO)));
+            let _ = self.kernel.close(fd);
+        }
+    }
+
+    fn answer<T>(
+        &mut self,
+        call: Call,
+        shown: fmt::Arguments<'_>,
+        answer: Result<T>,
+        tell: impl FnOnce(&mut Scene, &T) -> String,
+    ) -> Result<T> {
+        let error = answer.as_ref().err().copied();
+        *self.tally.entry((call, error)).or_default() += 1;
+        if let Some(errno) = error {
+            assert!(errno::of(call).contains(&errno), "{call:?} answered {errno:?}: {:#?}", self.lines);
+        }
+        let text = match &answer {
+            Ok(value) => tell(self, value),
+            Err(errno) => format!("{errno:?}"),
+        };
+        self.lines.push(format!("{shown} = {text}"));
+        self.pause();
+        answer
+    }
+
+    fn plain(&mut self, call: Call, shown: fmt::Arguments<'_>, answer: Result<()>) -> Result<()> {
+        self.answer(call, shown, answer, |_, ()| "ok".to_owned())
+    }
+
+    /// A new descriptor gets the next name; if it was not had, a name of nobody.
+    fn made(&mut self, call: Call, shown: fmt::Arguments<'_>, answer: Result<Fd>) -> Name {
+        let name = Name(self.fds.len());
+        let made = self.answer(call, shown, answer, |scene, fd| {
+            let slot = scene.slots.iter().position(|slot| slot == fd);
+            slot.map_or_else(|| "beyond the slots".to_owned(), |slot| format!("{name} in slot {slot}"))
+        });
+        self.fds.push(made.unwrap_or(NOBODY));
+        name
+    }
+
+    fn resolve(&self, to: To) -> SocketAddr {
+        let at = |ip: Ipv4Addr, port: u16| SocketAddr::new(IpAddr::V4(ip), port);
+        let of = |name| {
+            let found = self.kernel.getsockname(self.fd(name)).ok();
+            found.filter(|address| address.port() != 0).unwrap_or(at(self.own, 1))
+        };
+        match to {
+            To::Own => at(self.own, 0),
+            To::Any => at(Ipv4Addr::UNSPECIFIED, 0),
+            To::Of(name) => of(name),
+            To::Beside(name) => at(Ipv4Addr::new(127, 0, 0, 1), of(name).port()),
+            To::Nobody => at(self.own, 1),
+            To::Foreign => at(Ipv4Addr::new(198, 18, 77, 1), 0),
+            To::Own6 => SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 0),
+            To::Mapped(name) => match of(name).ip() {
+                IpAddr::V4(ip) => SocketAddr::new(IpAddr::V6(ip.to_ipv6_mapped()), of(name).port()),
+                IpAddr::V6(_) => of(name),
+            },
+        }
+    }
+
+    /// The port of a socket that has just got one is known by its name.
+    fn learn(&mut self, name: Name) {
+        if let Ok(address) = self.kernel.getsockname(self.fd(name)) {
+            self.ports.insert(address.port(), name);
+        }
+    }
+
+    fn shown(&self, address: SocketAddr) -> String {
+        let ip = match address.ip() {
+            IpAddr::V4(ip) if ip == self.own => "own".to_owned(),
+            IpAddr::V6(ip) if ip.to_ipv4_mapped() == Some(self.own) => "own, mapped".to_owned(),
+            ip => ip.to_string(),
+        };
+        match (address.port(), self.ports.get(&address.port())) {
+            (0, _) => format!("{ip}, no port"),
+            (_, Some(name)) => format!("{ip}, port of {name}"),
+            (_, None) => format!("{ip}, some port"),
+        }
+    }
+
+    fn numbered(&mut self, len: usize) -> Vec<u8> {
+        let bytes = (0..len).map(|i| self.sent.wrapping_add(i as u8)).collect();
+        self.sent = self.sent.wrapping_add(len as u8);
+        bytes
+    }
+}
+
+/// Which bytes arrived: their count, the first and the last, and a sum of all.
+fn told(bytes: &[u8]) -> String {
+    match bytes {
+        [] => "0 bytes".to_owned(),
+        [one] => format!("1 byte, {one}"),
+        [first, .., last] => {
+            let sum =
+                bytes.iter().fold(0u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(*byte)));
+            format!("{} bytes, {first} to {last} ({sum:08x})", bytes.len())
+        }
+    }
+}
+
+/// The calls. Each is the kernel's, by names.
+impl Scene {
+    /// A stream socket with `TCP_NODELAY`: without it Nagle keeps small segments back until the 40 ms of a delayed
+    /// acknowledgement are over.
+    pub(crate) fn socket(&mut self) -> Name {
+        self.socket_of(Domain::Inet)
+    }
+
+    pub(crate) fn socket_of(&mut self, domain: Domain) -> Name {
+        let answer = self.kernel.socket(domain, SocketKind::Stream);
+        if let Ok(fd) = answer {
+            self.kernel.setsockopt(fd, SocketOption::NoDelay(true)).expect("a stream socket");
+        }
+        self.made(Call::Socket, format_args!("socket({domain:?})"), answer)
+    }
+
+    pub(crate) fn eventfd(&mut self, initial: u32) -> Name {
+        let answer = self.kernel.eventfd(initial);
+        self.made(Call::Eventfd, format_args!("eventfd({initial})"), answer)
+    }
+
+    pub(crate) fn epoll(&mut self) -> Name {
+        let answer = self.kernel.epoll_create1();
+        self.made(Call::EpollCreate1, format_args!("epoll_create1()"), answer)
+    }
+
+    pub(crate) fn bind(&mut self, name: Name, to: To) -> Result<()> {
+        let answer = self.kernel.bind(self.fd(name), &self.resolve(to));
+        self.learn(name);
+        self.plain(Call::Bind, format_args!("bind({name}, {to:?})"), answer)
+    }
+
+    pub(crate) fn listen(&mut self, name: Name, backlog: u32) -> Result<()> {
+        let answer = self.kernel.listen(self.fd(name), backlog);
+        self.learn(name);
+        self.plain(Call::Listen, format_args!("listen({name}, {backlog})"), answer)
+    }
+
+    pub(crate) fn connect(&mut self, name: Name, to: To) -> Result<()> {
+        let answer = self.kernel.connect(self.fd(name), &self.resolve(to));
+        self.learn(name);
+        self.plain(Call::Connect, format_args!("connect({name}, {to:?})"), answer)
+    }
+
+    pub(crate) fn accept4(&mut self, name: Name) -> Name {
+        let answer = self.kernel.accept4(self.fd(name));
+        let peer = answer.as_ref().map_or(String::new(), |(_, peer)| self.shown(*peer));
+        let accepted = answer.map(|(fd, _)| fd);
+        let accepted = self.made(Call::Accept4, format_args!("accept4({name})"), accepted);
+        if !peer.is_empty() {
+            self.say(format!("  from {peer}"));
+        }
+        accepted
+    }
+
+    pub(crate) fn shutdown(&mut self, name: Name, how: Shutdown) -> Result<()> {
+        let answer = self.kernel.shutdown(self.fd(name), how);
+        self.shut.insert(name);
+        self.plain(Call::Shutdown, format_args!("shutdown({name}, {how:?})"), answer)
+    }
+
+    pub(crate) fn close(&mut self, name: Name) -> Result<()> {
+        let answer = self.kernel.close(self.fd(name));
+        if let Some(fd) = self.fds.get_mut(name.0) {
+            *fd = NOBODY;
+        }
+        self.plain(Call::Close, format_args!("close({name})"), answer)
+    }
+
+    pub(crate) fn getsockname(&mut self, name: Name) -> Result<SocketAddr> {
+        let answer = self.kernel.getsockname(self.fd(name));
+        self.answer(Call::Getsockname, format_args!("getsockname({name})"), answer, |scene, address| {
+            scene.shown(*address)
+        })
+    }
+
+    pub(crate) fn getpeername(&mut self, name: Name) -> Result<SocketAddr> {
+        let answer = self.kernel.getpeername(self.fd(name));
+        self.answer(Call::Getpeername, format_args!("getpeername({name})"), answer, |scene, address| {
+            scene.shown(*address)
+        })
+    }
+
+    pub(crate) fn getsockopt(&mut self, name: Name, option: OptionName) -> Result<SocketOption> {
+        let answer = self.kernel.getsockopt(self.fd(name), option);
+        self.answer(Call::Getsockopt, format_args!("getsockopt({name}, {option:?})"), answer, |_, value| {
+            format!("{value:?}")
+        })
+    }
+
+    /// `SO_ERROR`.
+    pub(crate) fn error(&mut self, name: Name) -> Result<SocketOption> {
+        self.getsockopt(name, OptionName::Error)
+    }
+
+    pub(crate) fn setsockopt(&mut self, name: Name, option: SocketOption) -> Result<()> {
+        let answer = self.kernel.setsockopt(self.fd(name), option);
+        self.plain(Call::Setsockopt, format_args!("setsockopt({name}, {option:?})"), answer)
+    }
+
+    pub(crate) fn read(&mut self, name: Name, len: usize) -> Result<usize> {
+        let mut buf = vec![0; len];
+        let answer = self.kernel.read(self.fd(name), &mut buf);
+        self.received(Call::Read, format_args!("read({name}, {len})"), answer, &buf)
+    }
+
+    pub(crate) fn readv(&mut self, name: Name, lens: &[usize]) -> Result<usize> {
+        let mut buf = vec![0; lens.iter().sum()];
+        let mut rest = &mut buf[..];
+        let mut slices = Vec::new();
+        for len in lens {
+            let (slice, others) = rest.split_at_mut(*len);
+            slices.push(IoSliceMut::new(slice));
+            rest = others;
+        }
+        let answer = self.kernel.readv(self.fd(name), &mut slices);
+        self.received(Call::Readv, format_args!("readv({name}, {lens:?})"), answer, &buf)
+    }
+
+    pub(crate) fn recv(&mut self, name: Name, len: usize, flags: RecvFlags) -> Result<usize> {
+        let mut buf = vec![0; len];
+        let answer = self.kernel.recv(self.fd(name), &mut buf, flags);
+        let RecvFlags { peek, oob } = flags;
+        let flags = [(peek, ", PEEK"), (oob, ", OOB")].map(|(on, text)| if on { text } else { "" }).concat();
+        self.received(Call::Recv, format_args!("recv({name}, {len}{flags})"), answer, &buf)
+    }
+
+    fn received(
+        &mut self,
+        call: Call,
+        shown: fmt::Arguments<'_>,
+        answer: Result<usize>,
+        buf: &[u8],
+    ) -> Result<usize> {
+        self.answer(call, shown, answer, |_, count| told(&buf[..*count]))
+    }
+
+    pub(crate) fn write(&mut self, name: Name, bytes: &[u8]) -> Result<usize> {
+        let answer = self.kernel.write(self.fd(name), bytes);
+        self.count_of(Call::Write, format_args!("write({name}, {})", told(bytes)), answer)
+    }
+
+    /// Sends the next `len` numbered bytes.
+    pub(crate) fn send(&mut self, name: Name, len: usize, flags: SendFlags) -> Result<usize> {
+        let bytes = self.numbered(len);
+        let answer = self.kernel.send(self.fd(name), &bytes, flags);
+        let SendFlags { oob, more } = flags;
+        let flags = [(oob, ", OOB"), (more, ", MORE")].map(|(on, text)| if on { text } else { "" }).concat();
+        self.count_of(Call::Send, format_args!("send({name}, {}{flags})", told(&bytes)), answer)
+    }
+
+    pub(crate) fn sendmsg(&mut self, name: Name, lens: &[usize]) -> Result<usize> {
+        let parts: Vec<Vec<u8>> = lens.iter().map(|len| self.numbered(*len)).collect();
+        let slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let answer = self.kernel.sendmsg(self.fd(name), &slices, SendFlags::default());
+        self.count_of(Call::Sendmsg, format_args!("sendmsg({name}, {lens:?})"), answer)
+    }
+
+    fn count_of(&mut self, call: Call, shown: fmt::Arguments<'_>, answer: Result<usize>) -> Result<usize> {
+        self.answer(call, shown, answer, |_, count| count.to_string())
+    }
+
+    /// Registers `name`, whose ordinal is the event's data.
+    pub(crate) fn add(&mut self, epoll: Name, name: Name, events: Events) -> Result<()> {
+        self.control(epoll, name, EpollOp::Add(EpollEvent { events, data: name.0 as u64 }))
+    }
+
+    pub(crate) fn modify(&mut self, epoll: Name, name: Name, events: Events) -> Result<()> {
+        self.control(epoll, name, EpollOp::Modify(EpollEvent { events, data: name.0 as u64 }))
+    }
+
+    pub(crate) fn delete(&mut self, epoll: Name, name: Name) -> Result<()> {
+        self.control(epoll, name, EpollOp::Delete)
+    }
+
+    fn control(&mut self, epoll: Name, name: Name, op: EpollOp) -> Result<()> {
+        let answer = self.kernel.epoll_ctl(self.fd(epoll), op, self.fd(name));
+        let op = match op {
+            EpollOp::Add(event) => format!("ADD {:?}", { event.events }),
+            EpollOp::Modify(event) => format!("MOD {:?}", { event.events }),
+            EpollOp::Delete => "DEL".to_owned(),
+        };
+        self.plain(Call::EpollCtl, format_args!("epoll_ctl({epoll}, {name}, {op})"), answer)
+    }
+
+    /// What is told at once. The order within one answer is nobody's promise.
+    pub(crate) fn wait(&mut self, epoll: Name) -> Vec<(Name, Events)> {
+        self.wait_for(epoll, 64, Duration::ZERO)
+    }
+
+    pub(crate) fn wait_for(&mut self, epoll: Name, most: usize, timeout: Duration) -> Vec<(Name, Events)> {
+        let mut events = vec![EpollEvent::default(); most];
+        let answer = self.kernel.epoll_wait(self.fd(epoll), &mut events, Some(timeout));
+        events.truncate(answer.unwrap_or(0));
+        let mut told: Vec<_> = events.iter().map(|e| (Name(e.data as usize), { e.events })).collect();
+        told.sort_by_key(|(name, _)| *name);
+        told.retain(|(name, events)| {
+            let before = self.told.insert((epoll, *name), *events);
+            !self.shut.contains(name) || before != Some(*events)
+        });
+        let shown = format_args!("epoll_wait({epoll}, {most}, {timeout:?})");
+        let _ = self.answer(Call::EpollWait, shown, answer, |_, _| format!("{told:?}"));
+        told
+    }
+
+    /// How everything is at the end: what is ready, which error is pending, what can still be read.
+    pub(crate) fn inventory(&mut self) {
+        let watch = self.epoll();
+        let all = Events::IN.with(Events::OUT).with(Events::RDHUP).with(Events::PRI);
+        self.told.clear();
+        for name in (0..watch.0).map(Name).filter(|name| self.fd(*name) != NOBODY).collect::<Vec<_>>() {
+            let _ = self.add(watch, name, all);
+        }
+        self.wait(watch);
+        let mut rest = vec![0; 1 << 16];
+        for name in (0..watch.0).map(Name).filter(|name| self.fd(*name) != NOBODY).collect::<Vec<_>>() {
+            let _ = self.error(name);
+            let answer = self.kernel.recv(self.fd(name), &mut rest, RecvFlags::default());
+            let _ = self.received(Call::Recv, format_args!("recv({name}, rest)"), answer, &rest);
+        }
+    }
+}

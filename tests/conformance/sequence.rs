@@ -1,0 +1,267 @@
+//! Random sequences of calls: 30 of them on sockets, eventfds and epoll instances of one process, after a few that
+//! make something to call.
+//!
+//! A step names descriptors by a number that is taken modulo how many there are, so a sequence without some of its steps is
+//! a sequence too: one that differs is made shorter, step by step, until nothing can go.
+
+use std::net::Shutdown;
+use std::time::Duration;
+
+use machinarium::kernel::{Events, OptionName, RecvFlags, SendFlags, SocketOption};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+use crate::scene::{Name, Scene, Tally, To};
+use crate::stage::{self, Difference};
+
+/// How many calls are drawn for one sequence.
+const LENGTH: usize = 30;
+
+/// One call. Descriptors are numbers modulo how many there are.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Socket,
+    Eventfd,
+    Epoll,
+    Bind { fd: usize, any: bool },
+    BindTo { fd: usize, like: usize },
+    Listen { fd: usize, backlog: u32 },
+    Connect { fd: usize, to: usize },
+    Accept { fd: usize },
+    Send { fd: usize, len: usize, oob: bool },
+    Sendmsg { fd: usize, len: usize },
+    Recv { fd: usize, len: usize, flags: RecvFlags },
+    Read { fd: usize, len: usize },
+    Readv { fd: usize, len: usize },
+    Write { fd: usize, len: usize },
+    Shutdown { fd: usize, how: Shutdown },
+    Close { fd: usize },
+    Name { fd: usize },
+    Peer { fd: usize },
+    Get { fd: usize, name: OptionName },
+    Set { fd: usize, option: SocketOption },
+    Add { epoll: usize, fd: usize, events: Events },
+    Modify { epoll: usize, fd: usize, events: Events },
+    Delete { epoll: usize, fd: usize },
+    Wait { epoll: usize },
+}
+
+/// Everything, by edges.
+const EDGES: Events = Events::IN.with(Events::OUT).with(Events::RDHUP).with(Events::PRI).with(Events::ET);
+
+/// Plays the sequence of that seed; a difference is answered as a text with the shortest sequence that has one.
+pub(crate) fn check(seed: u64) -> Result<Tally, String> {
+    let steps = sequence(seed);
+    play(&steps).map_err(|difference| {
+        let (steps, difference) = shorten(steps, difference);
+        format!("sequence {seed}, shortened to {} steps:\n{}", steps.len(), difference.report())
+    })
+}
+
+fn play(steps: &[Step]) -> Result<Tally, Difference> {
+    let steps = steps.to_vec();
+    stage::play(move |scene| {
+        for step in &steps {
+            run(scene, *step);
+        }
+        scene.inventory();
+    })
+}
+
+/// Leaves out ever smaller parts as long as there is a difference.
+fn shorten(mut steps: Vec<Step>, mut difference: Difference) -> (Vec<Step>, Difference) {
+    let mut part = steps.len() / 2;
+    while part > 0 {
+        let mut at = 0;
+        while at < steps.len() {
+            let mut fewer = steps.clone();
+            fewer.drain(at..(at + part).min(steps.len()));
+            match play(&fewer) {
+                Err(smaller) => (steps, difference) = (fewer, smaller),
+                Ok(_) => at += part,
+            }
+        }
+        part /= 2;
+    }
+    (steps, difference)
+}
+
+fn run(scene: &mut Scene, step: Step) {
+    let count = scene.count();
+    let at = |number: usize| Name(number % count.max(1));
+    // What a call answers is in the transcript.
+    let _ = match step {
+        Step::Socket => Ok(_ = scene.socket()),
+        Step::Eventfd => Ok(_ = scene.eventfd(0)),
+        Step::Epoll => Ok(_ = scene.epoll()),
+        Step::Accept { fd } => Ok(_ = scene.accept4(at(fd))),
+        Step::Wait { epoll } => Ok(drop(scene.wait(at(epoll)))),
+        Step::Bind { fd, any } => scene.bind(at(fd), if any { To::Any } else { To::Own }),
+        Step::BindTo { fd, like } => scene.bind(at(fd), To::Of(at(like))),
+        Step::Listen { fd, backlog } => scene.listen(at(fd), backlog),
+        Step::Connect { fd, to } => scene.connect(at(fd), To::Of(at(to))),
+        Step::Send { fd, len, oob } => scene.send(at(fd), len, SendFlags { oob, more: false }).map(drop),
+        Step::Sendmsg { fd, len } => scene.sendmsg(at(fd), &[len, 0, 3]).map(drop),
+        Step::Recv { fd, len, flags } => scene.recv(at(fd), len, flags).map(drop),
+        Step::Read { fd, len } => scene.read(at(fd), len).map(drop),
+        Step::Readv { fd, len } => scene.readv(at(fd), &[len, 2]).map(drop),
+        Step::Write { fd, len } => scene.write(at(fd), &1u64.to_ne_bytes()[..len]).map(drop),
+        Step::Shutdown { fd, how } => scene.shutdown(at(fd), how),
+        Step::Close { fd } => scene.close(at(fd)),
+        Step::Name { fd } => scene.getsockname(at(fd)).map(drop),
+        Step::Peer { fd } => scene.getpeername(at(fd)).map(drop),
+        Step::Get { fd, name } => scene.getsockopt(at(fd), name).map(drop),
+        Step::Set { fd, option } => scene.setsockopt(at(fd), option),
+        Step::Add { epoll, fd, events } => scene.add(at(epoll), at(fd), events),
+        Step::Modify { epoll, fd, events } => scene.modify(at(epoll), at(fd), events),
+        Step::Delete { epoll, fd } => scene.delete(at(epoll), at(fd)),
+    };
+}
+
+/// The sequence of a seed: of four, one begins with bare sockets and three with a connection.
+fn sequence(seed: u64) -> Vec<Step> {
+    let mut chance = Chance(ChaCha8Rng::seed_from_u64(seed));
+    let (client, epoll, listener, server) = (0, 1, 2, 3);
+    let bare = [Step::Socket, Step::Epoll, Step::Socket];
+    let connection = [
+        Step::Bind { fd: listener, any: false },
+        Step::Listen { fd: listener, backlog: 1 },
+        Step::Connect { fd: client, to: listener },
+        Step::Accept { fd: listener },
+    ];
+    let levels = EDGES.without(Events::ET);
+    let watched = |events| [client, server].map(|fd| Step::Add { epoll, fd, events }).to_vec();
+    let mut steps = bare.to_vec();
+    steps.extend(match seed % 4 {
+        0 => Vec::new(),
+        1 => connection.to_vec(),
+        2 => [connection.to_vec(), watched(levels)].concat(),
+        _ => [connection.to_vec(), watched(EDGES)].concat(),
+    });
+    steps.extend((0..LENGTH).map(|_| chance.step()));
+    steps
+}
+
+struct Chance(ChaCha8Rng);
+
+impl Chance {
+    fn below(&mut self, n: usize) -> usize {
+        self.0.next_u32() as usize % n
+    }
+
+    fn one<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len())]
+    }
+
+    fn seldom(&mut self) -> bool {
+        self.below(5) == 0
+    }
+
+    fn fd(&mut self) -> usize {
+        // Mostly one of the first, which are something.
+        if self.below(4) > 0 { self.below(5) } else { self.below(60) }
+    }
+
+    fn step(&mut self) -> Step {
+        match self.below(10) {
+            0 => self.making(),
+            1 | 2 => self.naming(),
+            3..6 => self.bytes(),
+            6 => self.ending(),
+            7 => self.options(),
+            _ => self.watching(),
+        }
+    }
+
+    fn making(&mut self) -> Step {
+        self.one(&[Step::Socket, Step::Socket, Step::Eventfd, Step::Epoll])
+    }
+
+    fn naming(&mut self) -> Step {
+        let (fd, other) = (self.fd(), self.fd());
+        match self.below(10) {
+            0 => Step::Bind { fd, any: self.seldom() },
+            1 => Step::BindTo { fd, like: other },
+            2 | 3 => Step::Listen { fd, backlog: self.one(&[0, 8]) },
+            4..7 => Step::Connect { fd, to: other },
+            7 => Step::Accept { fd },
+            8 => Step::Name { fd },
+            _ => Step::Peer { fd },
+        }
+    }
+
+    fn bytes(&mut self) -> Step {
+        let fd = self.fd();
+        let len = self.one(&[0, 1, 8, 100]);
+        match self.below(12) {
+            0..4 => Step::Send { fd, len, oob: self.seldom() },
+            4 => Step::Sendmsg { fd, len },
+            5..9 => Step::Recv { fd, len, flags: RecvFlags { peek: self.seldom(), oob: self.seldom() } },
+            9 => Step::Read { fd, len },
+            10 => Step::Readv { fd, len },
+            _ => Step::Write { fd, len: self.one(&[1, 8]) },
+        }
+    }
+
+    fn ending(&mut self) -> Step {
+        let fd = self.fd();
+        if self.below(3) == 0 {
+            return Step::Close { fd };
+        }
+        Step::Shutdown {
+            fd,
+            how: self.one(&[Shutdown::Read, Shutdown::Write, Shutdown::Write, Shutdown::Both]),
+        }
+    }
+
+    fn options(&mut self) -> Step {
+        let fd = self.fd();
+        let names = [
+            OptionName::Error,
+            OptionName::Error,
+            OptionName::ReuseAddr,
+            OptionName::ReusePort,
+            OptionName::KeepAlive,
+            OptionName::KeepIdle,
+            OptionName::KeepInterval,
+            OptionName::KeepCount,
+            OptionName::UserTimeout,
+            OptionName::Linger,
+            OptionName::V6Only,
+            OptionName::ReceiveBuffer,
+            OptionName::NoDelay,
+        ];
+        let options = [
+            SocketOption::ReuseAddr(true),
+            SocketOption::ReusePort(true),
+            SocketOption::Linger(Some(Duration::ZERO)),
+            SocketOption::KeepAlive(true),
+            SocketOption::V6Only(true),
+            SocketOption::KeepIdle(Duration::from_secs(9)),
+            SocketOption::KeepCount(200),
+            SocketOption::KeepInterval(Duration::ZERO),
+            SocketOption::UserTimeout(Duration::from_millis(9_999)),
+        ];
+        if self.below(2) == 0 {
+            Step::Get { fd, name: self.one(&names) }
+        } else {
+            Step::Set { fd, option: self.one(&options) }
+        }
+    }
+
+    fn watching(&mut self) -> Step {
+        let fd = self.fd();
+        let epoll = if self.seldom() { self.fd() } else { 1 };
+        let bits = self.below(16);
+        let all = [Events::IN, Events::OUT, Events::RDHUP, Events::PRI];
+        let chosen = all.iter().enumerate().filter(|(i, _)| bits >> i & 1 == 1);
+        let how = self.one(&[Events::ET, Events::ET, Events::NONE, Events::ONESHOT, Events::EXCLUSIVE]);
+        let events = chosen.fold(how, |set, (_, event)| set.with(*event));
+        match self.below(8) {
+            0 | 1 => Step::Add { epoll, fd, events },
+            2 => Step::Modify { epoll, fd, events },
+            3 => Step::Delete { epoll, fd },
+            _ => Step::Wait { epoll },
+        }
+    }
+}

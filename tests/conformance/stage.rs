@@ -1,0 +1,106 @@
+//! Where scenes are played: on Linux, one at a time, and in simulated hosts.
+//!
+//! The simulated kernel draws its answers from a set. A scene conforms if the transcript of the real kernel is one that
+//! some seed draws. Delivery on real loopback is over when a call returns, unless the machine is busy: a transcript that no
+//! seed draws is therefore asked for again with a pause of milliseconds after each call, on both kernels, and
+//! only that one counts.
+
+use std::net::Ipv4Addr;
+use std::rc::Rc;
+#[allow(clippy::disallowed_types, reason = "one scene at a time on Linux: they count descriptors")]
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use machinarium::kernel::Linux;
+use machinarium_sim::{Simulation, with_kernel};
+
+use crate::scene::{Scene, Tally};
+
+/// On how many seeds a scene is played before its transcript counts as one that the simulation never gives.
+const SEEDS: u64 = 12;
+
+/// How long both kernels get after each call.
+#[derive(Clone, Copy)]
+struct Pace {
+    linux: Duration,
+    simulated: Duration,
+}
+
+const QUICK: Pace = Pace { linux: Duration::ZERO, simulated: Duration::from_micros(200) };
+const SLOW: Pace = Pace { linux: Duration::from_millis(3), simulated: Duration::from_millis(3) };
+
+#[allow(clippy::disallowed_types, reason = "see above")]
+static LINUX: Mutex<()> = Mutex::new(());
+/// The last address given to a scene. Each has its own, so that no port is still busy from the last one.
+static ADDRESS: AtomicU32 = AtomicU32::new(0);
+
+/// A transcript of Linux that the simulation does not give.
+pub(crate) struct Difference {
+    linux: Vec<String>,
+    simulated: Vec<String>,
+}
+
+impl Difference {
+    /// Both up to the first line that differs.
+    pub(crate) fn report(&self) -> String {
+        let same = self.linux.iter().zip(&self.simulated).take_while(|(a, b)| a == b).count();
+        let line = |lines: &[String]| lines.get(same).cloned().unwrap_or_else(|| "nothing more".to_owned());
+        let mut text: String = self.linux[..same].iter().map(|line| format!("        {line}\n")).collect();
+        text += &format!("Linux:  {}\n", line(&self.linux));
+        text + &format!("never:  {}\n", line(&self.simulated))
+    }
+}
+
+/// Plays a scene on both kernels; answers what Linux said how often.
+pub(crate) fn play(body: impl Fn(&mut Scene) + Clone + 'static) -> Result<Tally, Difference> {
+    let own = address();
+    compare(own, QUICK, &body).or_else(|_| compare(own, SLOW, &body))
+}
+
+/// The next address of 127.1.0.1 to 127.250.250.250.
+fn address() -> Ipv4Addr {
+    let n = ADDRESS.fetch_add(1, Ordering::Relaxed) + std::process::id();
+    let [a, b, c] = [n / 62_500 % 250, n / 250 % 250, n % 250].map(|part| part as u8 + 1);
+    Ipv4Addr::new(127, a, b, c)
+}
+
+fn compare(
+    own: Ipv4Addr,
+    pace: Pace,
+    body: &(impl Fn(&mut Scene) + Clone + 'static),
+) -> Result<Tally, Difference> {
+    let (linux, tally) = on_linux(own, pace.linux, body);
+    let mut nearest = Vec::new();
+    for seed in 0..SEEDS {
+        let lines = simulated(seed, own, pace.simulated, body.clone());
+        if lines == linux {
+            return Ok(tally);
+        }
+        let like = |other: &[String]| linux.iter().zip(other).take_while(|(a, b)| a == b).count();
+        if nearest.is_empty() || like(&lines) > like(&nearest) {
+            nearest = lines;
+        }
+    }
+    Err(Difference { linux, simulated: nearest })
+}
+
+/// What the real kernel answers.
+pub(crate) fn on_linux(own: Ipv4Addr, settle: Duration, body: &impl Fn(&mut Scene)) -> (Vec<String>, Tally) {
+    let _one = LINUX.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut scene = Scene::new(Rc::new(Linux::new()), own, settle);
+    body(&mut scene);
+    scene.clear();
+    (scene.lines, scene.tally)
+}
+
+/// What the simulated kernel of that seed answers.
+fn simulated(seed: u64, own: Ipv4Addr, settle: Duration, body: impl Fn(&mut Scene) + 'static) -> Vec<String> {
+    with_kernel(&Simulation::new(seed), move |kernel| {
+        let mut scene = Scene::new(kernel, own, settle);
+        body(&mut scene);
+        scene.clear();
+        scene.lines
+    })
+}

@@ -97,7 +97,7 @@ fn run(scene: &mut Scene, step: Step) {
         Step::Accept { fd } => Ok(_ = scene.accept4(at(fd))),
         Step::Wait { epoll } => Ok(drop(scene.wait(at(epoll)))),
         Step::Bind { fd, any } => scene.bind(at(fd), if any { To::Any } else { To::Own }),
-        Step::BindTo { fd, like } => scene.bind(at(fd), To::Of(at(like))),
+        Step::BindTo { fd, like } => scene.bind(at(fd), To::Near(at(like))),
         Step::Listen { fd, backlog } => scene.listen(at(fd), backlog),
         Step::Connect { fd, to } => scene.connect(at(fd), To::Of(at(to))),
         Step::Send { fd, len, oob } => scene.send(at(fd), len, SendFlags { oob, more: false }).map(drop),

@@ -9,11 +9,11 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 #[allow(clippy::disallowed_types, reason = "one scene at a time on Linux: they count descriptors")]
 use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, PoisonError};
 use std::time::Duration;
 
-use machinarium::kernel::Linux;
+use machinarium::kernel::{Clock, Kernel, Linux};
 use machinarium_sim::{Simulation, with_kernel};
 
 use crate::scene::{Scene, Tally};
@@ -34,7 +34,7 @@ const SLOW: Pace = Pace { linux: Duration::from_millis(3), simulated: Duration::
 #[allow(clippy::disallowed_types, reason = "see above")]
 static LINUX: Mutex<()> = Mutex::new(());
 /// The last address given to a scene. Each has its own, so that no port is still busy from the last one.
-static ADDRESS: AtomicU32 = AtomicU32::new(0);
+static ADDRESS: AtomicU64 = AtomicU64::new(0);
 
 /// A transcript of Linux that the simulation does not give.
 pub(crate) struct Difference {
@@ -59,9 +59,14 @@ pub(crate) fn play(body: impl Fn(&mut Scene) + Clone + 'static) -> Result<Tally,
     compare(own, QUICK, &body).or_else(|_| compare(own, SLOW, &body))
 }
 
-/// The next address of 127.1.0.1 to 127.250.250.250.
+/// The next address of 127.1.1.1 to 127.250.250.250. Where a run begins depends on when, and on which process it is: ports
+/// of the last minute's runs are in TIME_WAIT.
 fn address() -> Ipv4Addr {
-    let n = ADDRESS.fetch_add(1, Ordering::Relaxed) + std::process::id();
+    static FIRST: LazyLock<u64> = LazyLock::new(|| {
+        let seconds = Linux::new().clock_gettime(Clock::Realtime).as_nanos() / 1_000_000_000;
+        seconds * 2_500 + u64::from(std::process::id() % 97) * 160_000
+    });
+    let n = *FIRST + ADDRESS.fetch_add(1, Ordering::Relaxed);
     let [a, b, c] = [n / 62_500 % 250, n / 250 % 250, n % 250].map(|part| part as u8 + 1);
     Ipv4Addr::new(127, a, b, c)
 }

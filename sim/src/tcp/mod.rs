@@ -187,19 +187,23 @@ struct Urgent {
     taken: bool,
 }
 
+/// The address of a socket that has none.
+fn any(domain: Domain) -> IpAddr {
+    match domain {
+        Domain::Inet => Ipv4Addr::UNSPECIFIED.into(),
+        Domain::Inet6 => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
 impl Socket {
     fn new(host: HostIndex, domain: Domain, identity: u64, options: Options) -> Socket {
-        let any: IpAddr = match domain {
-            Domain::Inet => Ipv4Addr::UNSPECIFIED.into(),
-            Domain::Inet6 => Ipv6Addr::UNSPECIFIED.into(),
-        };
         Socket {
             host,
             domain,
             state: State::Closed,
             phase: Phase::Unconnected,
             owned: false,
-            local: SocketAddr::new(any, 0),
+            local: SocketAddr::new(any(domain), 0),
             remote: None,
             bound_address: false,
             bound_port: false,

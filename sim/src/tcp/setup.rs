@@ -18,7 +18,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use machinarium::kernel::{Domain, Errno, Fd, Result};
 
-use super::{Backlog, Flow, Phase, Shut, Socket, State};
+use super::{Backlog, Flow, Phase, Shut, Socket, State, any};
 use crate::env::{Env, Packet, ProcessIndex};
 use crate::files::File;
 use crate::net::Net;
@@ -49,10 +49,11 @@ impl Net {
         if socket.state != State::Closed || socket.has_port {
             return Err(Errno::INVAL);
         }
-        let unbound = std::mem::replace(&mut self.sockets[key].local, SocketAddr::new(ip, 0));
-        match self.take_port(key, address.port()) {
+        self.sockets[key].local.set_ip(ip);
+        let taken = self.take_port(key, address.port());
+        let socket = &mut self.sockets[key];
+        match taken {
             Ok(port) => {
-                let socket = &mut self.sockets[key];
                 socket.local.set_port(port);
                 socket.bound_address = !ip.is_unspecified();
                 socket.bound_port = address.port() != 0;
@@ -60,7 +61,8 @@ impl Net {
                 Ok(())
             }
             Err(errno) => {
-                self.sockets[key].local = unbound;
+                // The address is lost, and a port that was given up goes on to be seen.
+                socket.local.set_ip(any(socket.domain));
                 Err(errno)
             }
         }
@@ -192,7 +194,12 @@ impl Net {
         let Socket { host, local, domain, .. } = self.sockets[key];
         let v6_only = self.sockets[key].options.v6_only;
         let target = match to.ip().to_canonical() {
-            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            // To anywhere means to oneself; IPv6 says where that is, whatever one's address.
+            IpAddr::V4(ip) if ip.is_unspecified() => match local.ip() {
+                IpAddr::V4(own) if !own.is_unspecified() => own.into(),
+                _ => Ipv4Addr::LOCALHOST.into(),
+            },
+            IpAddr::V6(ip) if ip.is_unspecified() && local.is_ipv4() => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
             ip => ip,
         };
@@ -248,9 +255,8 @@ impl Net {
         socket.receiving.queue.clear();
         socket.receiving.urgent = None;
         socket.receiving.fin = false;
-        let any = Socket::new(socket.host, socket.domain, 0, socket.options).local;
         if !socket.bound_address {
-            socket.local.set_ip(any.ip());
+            socket.local.set_ip(any(socket.domain));
         }
         // The port stays to be seen, though it is given up: `has_port` knows.
         self.refuse(unread as u64);

@@ -79,6 +79,10 @@ impl Wake for SimWake {
     }
 
     fn wake(&self) -> Result<()> {
+        // After a release the number may be a stranger's. Relaxed, as there.
+        if !self.owned.load(Ordering::Relaxed) {
+            return Err(Errno::BADF);
+        }
         self.call(Call::Write, |state| {
             state.net.write(&mut state.sched, self.process, self.fd, &1u64.to_ne_bytes()).map(drop)
         })

@@ -1,5 +1,8 @@
 //! Whether the simulated kernel answers what Linux answers: the same calls on both, transcript against transcript.
 
+mod body;
+#[allow(unsafe_code)] // two system calls that the kernel trait has not
+mod limit;
 mod scene;
 mod sequence;
 mod stage;

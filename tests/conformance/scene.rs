@@ -72,6 +72,9 @@ pub(crate) enum To {
 /// What was answered how often: a call, and its error or success.
 pub(crate) type Tally = BTreeMap<(Call, Option<Errno>), u64>;
 
+/// How a stage sets RLIMIT_NOFILE, which is no call of the kernel trait.
+pub(crate) type Limit = Box<dyn Fn(&dyn Kernel, usize)>;
+
 /// See the file's head.
 pub(crate) struct Scene {
     pub(crate) kernel: Rc<dyn Kernel>,
@@ -79,6 +82,7 @@ pub(crate) struct Scene {
     pub(crate) tally: Tally,
     own: Ipv4Addr,
     settle: Duration,
+    limit: Limit,
     slots: Vec<Fd>,
     fds: Vec<Fd>,
     ports: BTreeMap<u16, Name>,
@@ -90,7 +94,7 @@ pub(crate) struct Scene {
 
 impl Scene {
     /// A scene at `own`, which lets `settle` pass after each call that may set something going.
-    pub(crate) fn new(kernel: Rc<dyn Kernel>, own: Ipv4Addr, settle: Duration) -> Scene {
+    pub(crate) fn new(kernel: Rc<dyn Kernel>, own: Ipv4Addr, settle: Duration, limit: Limit) -> Scene {
         let slots: Vec<Fd> = (0..SLOTS).map(|_| kernel.eventfd(0).expect("a free number")).collect();
         for slot in &slots {
             kernel.close(*slot).expect("just made");
@@ -101,6 +105,7 @@ impl Scene {
             tally: Tally::new(),
             own,
             settle,
+            limit,
             slots,
             fds: Vec::new(),
             ports: BTreeMap::new(),
@@ -138,6 +143,11 @@ impl Scene {
         }
     }
 
+    /// Lets no more than `count` slots be used.
+    pub(crate) fn limit_descriptors(&mut self, count: usize) {
+        (self.limit)(&*self.kernel, self.slots[count].raw() as usize);
+    }
+
     /// Closes what is open, connections by RST, so that their ports are free at once.
     pub(crate) fn clear(&mut self) {
         for fd in std::mem::take(&mut self.fds).into_iter().filter(|fd| *fd != NOBODY) {
@@ -152,7 +162,7 @@ impl Scene {
         shown: fmt::Arguments<'_>,
         answer: Result<T>,
         tell: impl FnOnce(&mut Scene, &T) -> String,
-    ) -> Result<T> {
+    ) -> Option<T> {
         let error = answer.as_ref().err().copied();
         *self.tally.entry((call, error)).or_default() += 1;
         if let Some(errno) = error {
@@ -164,11 +174,11 @@ impl Scene {
         };
         self.lines.push(format!("{shown} = {text}"));
         self.pause();
-        answer
+        answer.ok()
     }
 
-    fn plain(&mut self, call: Call, shown: fmt::Arguments<'_>, answer: Result<()>) -> Result<()> {
-        self.answer(call, shown, answer, |_, ()| "ok".to_owned())
+    fn plain(&mut self, call: Call, shown: fmt::Arguments<'_>, answer: Result<()>) {
+        self.answer(call, shown, answer, |_, ()| "ok".to_owned());
     }
 
     /// A new descriptor gets the next name; if it was not had, a name of nobody.
@@ -268,19 +278,19 @@ impl Scene {
         self.made(Call::EpollCreate1, format_args!("epoll_create1()"), answer)
     }
 
-    pub(crate) fn bind(&mut self, name: Name, to: To) -> Result<()> {
+    pub(crate) fn bind(&mut self, name: Name, to: To) {
         let answer = self.kernel.bind(self.fd(name), &self.resolve(to));
         self.learn(name);
         self.plain(Call::Bind, format_args!("bind({name}, {to:?})"), answer)
     }
 
-    pub(crate) fn listen(&mut self, name: Name, backlog: u32) -> Result<()> {
+    pub(crate) fn listen(&mut self, name: Name, backlog: u32) {
         let answer = self.kernel.listen(self.fd(name), backlog);
         self.learn(name);
         self.plain(Call::Listen, format_args!("listen({name}, {backlog})"), answer)
     }
 
-    pub(crate) fn connect(&mut self, name: Name, to: To) -> Result<()> {
+    pub(crate) fn connect(&mut self, name: Name, to: To) {
         let answer = self.kernel.connect(self.fd(name), &self.resolve(to));
         self.learn(name);
         self.plain(Call::Connect, format_args!("connect({name}, {to:?})"), answer)
@@ -297,13 +307,13 @@ impl Scene {
         accepted
     }
 
-    pub(crate) fn shutdown(&mut self, name: Name, how: Shutdown) -> Result<()> {
+    pub(crate) fn shutdown(&mut self, name: Name, how: Shutdown) {
         let answer = self.kernel.shutdown(self.fd(name), how);
         self.shut.insert(name);
         self.plain(Call::Shutdown, format_args!("shutdown({name}, {how:?})"), answer)
     }
 
-    pub(crate) fn close(&mut self, name: Name) -> Result<()> {
+    pub(crate) fn close(&mut self, name: Name) {
         let answer = self.kernel.close(self.fd(name));
         if let Some(fd) = self.fds.get_mut(name.0) {
             *fd = NOBODY;
@@ -311,44 +321,44 @@ impl Scene {
         self.plain(Call::Close, format_args!("close({name})"), answer)
     }
 
-    pub(crate) fn getsockname(&mut self, name: Name) -> Result<SocketAddr> {
+    pub(crate) fn getsockname(&mut self, name: Name) {
         let answer = self.kernel.getsockname(self.fd(name));
         self.answer(Call::Getsockname, format_args!("getsockname({name})"), answer, |scene, address| {
             scene.shown(*address)
-        })
+        });
     }
 
-    pub(crate) fn getpeername(&mut self, name: Name) -> Result<SocketAddr> {
+    pub(crate) fn getpeername(&mut self, name: Name) {
         let answer = self.kernel.getpeername(self.fd(name));
         self.answer(Call::Getpeername, format_args!("getpeername({name})"), answer, |scene, address| {
             scene.shown(*address)
-        })
+        });
     }
 
-    pub(crate) fn getsockopt(&mut self, name: Name, option: OptionName) -> Result<SocketOption> {
+    pub(crate) fn getsockopt(&mut self, name: Name, option: OptionName) {
         let answer = self.kernel.getsockopt(self.fd(name), option);
         self.answer(Call::Getsockopt, format_args!("getsockopt({name}, {option:?})"), answer, |_, value| {
             format!("{value:?}")
-        })
+        });
     }
 
     /// `SO_ERROR`.
-    pub(crate) fn error(&mut self, name: Name) -> Result<SocketOption> {
-        self.getsockopt(name, OptionName::Error)
+    pub(crate) fn error(&mut self, name: Name) {
+        self.getsockopt(name, OptionName::Error);
     }
 
-    pub(crate) fn setsockopt(&mut self, name: Name, option: SocketOption) -> Result<()> {
+    pub(crate) fn setsockopt(&mut self, name: Name, option: SocketOption) {
         let answer = self.kernel.setsockopt(self.fd(name), option);
         self.plain(Call::Setsockopt, format_args!("setsockopt({name}, {option:?})"), answer)
     }
 
-    pub(crate) fn read(&mut self, name: Name, len: usize) -> Result<usize> {
+    pub(crate) fn read(&mut self, name: Name, len: usize) {
         let mut buf = vec![0; len];
         let answer = self.kernel.read(self.fd(name), &mut buf);
         self.received(Call::Read, format_args!("read({name}, {len})"), answer, &buf)
     }
 
-    pub(crate) fn readv(&mut self, name: Name, lens: &[usize]) -> Result<usize> {
+    pub(crate) fn readv(&mut self, name: Name, lens: &[usize]) {
         let mut buf = vec![0; lens.iter().sum()];
         let mut rest = &mut buf[..];
         let mut slices = Vec::new();
@@ -361,7 +371,7 @@ impl Scene {
         self.received(Call::Readv, format_args!("readv({name}, {lens:?})"), answer, &buf)
     }
 
-    pub(crate) fn recv(&mut self, name: Name, len: usize, flags: RecvFlags) -> Result<usize> {
+    pub(crate) fn recv(&mut self, name: Name, len: usize, flags: RecvFlags) {
         let mut buf = vec![0; len];
         let answer = self.kernel.recv(self.fd(name), &mut buf, flags);
         let RecvFlags { peek, oob } = flags;
@@ -369,23 +379,17 @@ impl Scene {
         self.received(Call::Recv, format_args!("recv({name}, {len}{flags})"), answer, &buf)
     }
 
-    fn received(
-        &mut self,
-        call: Call,
-        shown: fmt::Arguments<'_>,
-        answer: Result<usize>,
-        buf: &[u8],
-    ) -> Result<usize> {
-        self.answer(call, shown, answer, |_, count| told(&buf[..*count]))
+    fn received(&mut self, call: Call, shown: fmt::Arguments<'_>, answer: Result<usize>, buf: &[u8]) {
+        self.answer(call, shown, answer, |_, count| told(&buf[..*count]));
     }
 
-    pub(crate) fn write(&mut self, name: Name, bytes: &[u8]) -> Result<usize> {
+    pub(crate) fn write(&mut self, name: Name, bytes: &[u8]) {
         let answer = self.kernel.write(self.fd(name), bytes);
         self.count_of(Call::Write, format_args!("write({name}, {})", told(bytes)), answer)
     }
 
     /// Sends the next `len` numbered bytes.
-    pub(crate) fn send(&mut self, name: Name, len: usize, flags: SendFlags) -> Result<usize> {
+    pub(crate) fn send(&mut self, name: Name, len: usize, flags: SendFlags) {
         let bytes = self.numbered(len);
         let answer = self.kernel.send(self.fd(name), &bytes, flags);
         let SendFlags { oob, more } = flags;
@@ -393,32 +397,32 @@ impl Scene {
         self.count_of(Call::Send, format_args!("send({name}, {}{flags})", told(&bytes)), answer)
     }
 
-    pub(crate) fn sendmsg(&mut self, name: Name, lens: &[usize]) -> Result<usize> {
+    pub(crate) fn sendmsg(&mut self, name: Name, lens: &[usize]) {
         let parts: Vec<Vec<u8>> = lens.iter().map(|len| self.numbered(*len)).collect();
         let slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
         let answer = self.kernel.sendmsg(self.fd(name), &slices, SendFlags::default());
         self.count_of(Call::Sendmsg, format_args!("sendmsg({name}, {lens:?})"), answer)
     }
 
-    fn count_of(&mut self, call: Call, shown: fmt::Arguments<'_>, answer: Result<usize>) -> Result<usize> {
-        self.answer(call, shown, answer, |_, count| count.to_string())
+    fn count_of(&mut self, call: Call, shown: fmt::Arguments<'_>, answer: Result<usize>) {
+        self.answer(call, shown, answer, |_, count| count.to_string());
     }
 
     /// Registers `name`, whose ordinal is the event's data.
-    pub(crate) fn add(&mut self, epoll: Name, name: Name, events: Events) -> Result<()> {
+    pub(crate) fn add(&mut self, epoll: Name, name: Name, events: Events) {
         self.watched.insert((epoll, name));
         self.control(epoll, name, EpollOp::Add(EpollEvent { events, data: name.0 as u64 }))
     }
 
-    pub(crate) fn modify(&mut self, epoll: Name, name: Name, events: Events) -> Result<()> {
+    pub(crate) fn modify(&mut self, epoll: Name, name: Name, events: Events) {
         self.control(epoll, name, EpollOp::Modify(EpollEvent { events, data: name.0 as u64 }))
     }
 
-    pub(crate) fn delete(&mut self, epoll: Name, name: Name) -> Result<()> {
-        self.control(epoll, name, EpollOp::Delete)
+    pub(crate) fn delete(&mut self, epoll: Name, name: Name) {
+        self.control(epoll, name, EpollOp::Delete);
     }
 
-    fn control(&mut self, epoll: Name, name: Name, op: EpollOp) -> Result<()> {
+    fn control(&mut self, epoll: Name, name: Name, op: EpollOp) {
         let answer = self.kernel.epoll_ctl(self.fd(epoll), op, self.fd(name));
         let op = match op {
             EpollOp::Add(event) => format!("ADD {:?}", { event.events }),
@@ -429,11 +433,11 @@ impl Scene {
     }
 
     /// What is told at once. The order within one answer is nobody's promise.
-    pub(crate) fn wait(&mut self, epoll: Name) -> Vec<(Name, Events)> {
-        self.wait_for(epoll, 64, Duration::ZERO)
+    pub(crate) fn wait(&mut self, epoll: Name) {
+        self.wait_for(epoll, 64, Duration::ZERO);
     }
 
-    pub(crate) fn wait_for(&mut self, epoll: Name, most: usize, timeout: Duration) -> Vec<(Name, Events)> {
+    pub(crate) fn wait_for(&mut self, epoll: Name, most: usize, timeout: Duration) {
         let mut events = vec![EpollEvent::default(); most];
         let answer = self.kernel.epoll_wait(self.fd(epoll), &mut events, Some(timeout));
         events.truncate(answer.unwrap_or(0));
@@ -447,8 +451,7 @@ impl Scene {
             !again && !restless
         });
         let shown = format_args!("epoll_wait({epoll}, {most}, {timeout:?})");
-        let _ = self.answer(Call::EpollWait, shown, answer, |_, _| format!("{told:?}"));
-        told
+        self.answer(Call::EpollWait, shown, answer, |_, _| format!("{told:?}"));
     }
 
     /// How everything is at the end: what is ready, which error is pending, what can still be read.
@@ -457,14 +460,14 @@ impl Scene {
         let all = Events::IN.with(Events::OUT).with(Events::RDHUP).with(Events::PRI);
         self.told.clear();
         for name in (0..watch.0).map(Name).filter(|name| self.fd(*name) != NOBODY).collect::<Vec<_>>() {
-            let _ = self.add(watch, name, all);
+            self.add(watch, name, all);
         }
         self.wait(watch);
         let mut rest = vec![0; 1 << 16];
         for name in (0..watch.0).map(Name).filter(|name| self.fd(*name) != NOBODY).collect::<Vec<_>>() {
-            let _ = self.error(name);
+            self.error(name);
             let answer = self.kernel.recv(self.fd(name), &mut rest, RecvFlags::default());
-            let _ = self.received(Call::Recv, format_args!("recv({name}, rest)"), answer, &rest);
+            self.received(Call::Recv, format_args!("recv({name}, rest)"), answer, &rest);
         }
     }
 }

@@ -89,33 +89,32 @@ fn shorten(mut steps: Vec<Step>, mut difference: Difference) -> (Vec<Step>, Diff
 fn run(scene: &mut Scene, step: Step) {
     let count = scene.count();
     let at = |number: usize| Name(number % count.max(1));
-    // What a call answers is in the transcript.
-    let _ = match step {
-        Step::Socket => Ok(_ = scene.socket()),
-        Step::Eventfd => Ok(_ = scene.eventfd(0)),
-        Step::Epoll => Ok(_ = scene.epoll()),
-        Step::Accept { fd } => Ok(_ = scene.accept4(at(fd))),
-        Step::Wait { epoll } => Ok(drop(scene.wait(at(epoll)))),
+    match step {
+        Step::Socket => _ = scene.socket(),
+        Step::Eventfd => _ = scene.eventfd(0),
+        Step::Epoll => _ = scene.epoll(),
+        Step::Accept { fd } => _ = scene.accept4(at(fd)),
+        Step::Wait { epoll } => scene.wait(at(epoll)),
         Step::Bind { fd, any } => scene.bind(at(fd), if any { To::Any } else { To::Own }),
         Step::BindTo { fd, like } => scene.bind(at(fd), To::Near(at(like))),
         Step::Listen { fd, backlog } => scene.listen(at(fd), backlog),
         Step::Connect { fd, to } => scene.connect(at(fd), To::Of(at(to))),
-        Step::Send { fd, len, oob } => scene.send(at(fd), len, SendFlags { oob, more: false }).map(drop),
-        Step::Sendmsg { fd, len } => scene.sendmsg(at(fd), &[len, 0, 3]).map(drop),
-        Step::Recv { fd, len, flags } => scene.recv(at(fd), len, flags).map(drop),
-        Step::Read { fd, len } => scene.read(at(fd), len).map(drop),
-        Step::Readv { fd, len } => scene.readv(at(fd), &[len, 2]).map(drop),
-        Step::Write { fd, len } => scene.write(at(fd), &1u64.to_ne_bytes()[..len]).map(drop),
+        Step::Send { fd, len, oob } => scene.send(at(fd), len, SendFlags { oob, more: false }),
+        Step::Sendmsg { fd, len } => scene.sendmsg(at(fd), &[len, 0, 3]),
+        Step::Recv { fd, len, flags } => scene.recv(at(fd), len, flags),
+        Step::Read { fd, len } => scene.read(at(fd), len),
+        Step::Readv { fd, len } => scene.readv(at(fd), &[len, 2]),
+        Step::Write { fd, len } => scene.write(at(fd), &1u64.to_ne_bytes()[..len]),
         Step::Shutdown { fd, how } => scene.shutdown(at(fd), how),
         Step::Close { fd } => scene.close(at(fd)),
-        Step::Name { fd } => scene.getsockname(at(fd)).map(drop),
-        Step::Peer { fd } => scene.getpeername(at(fd)).map(drop),
-        Step::Get { fd, name } => scene.getsockopt(at(fd), name).map(drop),
+        Step::Name { fd } => scene.getsockname(at(fd)),
+        Step::Peer { fd } => scene.getpeername(at(fd)),
+        Step::Get { fd, name } => scene.getsockopt(at(fd), name),
         Step::Set { fd, option } => scene.setsockopt(at(fd), option),
         Step::Add { epoll, fd, events } => scene.add(at(epoll), at(fd), events),
         Step::Modify { epoll, fd, events } => scene.modify(at(epoll), at(fd), events),
         Step::Delete { epoll, fd } => scene.delete(at(epoll), at(fd)),
-    };
+    }
 }
 
 /// The sequence of a seed: of four, one begins with bare sockets and three with a connection.

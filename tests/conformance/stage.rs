@@ -9,17 +9,26 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 #[allow(clippy::disallowed_types, reason = "one scene at a time on Linux: they count descriptors")]
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{LazyLock, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, OnceLock, PoisonError};
 use std::time::Duration;
 
 use machinarium::kernel::{Clock, Kernel, Linux};
-use machinarium_sim::{Simulation, with_kernel};
+use machinarium_sim::Simulation;
 
+use crate::limit;
 use crate::scene::{Scene, Tally};
 
 /// On how many seeds a scene is played before its transcript counts as one that the simulation never gives.
 const SEEDS: u64 = 12;
+
+/// How often the script of a simulated scene looks after it.
+const GLANCE: Duration = Duration::from_millis(10);
+
+/// What is played.
+pub(crate) trait Scenario: Fn(&mut Scene) + Clone + Send + Sync + 'static {}
+
+impl<F: Fn(&mut Scene) + Clone + Send + Sync + 'static> Scenario for F {}
 
 /// How long both kernels get after each call.
 #[derive(Clone, Copy)]
@@ -54,7 +63,7 @@ impl Difference {
 }
 
 /// Plays a scene on both kernels; answers what Linux said how often.
-pub(crate) fn play(body: impl Fn(&mut Scene) + Clone + 'static) -> Result<Tally, Difference> {
+pub(crate) fn play(body: impl Scenario) -> Result<Tally, Difference> {
     let own = address();
     compare(own, QUICK, &body).or_else(|_| compare(own, SLOW, &body))
 }
@@ -71,11 +80,12 @@ fn address() -> Ipv4Addr {
     Ipv4Addr::new(127, a, b, c)
 }
 
-fn compare(
-    own: Ipv4Addr,
-    pace: Pace,
-    body: &(impl Fn(&mut Scene) + Clone + 'static),
-) -> Result<Tally, Difference> {
+/// Plays a scene on both kernels, and fails with both transcripts if they differ.
+pub(crate) fn check(body: fn(&mut Scene)) {
+    play(body).unwrap_or_else(|difference| panic!("\n{}", difference.report()));
+}
+
+fn compare(own: Ipv4Addr, pace: Pace, body: &impl Scenario) -> Result<Tally, Difference> {
     let (linux, tally) = on_linux(own, pace.linux, body);
     let mut nearest = Vec::new();
     for seed in 0..SEEDS {
@@ -92,20 +102,39 @@ fn compare(
 }
 
 /// What the real kernel answers.
-pub(crate) fn on_linux(own: Ipv4Addr, settle: Duration, body: &impl Fn(&mut Scene)) -> (Vec<String>, Tally) {
+fn on_linux(own: Ipv4Addr, settle: Duration, body: &impl Fn(&mut Scene)) -> (Vec<String>, Tally) {
     let _one = LINUX.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut scene = Scene::new(Rc::new(Linux::new()), own, settle);
+    let before = limit::get();
+    let limit = Box::new(|_: &dyn Kernel, count| limit::set(count as u64));
+    let mut scene = Scene::new(Rc::new(Linux::new()), own, settle, limit);
     body(&mut scene);
     scene.clear();
+    limit::set(before);
     (scene.lines, scene.tally)
 }
 
 /// What the simulated kernel of that seed answers.
-fn simulated(seed: u64, own: Ipv4Addr, settle: Duration, body: impl Fn(&mut Scene) + 'static) -> Vec<String> {
-    with_kernel(&Simulation::new(seed), move |kernel| {
-        let mut scene = Scene::new(kernel, own, settle);
-        body(&mut scene);
-        scene.clear();
-        scene.lines
-    })
+fn simulated(seed: u64, own: Ipv4Addr, settle: Duration, body: impl Scenario) -> Vec<String> {
+    let (wanted, transcript) = (Arc::new(AtomicUsize::new(usize::MAX)), Arc::new(OnceLock::new()));
+    let (limit, lines) = (wanted.clone(), transcript.clone());
+    let outcome = Simulation::new(seed).run(move |world| {
+        let host = world.host("host").run_on_kernel(move |kernel| {
+            let limit = limit.clone();
+            // The script looks after it while this thread sleeps.
+            let limit = Box::new(move |kernel: &dyn Kernel, count| {
+                limit.store(count, Ordering::Relaxed);
+                let _ = kernel.futex_wait(&AtomicU32::new(0), 0, Some(2 * GLANCE));
+            });
+            let mut scene = Scene::new(kernel, own, settle, limit);
+            body(&mut scene);
+            scene.clear();
+            lines.set(std::mem::take(&mut scene.lines)).expect("played once");
+        });
+        while host.running() {
+            host.limit_descriptors(wanted.load(Ordering::Relaxed));
+            world.sleep(GLANCE);
+        }
+    });
+    assert!(outcome.passed(), "{}", outcome.report(""));
+    transcript.get().cloned().expect("the scene has ended")
 }

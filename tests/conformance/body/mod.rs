@@ -1,0 +1,56 @@
+//! One body for each call of the kernel trait, and for each situation that the library relies on: straight-line scenes,
+//! from the manual and from what surprised us.
+
+mod epoll;
+mod eventfd;
+mod setup;
+mod stream;
+mod thread;
+
+use crate::scene::Scene;
+
+/// Declares a test for each body, and the list of them.
+macro_rules! bodies {
+    ($($file:ident: $($name:ident)*;)*) => {
+        /// Every body, by name.
+        pub(crate) const ALL: &[(&str, fn(&mut Scene))] = &[$($((stringify!($name), $file::$name),)*)*];
+
+        mod both {
+            $(mod $file {
+                $(#[test]
+                fn $name() {
+                    crate::stage::check(crate::body::$file::$name);
+                })*
+            })*
+        }
+    };
+}
+
+bodies! {
+    setup: socket bind listen accept4 connect getsockname getpeername getsockopt setsockopt close
+        descriptors_run_out a_refused_connection_can_be_tried_again a_socket_connects_to_itself
+        connections_wait_for_accept_and_die_with_their_listener a_port_in_time_wait
+        reuse_port_is_asked_of_all ipv6 both_families;
+    stream: read readv write recv send sendmsg shutdown data_with_fin an_urgent_byte eof_behind_a_short_read
+        unread_bytes_make_close_a_reset linger_zero_resets a_full_pipe_pushes_back half_closed_and_still_talking
+        an_error_is_told_once a_peer_that_is_gone;
+    epoll: epoll_create1 epoll_ctl epoll_wait each_segment_is_an_edge a_partial_read_is_no_edge
+        room_is_an_edge levels_take_turns one_shot exclusive instances_nest closing_forgets
+        a_socket_before_and_after_connecting;
+    eventfd: eventfd share a_write_to_a_readable_eventfd_is_an_edge a_full_eventfd_refuses;
+    thread: spawn join futex_wait futex_wake clock_gettime getrandom sched_yield sched_getaffinity process;
+}
+
+/// Each call has its body, so a new one is not forgotten.
+#[test]
+fn every_call_of_the_trait_has_a_body() {
+    let source = include_str!("../../../src/kernel/mod.rs");
+    let start = source.find("pub trait Kernel").expect("the trait");
+    let end = start + source[start..].find("\n}").expect("its end");
+    let methods = source[start..end].split("    fn ").skip(1);
+    let names: Vec<&str> = methods.map(|text| &text[..text.find('(').expect("a method")]).collect();
+    assert!(names.len() > 30, "{names:?}");
+    for name in names {
+        assert!(ALL.iter().any(|body| body.0 == name), "{name} has no body");
+    }
+}

@@ -1,18 +1,21 @@
 //! Whether the simulated kernel answers what Linux answers: the same calls on both, transcript against transcript.
+//! README.md says what is compared, and what was seen.
 
 mod body;
 #[allow(unsafe_code)] // two system calls that the kernel trait has not
 mod limit;
 mod scene;
+mod seen;
 mod sequence;
 mod stage;
 
-/// How many random sequences: `MACHINARIUM_SEQUENCES`, and which: `MACHINARIUM_SEED` for one.
-fn seeds() -> std::ops::Range<u64> {
+use scene::Tally;
+
+/// Which random sequences: `MACHINARIUM_SEQUENCES` says how many, `MACHINARIUM_SEED` names one.
+fn sequences() -> std::ops::Range<u64> {
     let number = |name| {
-        std::env::var(name)
-            .ok()
-            .map(|text| text.parse::<u64>().unwrap_or_else(|_| panic!("{name} is a number")))
+        let text = std::env::var(name).ok()?;
+        Some(text.parse::<u64>().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")))
     };
     match number("MACHINARIUM_SEED") {
         Some(seed) => seed..seed + 1,
@@ -20,16 +23,35 @@ fn seeds() -> std::ops::Range<u64> {
     }
 }
 
+fn add(tally: &mut Tally, other: Tally) {
+    for (answer, count) in other {
+        *tally.entry(answer).or_default() += count;
+    }
+}
+
 #[test]
 fn random_sequences_answer_as_on_linux() {
-    let mut different = Vec::new();
-    for seed in seeds() {
-        if let Err(text) = sequence::check(seed) {
-            different.push(text);
+    let (mut tally, mut different) = (Tally::new(), Vec::new());
+    for seed in sequences() {
+        match sequence::check(seed) {
+            Ok(answers) => add(&mut tally, answers),
+            Err(text) => different.push(text),
         }
         if different.len() == 5 {
             break;
         }
     }
     assert!(different.is_empty(), "{}", different.join("\n"));
+    stage::alone(|| seen::check(&tally));
+}
+
+/// Each body is a test of its own too; here it is what Linux answers to all of them that counts.
+#[test]
+fn the_readme_shows_what_linux_answers() {
+    let mut tally = Tally::new();
+    for (name, body) in body::ALL {
+        let played = stage::play(*body);
+        add(&mut tally, played.unwrap_or_else(|difference| panic!("{name}\n{}", difference.report())));
+    }
+    stage::alone(|| seen::check(&tally));
 }

@@ -57,6 +57,8 @@ pub(crate) enum To {
     /// Its port on the scene's address, or one that the kernel chooses. Other programs leave ports of 127.0.0.1 in
     /// TIME_WAIT.
     Near(Name),
+    /// The scene's address, with the port that the socket had when it was open.
+    Left(Name),
     /// The same port on 127.0.0.1.
     Beside(Name),
     /// Port 1 of the scene's address, where nobody listens.
@@ -201,6 +203,7 @@ impl Scene {
             To::Any => at(Ipv4Addr::UNSPECIFIED, 0),
             To::Of(name) => of(name),
             To::Near(name) => at(self.own, found(name).map_or(0, |found| found.port())),
+            To::Left(name) => at(self.own, self.port_of(name)),
             To::Beside(name) => at(Ipv4Addr::new(127, 0, 0, 1), of(name).port()),
             To::Nobody => at(self.own, 1),
             To::Foreign => at(Ipv4Addr::new(198, 18, 77, 1), 0),
@@ -210,6 +213,10 @@ impl Scene {
                 IpAddr::V6(_) => of(name),
             },
         }
+    }
+
+    fn port_of(&self, name: Name) -> u16 {
+        self.ports.iter().find(|(_, owner)| **owner == name).map_or(0, |(port, _)| *port)
     }
 
     /// The port of a socket that has just got one is known by its name.

@@ -101,6 +101,12 @@ fn compare(own: Ipv4Addr, pace: Pace, body: &impl Scenario) -> Result<Tally, Dif
     Err(Difference { linux, simulated: nearest })
 }
 
+/// Runs what opens files, which takes numbers of descriptors, while no scene is played.
+pub(crate) fn alone<R>(work: impl FnOnce() -> R) -> R {
+    let _one = LINUX.lock().unwrap_or_else(PoisonError::into_inner);
+    work()
+}
+
 /// What the real kernel answers.
 fn on_linux(own: Ipv4Addr, settle: Duration, body: &impl Fn(&mut Scene)) -> (Vec<String>, Tally) {
     let _one = LINUX.lock().unwrap_or_else(PoisonError::into_inner);

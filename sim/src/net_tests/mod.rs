@@ -2,7 +2,6 @@
 
 mod epoll;
 mod life;
-mod linux;
 mod random;
 mod stream;
 

@@ -347,20 +347,27 @@ pub(super) fn connections_wait_for_accept_and_die_with_their_listener(scene: &mu
 }
 
 pub(super) fn a_port_in_time_wait(scene: &mut Scene) {
-    let listener = listener(scene, 8);
-    scene.setsockopt(listener, SocketOption::ReuseAddr(true));
-    let client = scene.socket();
-    scene.connect(client, To::Of(listener));
-    let server = scene.accept4(listener);
-    let same = scene.socket();
-    // The side that closes first keeps the port for a minute.
-    scene.shutdown(server, Shutdown::Write);
-    scene.shutdown(client, Shutdown::Write);
-    scene.bind(same, To::Of(server));
-    scene.close(server);
-    scene.close(listener);
-    scene.getsockname(client);
-    scene.bind(same, To::Of(server));
+    for reused in [false, true] {
+        let listener = scene.socket();
+        scene.setsockopt(listener, SocketOption::ReuseAddr(reused));
+        scene.bind(listener, To::Own);
+        scene.listen(listener, 4);
+        let client = scene.socket();
+        scene.connect(client, To::Of(listener));
+        let server = scene.accept4(listener);
+        // The side that closes first keeps the port for a minute.
+        scene.close(server);
+        scene.close(client);
+        scene.close(listener);
+        let again = scene.socket();
+        scene.bind(again, To::Left(listener));
+        scene.setsockopt(again, SocketOption::ReuseAddr(true));
+        scene.bind(again, To::Left(listener));
+        scene.listen(again, 4);
+        // The other side's is free at once.
+        let other = scene.socket();
+        scene.bind(other, To::Left(client));
+    }
     scene.inventory();
 }
 

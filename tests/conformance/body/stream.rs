@@ -266,50 +266,59 @@ pub(super) fn linger_zero_resets(scene: &mut Scene) {
     scene.inventory();
 }
 
-/// How much fits is nobody's promise; that it ends, and goes on when there is room, is.
+/// How much fits, and from how much room on the writer hears of it, is nobody's promise. That it ends, and that the writer
+/// hears when all was read, is.
 pub(super) fn a_full_pipe_pushes_back(scene: &mut Scene) {
     let (client, server, _) = connection(scene);
+    scene.setsockopt(client, SocketOption::SendBuffer(1 << 16));
+    scene.setsockopt(server, SocketOption::ReceiveBuffer(1 << 18));
     let epoll = scene.epoll();
     scene.add(epoll, client, EDGES);
-    let (kernel, writer, reader) = (scene.kernel.clone(), scene.fd(client), scene.fd(server));
-    let mut buf = vec![0; 1 << 16];
-    let fill = |scene: &mut Scene| {
-        let mut total = 0;
-        let last = loop {
-            match kernel.send(writer, &buf, SendFlags::default()) {
-                Ok(count) => total += count,
-                Err(errno) => {
-                    scene.pause();
-                    // What is under way may make room once more.
-                    if kernel.send(writer, &buf, SendFlags::default()).is_err() {
-                        break errno;
-                    }
-                }
-            }
-        };
-        scene.say(format!("filled, {last:?}; more than a page: {}", total > 4_096));
-    };
     scene.wait(epoll);
-    fill(scene);
-    scene.sleep(Duration::from_millis(10));
+    let filled = fill(scene, client);
+    scene.say(format!("more than a page: {}", filled > 4_096));
     scene.wait(epoll);
-    fill(scene);
+    drain(scene, server);
     scene.wait(epoll);
-    let mut drained = 0;
-    loop {
-        match kernel.recv(reader, &mut buf, PLAIN) {
-            Ok(count) => drained += count,
+    scene.wait(epoll);
+    fill(scene, client);
+    scene.inventory();
+}
+
+/// Writes until nothing more fits, also after what is under way has arrived.
+fn fill(scene: &mut Scene, writer: Name) -> usize {
+    let (kernel, fd, buf) = (scene.kernel.clone(), scene.fd(writer), vec![7; 1_000]);
+    let (mut total, mut refusals) = (0, 0);
+    while refusals < 5 {
+        match kernel.send(fd, &buf, SendFlags::default()) {
+            Ok(count) => (total, refusals) = (total + count, 0),
             Err(errno) => {
-                scene.sleep(Duration::from_millis(5));
-                if kernel.recv(reader, &mut buf, PEEK) == Err(Errno::AGAIN) {
-                    scene.say(format!("drained, {errno:?}; more than a page: {}", drained > 4_096));
-                    break;
-                }
+                assert_eq!(errno, Errno::AGAIN);
+                refusals += 1;
+                // An acknowledgement may be delayed by 40 ms.
+                scene.sleep(Duration::from_millis(20));
             }
         }
     }
-    scene.wait(epoll);
-    scene.wait(epoll);
+    total
+}
+
+/// Reads all that comes.
+fn drain(scene: &mut Scene, reader: Name) {
+    let (kernel, fd, mut buf) = (scene.kernel.clone(), scene.fd(reader), vec![0; 1_000]);
+    let mut refusals = 0;
+    while refusals < 5 {
+        match kernel.recv(fd, &mut buf, PLAIN) {
+            Ok(_) => refusals = 0,
+            Err(errno) => {
+                assert_eq!(errno, Errno::AGAIN);
+                refusals += 1;
+                // As above.
+                scene.sleep(Duration::from_millis(20));
+            }
+        }
+    }
+    scene.sleep(Duration::from_millis(10));
 }
 
 pub(super) fn half_closed_and_still_talking(scene: &mut Scene) {

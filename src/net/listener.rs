@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use super::TcpStream;
 use super::descriptor::{Descriptor, Fresh};
+use super::option::socket_options;
 use crate::error::Misuse;
 use crate::kernel::{Domain, Errno, SocketKind, SocketOption};
 use crate::machine::{Machine, current};
@@ -129,6 +130,12 @@ impl ListenerBuilder {
         fresh.keep();
         Ok(TcpListener { descriptor })
     }
+}
+
+socket_options! { TcpListener, descriptor:
+    /// `SO_REUSEPORT`: whether the port is shared, from now on, with the other listeners on it that have this too. One that
+    /// was bound without it was alone then, so whoever sets it later has the port and no stranger on it.
+    reuse_port, set_reuse_port: ReusePort(bool);
 }
 
 impl fmt::Debug for TcpListener {

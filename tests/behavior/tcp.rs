@@ -99,6 +99,27 @@ fn a_used_port_is_an_error() {
 }
 
 #[test]
+fn a_port_that_was_bound_alone_can_be_shared_later() {
+    both(|| {
+        let result: io::Result<()> = run(|| {
+            let first = TcpListener::bind(loopback())?;
+            let address = first.local_addr()?;
+            let share = || TcpListener::builder().reuse_port(true).bind(address);
+            assert!(!first.reuse_port()?);
+            assert_eq!(share().unwrap_err().kind(), io::ErrorKind::AddrInUse);
+            let waiting = TcpStream::connect(address)?;
+            first.set_reuse_port(true)?;
+            assert!(first.reuse_port()?);
+            let _second = share()?;
+            // Who waited on the first still does.
+            assert_eq!(first.accept()?.1, waiting.local_addr()?);
+            Ok(())
+        });
+        result.unwrap();
+    });
+}
+
+#[test]
 fn a_read_timeout_takes_nothing() {
     both(|| {
         with_pair(|client, server| {

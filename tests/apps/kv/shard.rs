@@ -146,7 +146,8 @@ impl Shard {
         self.stop();
     }
 
-    pub(crate) fn take_failure(&self) -> Option<io::Error> {
-        self.failure.borrow_mut().take()
+    /// Why the server was ended, if it was with an error. On the first machine.
+    pub(crate) fn take_failure() -> Option<io::Error> {
+        SHARD.with(|here| here.borrow().as_ref().and_then(|shard| shard.failure.borrow_mut().take()))
     }
 }

@@ -1,5 +1,6 @@
-//! What the library promises, by name. Each body is one function; it runs on the real kernel, then in a simulated host on
-//! seeds, which draw latencies and the order of what happens at the same instant.
+//! What the library promises, by name. Each body is one function; it runs on the real kernel, then in a simulated host: on
+//! seeds which draw latencies and the order of what happens at the same instant, and on seeds where calls are interrupted
+//! and cut short, events come late and in parts, and the processor is wanted by others.
 
 mod coroutine;
 mod machine;
@@ -8,20 +9,46 @@ mod time;
 
 use std::time::Duration;
 
-use machinarium_sim::Simulation;
+use machinarium_sim::{Cpu, Durations, Fault, Faults, LinkOptions, Ratio, Simulation};
 
-/// On how many seeds each body runs.
+/// On how many seeds each body runs in a world where nothing is amiss, and in one full of what a library hides.
 const SEEDS: u64 = 50;
+const HARSH_SEEDS: u64 = 20;
 
-/// Runs a body on both kernels.
+/// Runs a body on both kernels; in the simulator also with every fault that may not change what it sees.
 fn both(body: impl Fn() + Copy + Send + Sync + 'static) {
+    both_mild(body);
+    for seed in 0..HARSH_SEEDS {
+        run_on(&Simulation::new(seed).faults(hidden(seed)).cpu(Cpu::Loaded), 2.millis(), body);
+    }
+}
+
+/// Runs a body that measures time, and so would see a fault, on both kernels.
+fn both_mild(body: impl Fn() + Copy + Send + Sync + 'static) {
     body();
     for seed in 0..SEEDS {
-        let outcome = Simulation::new(seed).run(move |world| {
-            let host = world.host("host").run(body);
-            world.eventually(Duration::from_secs(3600), || host.finished());
-        });
-        assert!(outcome.passed(), "on seed {seed}:\n{}", outcome.report(""));
-        assert!(outcome.leaked.is_empty(), "seed {seed} leaks {:?}", outcome.leaked);
+        run_on(&Simulation::new(seed), 20.micros(), body);
     }
+}
+
+/// The faults of calls of which a correct program sees nothing but the time that they take. All are frequent.
+fn hidden(seed: u64) -> Faults {
+    use Fault::{ConnAborted, Eintr, EpollOrder, EpollSubset, ShortWrite, Skew, SpuriousWake};
+    let kinds = [EpollOrder, EpollSubset, Eintr, ConnAborted, SpuriousWake, Skew];
+    let faults = kinds.into_iter().fold(Faults::none(), |faults, kind| faults.rate(kind, 4));
+    // Where every buffer is small, no write is long.
+    if seed % 2 == 0 { faults } else { faults.rate(ShortWrite, 4) }
+}
+
+/// Runs a body in a host whose loopback takes up to `latency_max`, and cuts segments in two.
+fn run_on(simulation: &Simulation, latency_max: Duration, body: impl Fn() + Copy + Send + Sync + 'static) {
+    let simulation = simulation.clone().keep_events(40);
+    let outcome = simulation.run(move |world| {
+        let host = world.host("host").run(body);
+        let loopback = LinkOptions { latency_max, split: Ratio::new(1, 4), ..LinkOptions::LOOPBACK };
+        world.link(&host, &host, loopback);
+        world.join(&host);
+    });
+    assert!(outcome.passed(), "{}", outcome.report(""));
+    assert!(outcome.leaked.is_empty(), "seed {} leaks {:?}", outcome.seed, outcome.leaked);
 }

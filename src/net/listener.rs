@@ -58,7 +58,7 @@ impl TcpListener {
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let machine = self.descriptor.machine();
         let (fd, peer) = patiently(machine, || {
-            self.descriptor.call(&self.descriptor.read, |socket| socket.kernel().accept4(socket.fd()))
+            self.descriptor.reading()?.call(|socket| socket.kernel().accept4(socket.fd()))
         })?;
         let fresh = Fresh::new(&*machine.kernel, fd);
         let stream = patiently(machine, || TcpStream::register(machine, fd))?;
@@ -188,7 +188,8 @@ fn kind_of(error: &io::Error) -> Failure {
             | Errno::PERM
             | Errno::TIMEDOUT,
         ) => Failure::Connection,
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => Failure::Exhausted,
+        // ENOSPC: epoll_ctl, where /proc/sys/fs/epoll/max_user_watches are in use.
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::NOSPC) => Failure::Exhausted,
         _ => Failure::Listener,
     }
 }

@@ -6,6 +6,7 @@ mod coroutine;
 mod machine;
 mod tcp;
 mod time;
+mod turn;
 
 use std::time::Duration;
 

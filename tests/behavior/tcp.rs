@@ -9,19 +9,25 @@ use crate::both;
 use machinarium::net::{TcpListener, TcpStream};
 use machinarium::{machine, run, scope, sleep, spawn, timeout, yield_now};
 
-fn loopback() -> SocketAddr {
+pub(crate) fn loopback() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
 }
 
-/// Runs `body` with both ends of a connection.
-fn with_pair(body: impl FnOnce(TcpStream, TcpStream) -> io::Result<()>) {
+/// Both ends of a connection.
+pub(crate) fn pair() -> io::Result<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind(loopback())?;
+    let address = listener.local_addr()?;
+    let accepted = spawn(move || listener.accept());
+    let client = TcpStream::connect(address)?;
+    let (server, peer) = accepted.join()??;
+    assert_eq!(peer, client.local_addr()?);
+    Ok((client, server))
+}
+
+/// Runs `body` with both ends of a connection: `client`, then `server`.
+pub(crate) fn with_pair(body: impl FnOnce(TcpStream, TcpStream) -> io::Result<()>) {
     let result: io::Result<()> = run(|| {
-        let listener = TcpListener::bind(loopback())?;
-        let address = listener.local_addr()?;
-        let accepted = spawn(move || listener.accept());
-        let client = TcpStream::connect(address)?;
-        let (server, peer) = accepted.join()??;
-        assert_eq!(peer, client.local_addr()?);
+        let (client, server) = pair()?;
         body(client, server)
     });
     result.unwrap();

@@ -3,6 +3,8 @@
 //! A call is one turn and has one timeout, however many system calls it takes, so that messages of two writers do not mix, and
 //! a peer that sends a byte now and then holds nobody for longer. Reads take from `front` first: what an earlier call has
 //! read and left; then from what the machine has read ahead; then from the system.
+//!
+//! Through std's traits the composed calls are the same ones; only `Write::write_all` cannot say how much it has written.
 
 use std::fmt;
 use std::io::{self, BufRead, IoSlice, IoSliceMut, Read, Write};
@@ -140,6 +142,10 @@ impl Read for &TcpStream {
         self.receive(buf)
     }
 
+    fn read_exact(&mut self, buf: &mut [u8]) -> io::Result<()> {
+        TcpStream::read_exact(self, buf)
+    }
+
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         self.receive_vectored(bufs)
     }
@@ -148,6 +154,10 @@ impl Read for &TcpStream {
 impl Read for TcpStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.receive(buf)
+    }
+
+    fn read_exact(&mut self, buf: &mut [u8]) -> io::Result<()> {
+        TcpStream::read_exact(self, buf)
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
@@ -167,11 +177,19 @@ impl BufRead for TcpStream {
     fn consume(&mut self, count: usize) {
         self.front.get_mut().consume(count);
     }
+
+    fn read_until(&mut self, delimiter: u8, buf: &mut Vec<u8>) -> io::Result<usize> {
+        TcpStream::read_until(self, delimiter, buf)
+    }
 }
 
 impl Write for &TcpStream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         send(&mut self.descriptor.writing()?, buf)
+    }
+
+    fn write_all(&mut self, buf: &[u8]) -> io::Result<()> {
+        Ok(TcpStream::write_all(self, buf)?)
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -187,6 +205,10 @@ impl Write for &TcpStream {
 impl Write for TcpStream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         send(&mut self.descriptor.writing()?, buf)
+    }
+
+    fn write_all(&mut self, buf: &[u8]) -> io::Result<()> {
+        Ok(TcpStream::write_all(self, buf)?)
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {

@@ -107,7 +107,7 @@ impl<'a> Turn<'a> {
     /// Whether a call would, as far as is known: no edge since the last `EAGAIN`, and nothing read ahead.
     pub(crate) fn would_block(&self) -> bool {
         let reads = std::ptr::eq(self.direction, &self.socket.read);
-        !self.direction.ready.get() && !(reads && self.socket.has_ahead())
+        !(self.direction.ready.get() || reads && self.socket.has_ahead())
     }
 
     /// What comes before each call of a turn but the first: cancellation, and the budget.

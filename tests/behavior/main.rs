@@ -3,6 +3,7 @@
 //! and cut short, events come late and in parts, and the processor is wanted by others.
 
 mod coroutine;
+mod giving_up;
 mod machine;
 mod tcp;
 mod time;
@@ -38,7 +39,7 @@ fn hidden(seed: u64) -> Faults {
     let kinds = [EpollOrder, EpollSubset, Eintr, ConnAborted, SpuriousWake, Skew];
     let faults = kinds.into_iter().fold(Faults::none(), |faults, kind| faults.rate(kind, 4));
     // Where every buffer is small, no write is long.
-    if seed % 2 == 0 { faults } else { faults.rate(ShortWrite, 4) }
+    if seed.is_multiple_of(2) { faults } else { faults.rate(ShortWrite, 4) }
 }
 
 /// Runs a body in a host whose loopback takes up to `latency_max`, and cuts segments in two.

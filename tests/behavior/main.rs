@@ -3,6 +3,7 @@
 //! and cut short, events come late and in parts, and the processor is wanted by others.
 
 mod coroutine;
+mod ends;
 mod giving_up;
 mod machine;
 mod tcp;
@@ -11,6 +12,7 @@ mod turn;
 
 use std::time::Duration;
 
+use machinarium::kernel::{Kernel, Linux};
 use machinarium_sim::{Cpu, Durations, Fault, Faults, LinkOptions, Ratio, Simulation};
 
 /// On how many seeds each body runs in a world where nothing is amiss, and in one full of what a library hides.
@@ -19,17 +21,17 @@ const HARSH_SEEDS: u64 = 20;
 
 /// Runs a body on both kernels; in the simulator also with every fault that may not change what it sees.
 fn both(body: impl Fn() + Copy + Send + Sync + 'static) {
-    both_mild(body);
-    for seed in 0..HARSH_SEEDS {
-        run_on(&Simulation::new(seed).faults(hidden(seed)).cpu(Cpu::Loaded), 2.millis(), body);
-    }
+    both_with_kernel(move |_| body());
 }
 
-/// Runs a body that measures time, and so would see a fault, on both kernels.
-fn both_mild(body: impl Fn() + Copy + Send + Sync + 'static) {
-    body();
+/// The same with a body that makes calls of its own.
+fn both_with_kernel(body: impl Fn(&dyn Kernel) + Copy + Send + Sync + 'static) {
+    body(&Linux::new());
     for seed in 0..SEEDS {
         run_on(&Simulation::new(seed), 20.micros(), body);
+    }
+    for seed in 0..HARSH_SEEDS {
+        run_on(&Simulation::new(seed).faults(hidden(seed)).cpu(Cpu::Loaded), 2.millis(), body);
     }
 }
 
@@ -43,10 +45,14 @@ fn hidden(seed: u64) -> Faults {
 }
 
 /// Runs a body in a host whose loopback takes up to `latency_max`, and cuts segments in two.
-fn run_on(simulation: &Simulation, latency_max: Duration, body: impl Fn() + Copy + Send + Sync + 'static) {
+fn run_on(
+    simulation: &Simulation,
+    latency_max: Duration,
+    body: impl Fn(&dyn Kernel) + Copy + Send + Sync + 'static,
+) {
     let simulation = simulation.clone().keep_events(40);
     let outcome = simulation.run(move |world| {
-        let host = world.host("host").run(body);
+        let host = world.host("host").run_on_kernel(move |kernel| body(&*kernel));
         let loopback = LinkOptions { latency_max, split: Ratio::new(1, 4), ..LinkOptions::LOOPBACK };
         world.link(&host, &host, loopback);
         world.join(&host);

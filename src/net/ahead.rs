@@ -13,6 +13,9 @@ use crate::io::{Buffer, POOL};
 use crate::kernel::{self, Errno};
 use crate::machine::Machine;
 
+/// How often one reading ahead may be interrupted: nothing else runs meanwhile.
+const INTERRUPTIONS: u32 = 16;
+
 /// See the head of the file.
 pub(crate) struct Ahead {
     state: RefCell<State>,
@@ -123,6 +126,7 @@ impl Socket {
     pub(crate) fn read_ahead(&self) {
         let Some(ahead) = self.ahead() else { return };
         let mut state = ahead.state.borrow_mut();
+        let mut interruptions = 0;
         while self.read.is_ready() && state.end.is_none() && self.may_hold_more(ahead, &state.buffer) {
             let room = ahead.limit.get() - state.buffer.len();
             let answer = state.buffer.fill(|free| {
@@ -133,6 +137,7 @@ impl Socket {
                 Ok(0) => state.end = Some(End::Closed),
                 Ok(_) => {}
                 Err(Errno::AGAIN) => self.read.drained(),
+                Err(Errno::INTR) if interruptions < INTERRUPTIONS => interruptions += 1,
                 // The next reader tries again; the edge stays noted.
                 Err(Errno::INTR) => break,
                 Err(errno) => state.end = Some(End::Error(errno)),

@@ -6,6 +6,7 @@ mod coroutine;
 mod ends;
 mod giving_up;
 mod machine;
+mod readahead;
 mod tcp;
 mod time;
 mod turn;

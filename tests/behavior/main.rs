@@ -7,6 +7,7 @@ mod ends;
 mod giving_up;
 mod machine;
 mod readahead;
+mod refusal;
 mod tcp;
 mod time;
 mod turn;

@@ -185,3 +185,40 @@ fn a_silent_peer_is_noticed_by_keepalive_and_by_the_user_timeout() {
         passed(&outcome);
     }
 }
+
+/// Only what makes something can fail for want of memory: a stream that leaves its machine is gone from its epoll instance,
+/// and can come back.
+#[test]
+fn a_stream_moves_while_memory_is_short() {
+    for seed in 0..20 {
+        let outcome = Simulation::new(seed).keep_events(40).run(|world| {
+            let host = world.host("host").run(|| {
+                run(|| {
+                    let (mut client, server) = crate::tcp::pair()?;
+                    sleep(2.secs())?;
+                    for round in 0..20u8 {
+                        let mut detached = client.detach()?;
+                        client = loop {
+                            match detached.attach() {
+                                Ok(stream) => break stream,
+                                Err(error) => {
+                                    assert_eq!(error.source.kind(), ErrorKind::OutOfMemory);
+                                    detached = error.stream;
+                                }
+                            }
+                        };
+                        server.write_all(&[round])?;
+                        let mut got = [0xff];
+                        client.read_exact(&mut got)?;
+                        assert_eq!(got, [round]);
+                    }
+                    io::Result::Ok(())
+                })
+            });
+            world.sleep(1.secs());
+            world.faults(Faults::none().rate(Fault::Memory, 2));
+            world.join(&host);
+        });
+        passed(&outcome);
+    }
+}

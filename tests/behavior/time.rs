@@ -119,3 +119,24 @@ fn join_deadline_leaves_the_coroutine_joinable() {
         result.unwrap();
     });
 }
+
+#[test]
+fn a_late_timer_does_not_end_the_next_wait() {
+    both(|| {
+        let result: io::Result<()> = run(|| {
+            for _ in 0..20 {
+                // Its timer is armed and, when the wait is over early, still there.
+                let short =
+                    spawn(|| timeout(Duration::from_micros(300), || sleep(Duration::from_micros(299))));
+                let _ = short.join().unwrap();
+                let waiting = spawn(|| {
+                    let _ = timeout(Duration::from_micros(200), || sleep(Duration::from_micros(100)));
+                    timeout(LONG, || sleep(Duration::from_millis(1)))
+                });
+                assert_eq!(waiting.join().unwrap(), Ok(()));
+            }
+            Ok(())
+        });
+        result.unwrap();
+    });
+}

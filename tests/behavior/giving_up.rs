@@ -15,26 +15,29 @@ const SHORT: Duration = Duration::from_millis(1);
 
 type Call = fn(&mut TcpStream) -> io::Result<()>;
 
-const READS: [(&str, Call); 7] = [
+const READS: [(&str, Call); 9] = [
     ("read", |stream| Read::read(stream, &mut [0; 9]).map(drop)),
     ("read of a reference", |stream| (&*stream).read(&mut [0; 9]).map(drop)),
     ("read_vectored", |stream| {
         let (mut a, mut b) = ([0; 4], [0; 4]);
         stream.read_vectored(&mut [IoSliceMut::new(&mut a), IoSliceMut::new(&mut b)]).map(drop)
     }),
-    ("read_exact", |stream| stream.read_exact(&mut [0; 9])),
-    ("read_until", |stream| stream.read_until(b'\n', &mut Vec::new()).map(drop)),
+    ("read_exact", |stream| TcpStream::read_exact(stream, &mut [0; 9])),
+    ("read_exact of std", |stream| Read::read_exact(stream, &mut [0; 9])),
+    ("read_until", |stream| TcpStream::read_until(stream, b'\n', &mut Vec::new()).map(drop)),
+    ("read_until of std", |stream| BufRead::read_until(stream, b'\n', &mut Vec::new()).map(drop)),
     ("peek", |stream| stream.peek(&mut [0; 9]).map(drop)),
     ("fill_buf", |stream| stream.fill_buf().map(drop)),
 ];
 
-const WRITES: [(&str, Call); 4] = [
+const WRITES: [(&str, Call); 5] = [
     ("write", |stream| Write::write(stream, b"never sent").map(drop)),
     ("write of a reference", |mut stream| (&mut stream).write(b"never sent").map(drop)),
     ("write_vectored", |stream| {
         stream.write_vectored(&[IoSlice::new(b"never"), IoSlice::new(b" sent")]).map(drop)
     }),
-    ("write_all", |stream| stream.write_all(b"never sent").map_err(io::Error::from)),
+    ("write_all", |stream| TcpStream::write_all(stream, b"never sent").map_err(io::Error::from)),
+    ("write_all of std", |stream| Write::write_all(stream, b"never sent")),
 ];
 
 /// The scope of a `TimedOut` error: `None` for the stream's own timeout.
@@ -91,8 +94,8 @@ fn a_read_that_gives_up_takes_nothing() {
             }
             // Part of a record stays for the next reader.
             server.write_all(b"half")?;
-            for (what, call) in [READS[3], READS[4]] {
-                client = give_up(client, what, call)?;
+            for (what, call) in &READS[3..7] {
+                client = give_up(client, what, *call)?;
             }
             server.write_all(b" and half\n")?;
             let mut line = Vec::new();

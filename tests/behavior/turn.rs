@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::both;
 use crate::tcp::{pair, with_pair};
 use machinarium::net::TcpStream;
-use machinarium::{Builder, run, scope, sleep, spawn, timeout, yield_now};
+use machinarium::{Builder, Tuning, run, scope, sleep, spawn, timeout, yield_now};
 
 /// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(5);
@@ -52,6 +52,27 @@ fn a_turn_that_ends_while_the_next_yields_is_not_lost() {
             }
             readers.into_iter().try_for_each(|reader| reader.join().unwrap())
         });
+    });
+}
+
+/// Between a call that would block and the wait for its edge nobody else may run.
+#[test]
+fn an_edge_that_comes_right_after_an_attempt_is_not_lost() {
+    both(|| {
+        let tuning = Tuning { turns: 1, budget: 1, ..Tuning::default() };
+        let result: io::Result<()> = Builder::new().tuning(tuning).run(|| {
+            let (client, server) = pair()?;
+            let client = Rc::new(client);
+            for _ in 0..20 {
+                let theirs = client.clone();
+                let reader = spawn(move || timeout(LONG, || theirs.read_exact(&mut [0; 1])));
+                yield_now();
+                server.write_all(b"x")?;
+                reader.join().unwrap()?;
+            }
+            Ok(())
+        });
+        result.unwrap();
     });
 }
 

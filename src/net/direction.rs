@@ -84,6 +84,13 @@ impl<'a> Turn<'a> {
         Ok(Turn { socket, direction, deadline, used: false })
     }
 
+    /// The first turn of a socket that nobody else has yet, without a yield.
+    pub(crate) fn first(socket: &'a Socket, direction: &'a Direction) -> Turn<'a> {
+        let taken = direction.taken.replace(true);
+        assert!(!taken, "a new socket is its maker's alone");
+        Turn { socket, direction, deadline: None, used: false }
+    }
+
     /// Makes a call until it answers anything but `EAGAIN` or `EINTR`. It is not made while an earlier answer says that it
     /// would block.
     pub(crate) fn call<T>(&mut self, mut call: impl FnMut(&Socket) -> kernel::Result<T>) -> io::Result<T> {

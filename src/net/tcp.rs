@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::ahead::Ahead;
 use super::descriptor::{Descriptor, Fresh};
+use super::direction::Turn;
 use super::option::socket_options;
 use crate::error::Misuse;
 use crate::io::{Buffer, POOL};
@@ -69,9 +70,10 @@ impl TcpStream {
     }
 
     fn finish_connect(&self) -> io::Result<()> {
-        // Nobody reads, ahead or otherwise: that would take the error of a connection that is being made.
-        let _reading = self.descriptor.reading()?;
-        let mut writing = self.descriptor.writing()?;
+        // Nobody reads, ahead or otherwise: that would take the error of a connection that is being made. And nothing yields
+        // from the registration until the sleep, or the edge would come before it is waited for.
+        let _reading = Turn::first(&self.descriptor, &self.descriptor.read);
+        let mut writing = Turn::first(&self.descriptor, &self.descriptor.write);
         loop {
             self.descriptor.write.drained();
             writing.sleep()?;

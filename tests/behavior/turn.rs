@@ -7,17 +7,17 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::both;
-use crate::tcp::{pair, with_pair};
-use machinarium::net::TcpStream;
+use crate::tcp::{loopback, pair, with_pair};
+use machinarium::net::{TcpListener, TcpStream};
 use machinarium::{Builder, Tuning, run, scope, sleep, spawn, timeout, yield_now};
 
 /// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(5);
 
-/// With each small budget, so that it ends at every operation of a body once.
+/// With each small budget, so that it ends at every operation of a body once; descriptors are looked at after each switch.
 fn with_budgets(body: impl Fn() -> io::Result<()> + Copy) {
     for budget in 1..6 {
-        Builder::new().budget(budget).run(body).unwrap();
+        Builder::new().tuning(Tuning { turns: 1, budget, ..Tuning::default() }).run(body).unwrap();
     }
 }
 
@@ -59,8 +59,7 @@ fn a_turn_that_ends_while_the_next_yields_is_not_lost() {
 #[test]
 fn an_edge_that_comes_right_after_an_attempt_is_not_lost() {
     both(|| {
-        let tuning = Tuning { turns: 1, budget: 1, ..Tuning::default() };
-        let result: io::Result<()> = Builder::new().tuning(tuning).run(|| {
+        with_budgets(|| {
             let (client, server) = pair()?;
             let client = Rc::new(client);
             for _ in 0..20 {
@@ -72,7 +71,26 @@ fn an_edge_that_comes_right_after_an_attempt_is_not_lost() {
             }
             Ok(())
         });
-        result.unwrap();
+    });
+}
+
+#[test]
+fn a_connect_hears_its_answer_wherever_a_budget_ends() {
+    both(|| {
+        with_budgets(|| {
+            let listener = TcpListener::bind(loopback())?;
+            let address = listener.local_addr()?;
+            for _ in 0..5 {
+                let client = timeout(LONG, || TcpStream::connect(address))?;
+                assert_eq!(timeout(LONG, || listener.accept())?.1, client.local_addr()?);
+            }
+            drop(listener);
+            for _ in 0..5 {
+                let error = timeout(LONG, || TcpStream::connect(address)).unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+            }
+            Ok(())
+        });
     });
 }
 

@@ -47,7 +47,7 @@ fn run(mut config: Config, ready: impl FnOnce(SocketAddr)) -> io::Result<()> {
     }
 }
 
-/// Connects the machines and lets each listen.
+/// Connects the machines, lets each listen, and when all do, lets each accept: a start that fails has served nobody.
 fn start(config: Config, others: &[Handle<()>], listener: TcpListener) -> io::Result<()> {
     let address = config.listen;
     let mut peers = vec![machine::current()?];
@@ -62,12 +62,16 @@ fn start(config: Config, others: &[Handle<()>], listener: TcpListener) -> io::Re
     }
     for other in others {
         let listening = other.remote().spawn(move || {
-            accept_on(Shard::here(), listen(address, true)?);
+            *Shard::here().listener.borrow_mut() = Some(listen(address, true)?);
             io::Result::Ok(())
         })?;
         listening.join()??;
     }
-    accept_on(shard, listener);
+    for other in others {
+        other.remote().spawn(|| accept_on(Shard::here()))?.join()?;
+    }
+    *shard.listener.borrow_mut() = Some(listener);
+    accept_on(shard);
     Ok(())
 }
 
@@ -89,7 +93,8 @@ fn wait_for_stop() {
     while machinarium::sleep_until(Instant::FAR).is_ok() {}
 }
 
-fn accept_on(shard: Rc<Shard>, listener: TcpListener) {
+fn accept_on(shard: Rc<Shard>) {
+    let listener = shard.listener.take().expect("a machine listens before it accepts");
     machinarium::spawn_named("listener", move || accept(&shard, &listener));
 }
 

@@ -182,7 +182,9 @@ fn kind_of(error: &io::Error) -> Failure {
             | Errno::PROTO
             | Errno::NETDOWN
             | Errno::NETUNREACH
+            | Errno::HOSTDOWN
             | Errno::HOSTUNREACH
+            | Errno::NONET
             | Errno::NOPROTOOPT
             | Errno::OPNOTSUPP
             | Errno::PERM
@@ -191,5 +193,22 @@ fn kind_of(error: &io::Error) -> Failure {
         // ENOSPC: epoll_ctl, where /proc/sys/fs/epoll/max_user_watches are in use.
         Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::NOSPC) => Failure::Exhausted,
         _ => Failure::Listener,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::{Call, errno};
+
+    /// Of all that accept4 may answer, only what is wrong with the listener itself ends it.
+    #[test]
+    fn only_its_own_errors_end_a_listener() {
+        let fatal = |errno: &&Errno| matches!(kind_of(&io::Error::from(**errno)), Failure::Listener);
+        let of_accept: Vec<Errno> = errno::of(Call::Accept4).iter().filter(fatal).copied().collect();
+        // EAGAIN and EINTR are dealt with before.
+        assert_eq!(of_accept, [Errno::AGAIN, Errno::BADF, Errno::INTR, Errno::INVAL, Errno::NOTSOCK]);
+        let of_epoll: Vec<Errno> = errno::of(Call::EpollCtl).iter().filter(fatal).copied().collect();
+        assert!(!of_epoll.contains(&Errno::NOMEM) && !of_epoll.contains(&Errno::NOSPC));
     }
 }

@@ -1,6 +1,25 @@
 //! What the library promises, by name. Each body is one function; it runs on the real kernel, then in a simulated host: on
 //! seeds which draw latencies and the order of what happens at the same instant, and on seeds where calls are interrupted
 //! and cut short, events come late and in parts, and the processor is wanted by others.
+//!
+//! Traps that others have met, and the test that would notice:
+//!
+//! | trap | test |
+//! |---|---|
+//! | a wake-up lost when a timeout and a delivery meet | `loom_tests`, `turn::a_waiting_reader_that_gives_up_..` |
+//! | a yield between EAGAIN and the wait loses the edge | `turn::an_edge_that_comes_right_after_an_attempt_..` |
+//! | readiness cleared after a newer event | `turn::a_connect_hears_its_answer_..` |
+//! | data read ahead while the reader waits for the socket | `readahead::*` |
+//! | both sides blocked in write with full buffers | `tcp::ten_megabytes_both_ways_at_once` |
+//! | unlock between the failed fast path and the enqueue | `turn::a_turn_that_ends_while_the_next_yields_..` |
+//! | a late timer hits the next wait | `time::a_late_timer_..` |
+//! | accept with EMFILE or ECONNABORTED | `refusal::accept_*` |
+//! | a stop request finds epoll asleep | `machine::stop_wakes_an_idle_machine` |
+//! | locks taken in another order than asked for | `turn::a_reader_that_comes_again_..` |
+//! | a timeout begun anew at each part | `turn::a_timeout_is_for_the_whole_call` |
+//! | cancelled before the first run | `coroutine::cancelled_before_its_first_run_..` |
+//! | a descriptor number used again at once | `ends::a_descriptor_number_that_is_used_again_..` |
+//! | an end behind a short read, an urgent byte | `ends::an_end_behind_..`, `ends::an_urgent_byte_..` |
 
 mod coroutine;
 mod ends;

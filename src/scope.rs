@@ -151,6 +151,8 @@ impl<T> ScopedJoinHandle<'_, T> {
     /// # Errors
     /// As for [`JoinHandle::join`].
     pub fn join(self) -> Result<T, JoinError> {
+        let machine = current::machine().ok_or(JoinError::Wait(Misuse::NoMachine.into()))?;
+        machine.operation().map_err(JoinError::Wait)?;
         while self.state.result.borrow().is_none() {
             self.state.ended.wait(Reason::of("join child"), Instant::FAR).map_err(JoinError::Wait)?;
         }

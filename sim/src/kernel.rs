@@ -52,10 +52,22 @@ impl SimKernel {
         &self,
         call: Call,
         shown: fmt::Arguments<'_>,
+        serve: impl FnMut(&mut State, ProcessIndex) -> Result<R>,
+    ) -> Result<R> {
+        self.call_with(call, true, shown, serve)
+    }
+
+    /// The same; only with `injected` is it made to fail by a fault.
+    fn call_with<R: Answer>(
+        &self,
+        call: Call,
+        injected: bool,
+        shown: fmt::Arguments<'_>,
         mut serve: impl FnMut(&mut State, ProcessIndex) -> Result<R>,
     ) -> Result<R> {
         let answer = self.shared.ask(self.thread, Asking::Call, |state, thread| {
-            let answer = match self.injected(state, call) {
+            let errno = if injected { self.injected(state, call) } else { None };
+            let answer = match errno {
                 Some(errno) => Err(errno),
                 None => serve(state, self.process),
             };
@@ -354,7 +366,9 @@ impl Kernel for SimKernel {
     }
 
     fn epoll_ctl(&self, epoll: Fd, op: EpollOp, fd: Fd) -> Result<()> {
-        self.call(Call::EpollCtl, format_args!("{epoll}, {op:?}, {fd}"), |state, process| {
+        // Linux needs memory to add a descriptor, and none to change or to remove one.
+        let adds = matches!(op, EpollOp::Add(_));
+        self.call_with(Call::EpollCtl, adds, format_args!("{epoll}, {op:?}, {fd}"), |state, process| {
             state.net.epoll_ctl(&mut state.sched, process, epoll, op, fd)
         })
     }

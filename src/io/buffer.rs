@@ -1,9 +1,11 @@
 //! A stretch of bytes that were read and not yet taken, in memory borrowed from the machine's pool.
 //!
 //! An empty buffer holds no memory: it takes some when it is filled, and gives it back when the last byte is taken, so an
-//! idle stream costs none. The pool keeps a few blocks and counts what is out, so that readahead stops at its limit.
+//! idle stream costs none. One that will have to wait with a few bytes in it (part of a record) moves them to a block of
+//! about their size. The pool keeps a few blocks and counts what is out, so that readahead stops at its limit.
 
 use std::cell::{Cell, RefCell};
+use std::io::IoSliceMut;
 use std::rc::Rc;
 
 use crate::machine::MachineLocal;
@@ -21,7 +23,10 @@ pub(crate) struct Pool {
 }
 
 /// The size of the pool's blocks.
-pub(crate) const BLOCK: usize = 16 << 10;
+const BLOCK: usize = 16 << 10;
+
+/// The least block that is made for the rest of a record.
+const LEAST: usize = 64;
 
 impl Pool {
     /// Bytes that buffers hold now.
@@ -89,18 +94,55 @@ impl Buffer {
         count
     }
 
+    /// The same for several targets, in their order.
+    pub(crate) fn copy_to_all(&mut self, targets: &mut [IoSliceMut<'_>]) -> usize {
+        let mut count = 0;
+        for target in targets {
+            let part = self.len().saturating_sub(count).min(target.len());
+            target[..part].copy_from_slice(&self.bytes()[count..count + part]);
+            count += part;
+        }
+        self.consume(count);
+        count
+    }
+
+    /// Moves all bytes to the end of `target`; returns how many.
+    pub(crate) fn move_to(&mut self, target: &mut Buffer) -> usize {
+        let count = self.len();
+        if target.is_empty() {
+            std::mem::swap(self, target);
+        } else {
+            target.extend(self.bytes());
+            self.consume(count);
+        }
+        count
+    }
+
     /// Lets `read` fill free room, at least one byte of it, and takes what it says it has read.
     pub(crate) fn fill<E>(&mut self, read: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Result<usize, E> {
-        self.make_room(1);
+        self.make_room(if self.is_small() { BLOCK - self.len() } else { 1 });
         let end = self.end;
         let block = self.block.as_mut().expect("make_room made some");
         let count = read(&mut block[end..]);
-        if let Ok(count) = count {
-            assert!(count <= block.len() - end, "a read of more than the room there was");
-            self.end += count;
+        match count {
+            Ok(count) => {
+                assert!(count <= block.len() - end, "a read of more than the room there was");
+                self.end += count;
+                self.give_back_if_empty();
+            }
+            Err(_) => self.fit(),
         }
-        self.give_back_if_empty();
         count
+    }
+
+    /// How many bytes more the next `fill` takes from the pool.
+    pub(crate) fn next_block(&self) -> usize {
+        match &self.block {
+            None => BLOCK,
+            Some(block) if block.len() < BLOCK => BLOCK - block.len(),
+            Some(block) if self.len() == block.len() => block.len(),
+            Some(_) => 0,
+        }
     }
 
     /// Appends bytes.
@@ -112,11 +154,6 @@ impl Buffer {
         let block = self.block.as_mut().expect("make_room made some");
         block[self.end..self.end + bytes.len()].copy_from_slice(bytes);
         self.end += bytes.len();
-    }
-
-    /// How many bytes the next `fill` can take without moving to a larger block.
-    pub(crate) fn room(&self) -> usize {
-        self.block.as_ref().map_or(BLOCK, |block| block.len() - self.len())
     }
 
     /// Makes room for `count` more bytes: by moving to the front of the block, or to a block that fits.
@@ -137,6 +174,24 @@ impl Buffer {
             self.pool.give(std::mem::replace(block, larger));
         }
         (self.start, self.end) = (0, len);
+    }
+
+    fn is_small(&self) -> bool {
+        self.block.as_ref().is_some_and(|block| block.len() < BLOCK)
+    }
+
+    /// Moves a few bytes in a large block to a small one: nothing more is to come soon.
+    pub(crate) fn fit(&mut self) {
+        let len = self.len();
+        let small = len.next_power_of_two().max(LEAST);
+        let Some(block) = &mut self.block else { return };
+        if len > 0 && small <= block.len() / 8 {
+            let mut fitting = self.pool.take(small);
+            fitting[..len].copy_from_slice(&block[self.start..self.end]);
+            self.pool.give(std::mem::replace(block, fitting));
+            (self.start, self.end) = (0, len);
+        }
+        self.give_back_if_empty();
     }
 
     fn give_back_if_empty(&mut self) {

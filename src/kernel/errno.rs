@@ -37,6 +37,7 @@ errnos! {
     DESTADDRREQ = EDESTADDRREQ, "EDESTADDRREQ", "destination address required";
     EXIST = EEXIST, "EEXIST", "exists already";
     FAULT = EFAULT, "EFAULT", "bad address";
+    HOSTDOWN = EHOSTDOWN, "EHOSTDOWN", "host is down";
     HOSTUNREACH = EHOSTUNREACH, "EHOSTUNREACH", "host is unreachable";
     INPROGRESS = EINPROGRESS, "EINPROGRESS", "operation in progress";
     INTR = EINTR, "EINTR", "interrupted system call";
@@ -50,6 +51,7 @@ errnos! {
     NOBUFS = ENOBUFS, "ENOBUFS", "no buffer space";
     NOENT = ENOENT, "ENOENT", "no such entry";
     NOMEM = ENOMEM, "ENOMEM", "out of memory";
+    NONET = ENONET, "ENONET", "machine is not on the network";
     NOPROTOOPT = ENOPROTOOPT, "ENOPROTOOPT", "no such protocol option";
     NOSPC = ENOSPC, "ENOSPC", "no space left";
     NOSYS = ENOSYS, "ENOSYS", "no such system call";
@@ -188,6 +190,7 @@ pub const fn of(call: Call) -> &'static [Errno] {
             E::AGAIN,
             E::BADF,
             E::CONNABORTED,
+            E::HOSTDOWN,
             E::HOSTUNREACH,
             E::INTR,
             E::INVAL,
@@ -197,6 +200,8 @@ pub const fn of(call: Call) -> &'static [Errno] {
             E::NFILE,
             E::NOBUFS,
             E::NOMEM,
+            E::NONET,
+            E::NOPROTOOPT,
             E::NOTSOCK,
             E::OPNOTSUPP,
             E::PERM,

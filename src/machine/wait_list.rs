@@ -20,13 +20,14 @@ pub(crate) struct WaitList {
 }
 
 impl WaitList {
-    /// Waits to be notified.
+    /// Waits to be notified. The caller has asked [`Machine::operation`] before it saw that it must wait: nothing here yields
+    /// before the caller stands in the list, so that no notification comes between.
     pub(crate) fn wait(&self, reason: Reason, deadline: Instant) -> Result<(), WaitError> {
         let machine = self.machine.get_or_init(|| current::machine_rc().expect("waits are of machines"));
         if current::machine_address() != Rc::as_ptr(machine) as usize {
             return Err(Misuse::OtherMachine.into());
         }
-        let me = machine.operation()?;
+        let me = machine.running().ok_or(Misuse::NoMachine)?;
         let mut ticket = Default::default();
         let waited = machine.wait(me, reason, deadline, |waiter| {
             ticket = waiter.ticket;

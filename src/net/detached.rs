@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::TcpStream;
+use super::ahead::Unread;
 use crate::error::Misuse;
-use crate::kernel::{Errno, Wake};
+use crate::kernel::Wake;
 use crate::machine::current;
 
 /// A [`TcpStream`] taken out of its machine. `Send`: attach it on any machine of the same process.
@@ -15,9 +16,8 @@ use crate::machine::current;
 /// Dropping it closes the connection.
 pub struct DetachedTcpStream {
     descriptor: Arc<dyn Wake>,
-    unread: Vec<u8>,
-    error: Option<Errno>,
-    ended: bool,
+    unread: Unread,
+    readahead: usize,
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
 }
@@ -38,13 +38,15 @@ impl TcpStream {
     /// On another machine than the stream's. The stream is then closed.
     pub fn detach(self) -> io::Result<DetachedTcpStream> {
         self.descriptor.here()?;
-        let mut unread = self.take_front();
-        let (ahead, error, ended) = self.descriptor.take_all_ahead();
-        unread.extend_from_slice(&ahead);
+        let mut front = self.take_front();
+        let ahead = self.ahead();
+        let (mut unread, readahead) = (ahead.take_all(), ahead.limit.get());
+        front.append(&mut unread.bytes);
+        unread.bytes = front;
         let read_timeout = self.descriptor.read.timeout.get();
         let write_timeout = self.descriptor.write.timeout.get();
         let descriptor = self.descriptor.detach()?;
-        Ok(DetachedTcpStream { descriptor, unread, error, ended, read_timeout, write_timeout })
+        Ok(DetachedTcpStream { descriptor, unread, readahead, read_timeout, write_timeout })
     }
 }
 
@@ -63,7 +65,8 @@ impl DetachedTcpStream {
         let fd = self.descriptor.release();
         match TcpStream::register(&machine, fd) {
             Ok(stream) => {
-                stream.descriptor.put_ahead(&self.unread, self.error, self.ended);
+                stream.ahead().put(&self.unread);
+                stream.ahead().limit.set(self.readahead);
                 stream.descriptor.read.timeout.set(self.read_timeout);
                 stream.descriptor.write.timeout.set(self.write_timeout);
                 Ok(stream)
@@ -78,7 +81,7 @@ impl DetachedTcpStream {
 
 impl fmt::Debug for DetachedTcpStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (fd, unread) = (self.descriptor.fd(), self.unread.len());
+        let (fd, unread) = (self.descriptor.fd(), self.unread.bytes.len());
         f.debug_struct("DetachedTcpStream").field("fd", &fd).field("unread", &unread).finish()
     }
 }

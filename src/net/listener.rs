@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use super::TcpStream;
 use super::descriptor::{Descriptor, Fresh};
+use super::option::socket_options;
 use crate::error::Misuse;
 use crate::kernel::{Domain, Errno, SocketKind, SocketOption};
 use crate::machine::{Machine, current};
@@ -57,7 +58,7 @@ impl TcpListener {
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let machine = self.descriptor.machine();
         let (fd, peer) = patiently(machine, || {
-            self.descriptor.call(&self.descriptor.read, |socket| socket.kernel().accept4(socket.fd()))
+            self.descriptor.reading()?.call(|socket| socket.kernel().accept4(socket.fd()))
         })?;
         let fresh = Fresh::new(&*machine.kernel, fd);
         let stream = patiently(machine, || TcpStream::register(machine, fd))?;
@@ -131,6 +132,12 @@ impl ListenerBuilder {
     }
 }
 
+socket_options! { TcpListener, descriptor:
+    /// `SO_REUSEPORT`: whether the port is shared, from now on, with the other listeners on it that have this too. One that
+    /// was bound without it was alone then, so whoever sets it later has the port and no stranger on it.
+    reuse_port, set_reuse_port: ReusePort(bool);
+}
+
 impl fmt::Debug for TcpListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TcpListener").field("fd", &self.descriptor.fd()).finish()
@@ -175,13 +182,33 @@ fn kind_of(error: &io::Error) -> Failure {
             | Errno::PROTO
             | Errno::NETDOWN
             | Errno::NETUNREACH
+            | Errno::HOSTDOWN
             | Errno::HOSTUNREACH
+            | Errno::NONET
             | Errno::NOPROTOOPT
             | Errno::OPNOTSUPP
             | Errno::PERM
             | Errno::TIMEDOUT,
         ) => Failure::Connection,
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => Failure::Exhausted,
+        // ENOSPC: epoll_ctl, where /proc/sys/fs/epoll/max_user_watches are in use.
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::NOSPC) => Failure::Exhausted,
         _ => Failure::Listener,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::{Call, errno};
+
+    /// Of all that accept4 may answer, only what is wrong with the listener itself ends it.
+    #[test]
+    fn only_its_own_errors_end_a_listener() {
+        let fatal = |errno: &&Errno| matches!(kind_of(&io::Error::from(**errno)), Failure::Listener);
+        let of_accept: Vec<Errno> = errno::of(Call::Accept4).iter().filter(fatal).copied().collect();
+        // EAGAIN and EINTR are dealt with before.
+        assert_eq!(of_accept, [Errno::AGAIN, Errno::BADF, Errno::INTR, Errno::INVAL, Errno::NOTSOCK]);
+        let of_epoll: Vec<Errno> = errno::of(Call::EpollCtl).iter().filter(fatal).copied().collect();
+        assert!(!of_epoll.contains(&Errno::NOMEM) && !of_epoll.contains(&Errno::NOSPC));
     }
 }

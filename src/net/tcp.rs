@@ -2,16 +2,18 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::io::{self, BufRead, IoSlice, Read, Write};
+use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::ahead::Ahead;
 use super::descriptor::{Descriptor, Fresh};
+use super::direction::Turn;
 use super::option::socket_options;
 use crate::error::Misuse;
 use crate::io::{Buffer, POOL};
-use crate::kernel::{Domain, Errno, Fd, OptionName, SendFlags, SocketKind, SocketOption};
+use crate::kernel::{Domain, Errno, Fd, OptionName, SocketKind, SocketOption};
 use crate::machine::{Machine, current};
 
 /// A TCP connection of this machine.
@@ -20,12 +22,13 @@ use crate::machine::{Machine, current};
 /// [`scope`](crate::scope()), or an `Rc`). Several readers, or several writers, take turns in the order of their calls.
 ///
 /// Every call that waits fails when the coroutine is cancelled, when a [`timeout`](crate::timeout) around it ends, or when
-/// the stream's own timeout does; a read that fails so has taken nothing, and a write nothing of what it reports.
+/// the stream's own timeout does. `read`, [`read_exact`](Self::read_exact), [`read_until`](Self::read_until) and `write` have
+/// then taken nothing, and [`write_all`](Self::write_all) says how much; std's versions of composed calls cannot.
 /// Dropping the stream closes it. On another machine every call is an error: see [`detach`](Self::detach).
 pub struct TcpStream {
     pub(crate) descriptor: Descriptor,
-    /// What was read and not yet taken. The machine reads ahead into the descriptor's own buffer, never into this one.
-    front: RefCell<Buffer>,
+    /// What a call has read and not yet taken. The machine reads ahead into the descriptor's own buffer, never into this one.
+    pub(super) front: RefCell<Buffer>,
 }
 
 impl TcpStream {
@@ -67,14 +70,16 @@ impl TcpStream {
     }
 
     fn finish_connect(&self) -> io::Result<()> {
-        let _nobody_reads = self.descriptor.hold_reading();
+        // Nobody reads, ahead or otherwise: that would take the error of a connection that is being made. And nothing yields
+        // from the registration until the sleep, or the edge would come before it is waited for.
+        let _reading = Turn::first(&self.descriptor, &self.descriptor.read);
+        let mut writing = Turn::first(&self.descriptor, &self.descriptor.write);
         loop {
-            self.descriptor.connected()?;
+            self.descriptor.write.drained();
+            writing.sleep()?;
             let kernel = self.descriptor.kernel();
-            if let SocketOption::Error(Some(errno)) =
-                kernel.getsockopt(self.descriptor.fd(), OptionName::Error)?
-            {
-                return Err(errno.into());
+            if let Some(error) = self.take_error()? {
+                return Err(error);
             }
             match kernel.getpeername(self.descriptor.fd()) {
                 Ok(_) => return Ok(()),
@@ -112,7 +117,7 @@ impl TcpStream {
         Ok(self.descriptor.kernel().getsockname(self.descriptor.fd())?)
     }
 
-    /// How long a read may wait; `None`, the default, for ever. A [`timeout`](crate::timeout) that is nearer wins.
+    /// How long a read may wait in all; `None`, the default, for ever. A [`timeout`](crate::timeout) that is nearer wins.
     ///
     /// # Errors
     /// `InvalidInput` for zero, as std.
@@ -120,12 +125,38 @@ impl TcpStream {
         set_timeout(&self.descriptor.read.timeout, timeout)
     }
 
-    /// How long a write may wait; `None`, the default, for ever.
+    /// What [`set_read_timeout`](Self::set_read_timeout) has set.
+    ///
+    /// # Errors
+    /// None; as std.
+    pub fn read_timeout(&self) -> io::Result<Option<Duration>> {
+        Ok(self.descriptor.read.timeout.get())
+    }
+
+    /// How long a write may wait in all; `None`, the default, for ever.
     ///
     /// # Errors
     /// `InvalidInput` for zero, as std.
     pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         set_timeout(&self.descriptor.write.timeout, timeout)
+    }
+
+    /// What [`set_write_timeout`](Self::set_write_timeout) has set.
+    ///
+    /// # Errors
+    /// None; as std.
+    pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
+        Ok(self.descriptor.write.timeout.get())
+    }
+
+    /// How many bytes the machine reads ahead while nobody reads; 0 is off. Default: `Tuning::readahead`.
+    pub fn set_readahead(&self, bytes: usize) {
+        self.ahead().limit.set(bytes);
+    }
+
+    /// What was read ahead.
+    pub(super) fn ahead(&self) -> &Ahead {
+        self.descriptor.ahead().expect("streams read ahead")
     }
 
     /// The pending error of the socket, which this takes away.
@@ -138,84 +169,6 @@ impl TcpStream {
             SocketOption::Error(error) => Ok(error.map(io::Error::from)),
             other => unreachable!("the answer to SO_ERROR is {other:?}"),
         }
-    }
-
-    /// Fills `buf`, or takes nothing: after an error the bytes that had come are still there to read.
-    ///
-    /// # Errors
-    /// `UnexpectedEof` if the peer ends before; otherwise as every read.
-    pub fn read_exact(&self, buf: &mut [u8]) -> io::Result<()> {
-        while self.front.borrow().len() < buf.len() {
-            if self.fill()? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-        }
-        self.front.borrow_mut().copy_to(buf);
-        Ok(())
-    }
-
-    /// Writes all of `buf`.
-    ///
-    /// # Errors
-    /// [`WriteError`] says how many bytes had been written when it failed.
-    pub fn write_all(&self, buf: &[u8]) -> Result<(), WriteError> {
-        let mut written = 0;
-        while written < buf.len() {
-            match self.send(&buf[written..]) {
-                Ok(count) => written += count,
-                Err(source) => return Err(WriteError { written, source }),
-            }
-        }
-        Ok(())
-    }
-
-    /// Bytes that have been read from the socket and wait here to be taken.
-    pub fn buffered(&self) -> usize {
-        self.front.borrow().len()
-    }
-
-    /// Reads more into `front`. 0 is the end.
-    fn fill(&self) -> io::Result<usize> {
-        self.descriptor.call(&self.descriptor.read, |socket| socket.fill_once(&mut self.front.borrow_mut()))
-    }
-
-    fn receive(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.descriptor.here()?;
-        if buf.is_empty() {
-            return Ok(0);
-        }
-        let mut front = self.front.borrow_mut();
-        if !front.is_empty() {
-            // Budget and cancellation as for a read that asks the system.
-            drop(front);
-            self.descriptor.machine().operation()?;
-            front = self.front.borrow_mut();
-            if !front.is_empty() {
-                return Ok(front.copy_to(buf));
-            }
-        }
-        drop(front);
-        self.descriptor.call(&self.descriptor.read, |socket| socket.read_once(buf))
-    }
-
-    fn send(&self, buf: &[u8]) -> io::Result<usize> {
-        self.descriptor.call(&self.descriptor.write, |socket| {
-            socket.kernel().send(socket.fd(), buf, SendFlags::default())
-        })
-    }
-
-    fn send_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        let bufs = &bufs[..bufs.len().min(1024)];
-        self.descriptor.call(&self.descriptor.write, |socket| {
-            socket.kernel().sendmsg(socket.fd(), bufs, SendFlags::default())
-        })
-    }
-
-    pub(crate) fn take_front(&self) -> Vec<u8> {
-        let mut front = self.front.borrow_mut();
-        let bytes = front.bytes().to_vec();
-        front.consume(bytes.len());
-        bytes
     }
 }
 
@@ -251,90 +204,8 @@ fn set_timeout(place: &std::cell::Cell<Option<Duration>>, timeout: Option<Durati
     Ok(())
 }
 
-impl Read for &TcpStream {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.receive(buf)
-    }
-}
-
-impl Read for TcpStream {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.receive(buf)
-    }
-}
-
-impl BufRead for TcpStream {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.front.get_mut().is_empty() {
-            self.fill()?;
-        }
-        Ok(self.front.get_mut().bytes())
-    }
-
-    fn consume(&mut self, count: usize) {
-        self.front.get_mut().consume(count);
-    }
-}
-
-impl Write for &TcpStream {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.send(buf)
-    }
-
-    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.send_vectored(bufs)
-    }
-
-    /// Nothing is held back, so there is nothing to do.
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Write for TcpStream {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.send(buf)
-    }
-
-    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.send_vectored(bufs)
-    }
-
-    /// Nothing is held back, so there is nothing to do.
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 impl fmt::Debug for TcpStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TcpStream").field("fd", &self.descriptor.fd()).finish()
-    }
-}
-
-/// A `write_all` that failed part of the way.
-#[derive(Debug)]
-pub struct WriteError {
-    /// Bytes that had been written.
-    pub written: usize,
-    /// Why no more were.
-    pub source: io::Error,
-}
-
-impl fmt::Display for WriteError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "after {} bytes: {}", self.written, self.source)
-    }
-}
-
-impl std::error::Error for WriteError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
-    }
-}
-
-impl From<WriteError> for io::Error {
-    fn from(error: WriteError) -> io::Error {
-        error.source
     }
 }

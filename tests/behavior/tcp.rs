@@ -1,6 +1,6 @@
 //! TCP streams and listeners.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,19 +9,25 @@ use crate::both;
 use machinarium::net::{TcpListener, TcpStream};
 use machinarium::{machine, run, scope, sleep, spawn, timeout, yield_now};
 
-fn loopback() -> SocketAddr {
+pub(crate) fn loopback() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
 }
 
-/// Runs `body` with both ends of a connection.
-fn with_pair(body: impl FnOnce(TcpStream, TcpStream) -> io::Result<()>) {
+/// Both ends of a connection.
+pub(crate) fn pair() -> io::Result<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind(loopback())?;
+    let address = listener.local_addr()?;
+    let accepted = spawn(move || listener.accept());
+    let client = TcpStream::connect(address)?;
+    let (server, peer) = accepted.join()??;
+    assert_eq!(peer, client.local_addr()?);
+    Ok((client, server))
+}
+
+/// Runs `body` with both ends of a connection: `client`, then `server`.
+pub(crate) fn with_pair(body: impl FnOnce(TcpStream, TcpStream) -> io::Result<()>) {
     let result: io::Result<()> = run(|| {
-        let listener = TcpListener::bind(loopback())?;
-        let address = listener.local_addr()?;
-        let accepted = spawn(move || listener.accept());
-        let client = TcpStream::connect(address)?;
-        let (server, peer) = accepted.join()??;
-        assert_eq!(peer, client.local_addr()?);
+        let (client, server) = pair()?;
         body(client, server)
     });
     result.unwrap();
@@ -92,6 +98,28 @@ fn a_used_port_is_an_error() {
             let first = TcpListener::bind(loopback())?;
             let error = TcpListener::bind(first.local_addr()?).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+            assert_eq!(error.to_string(), "Address already in use (os error 98)");
+            Ok(())
+        });
+        result.unwrap();
+    });
+}
+
+#[test]
+fn a_port_that_was_bound_alone_can_be_shared_later() {
+    both(|| {
+        let result: io::Result<()> = run(|| {
+            let first = TcpListener::bind(loopback())?;
+            let address = first.local_addr()?;
+            let share = || TcpListener::builder().reuse_port(true).bind(address);
+            assert!(!first.reuse_port()?);
+            assert_eq!(share().unwrap_err().kind(), io::ErrorKind::AddrInUse);
+            let waiting = TcpStream::connect(address)?;
+            first.set_reuse_port(true)?;
+            assert!(first.reuse_port()?);
+            let _second = share()?;
+            // Who waited on the first still does.
+            assert_eq!(first.accept()?.1, waiting.local_addr()?);
             Ok(())
         });
         result.unwrap();
@@ -248,17 +276,111 @@ fn a_stream_moves_to_another_machine_with_what_was_read_ahead() {
 fn options_are_those_that_were_set() {
     both(|| {
         with_pair(|client, _server| {
-            client.set_nodelay(true)?;
-            assert!(client.nodelay()?);
-            client.set_keepalive(true)?;
+            for on in [true, false] {
+                client.set_nodelay(on)?;
+                client.set_keepalive(on)?;
+                assert_eq!((client.nodelay()?, client.keepalive()?), (on, on));
+            }
             client.set_keepalive_idle(Duration::from_secs(30))?;
-            assert_eq!((client.keepalive()?, client.keepalive_idle()?), (true, Duration::from_secs(30)));
+            client.set_keepalive_interval(Duration::from_secs(7))?;
+            client.set_keepalive_count(3)?;
+            assert_eq!(client.keepalive_idle()?, Duration::from_secs(30));
+            assert_eq!(client.keepalive_interval()?, Duration::from_secs(7));
+            assert_eq!(client.keepalive_count()?, 3);
             client.set_user_timeout(Duration::from_millis(1500))?;
             assert_eq!(client.user_timeout()?, Duration::from_millis(1500));
-            client.set_linger(Some(Duration::from_secs(2)))?;
-            assert_eq!(client.linger()?, Some(Duration::from_secs(2)));
+            for linger in [Some(Duration::from_secs(2)), Some(Duration::ZERO), None] {
+                client.set_linger(linger)?;
+                assert_eq!(client.linger()?, linger);
+            }
+            client.set_send_buffer_size(30_000)?;
             client.set_receive_buffer_size(20_000)?;
-            assert_eq!(client.receive_buffer_size()?, 40_000);
+            assert_eq!((client.send_buffer_size()?, client.receive_buffer_size()?), (60_000, 40_000));
+            Ok(())
+        });
+    });
+}
+
+#[test]
+fn options_out_of_range_are_refused() {
+    both(|| {
+        with_pair(|client, _server| {
+            let refused = [
+                client.set_keepalive_idle(Duration::ZERO),
+                client.set_keepalive_interval(Duration::from_secs(100_000)),
+                client.set_keepalive_count(200),
+            ];
+            for result in refused {
+                assert_eq!(result.unwrap_err().kind(), io::ErrorKind::InvalidInput);
+            }
+            assert!(client.take_error()?.is_none());
+            Ok(())
+        });
+    });
+}
+
+#[test]
+fn an_accepted_stream_has_the_options_of_its_listener() {
+    both(|| {
+        let result: io::Result<()> = run(|| {
+            let builder = TcpListener::builder().receive_buffer_size(20_000).reuse_address(false).backlog(7);
+            let listener = builder.bind(loopback())?;
+            let _client = TcpStream::connect(listener.local_addr()?)?;
+            let (stream, peer) = listener.accept()?;
+            assert_eq!(stream.receive_buffer_size()?, 40_000);
+            assert_eq!((stream.peer_addr()?, stream.local_addr()?), (peer, listener.local_addr()?));
+            Ok(())
+        });
+        result.unwrap();
+    });
+}
+
+#[test]
+fn vectored_calls_keep_the_order() {
+    both(|| {
+        with_pair(|mut client, mut server| {
+            let parts: Vec<Vec<u8>> = (0..100u8).map(|n| vec![n; usize::from(n)]).collect();
+            let whole = parts.concat();
+            let writer = spawn(move || -> io::Result<()> {
+                let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+                let mut rest = &mut slices[..];
+                while !rest.is_empty() {
+                    let count = server.write_vectored(rest)?;
+                    IoSlice::advance_slices(&mut rest, count);
+                }
+                Ok(())
+            });
+            let mut got = Vec::new();
+            // A part from what was read and left, a part from what was read ahead, the rest from the system.
+            client.fill_buf()?;
+            loop {
+                let (mut a, mut b, mut c) = ([0; 7], [0; 0], [0; 500]);
+                let bufs = &mut [&mut a[..], &mut b[..], &mut c[..]].map(IoSliceMut::new);
+                let count = client.read_vectored(bufs)?;
+                if count == 0 {
+                    break;
+                }
+                got.extend([&a[..], &c[..]].concat().into_iter().take(count));
+            }
+            writer.join().unwrap()?;
+            assert_eq!(got, whole);
+            Ok(())
+        });
+    });
+}
+
+#[test]
+fn peek_takes_nothing() {
+    both(|| {
+        with_pair(|client, server| {
+            server.write_all(b"ab")?;
+            let (mut some, mut all) = ([0; 1], [0; 2]);
+            for _ in 0..3 {
+                assert_eq!(client.peek(&mut some)?, 1);
+                assert_eq!(&some, b"a");
+            }
+            client.read_exact(&mut all)?;
+            assert_eq!(&all, b"ab");
             Ok(())
         });
     });

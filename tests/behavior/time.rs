@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::both;
-use machinarium::{WaitError, now, run, sleep, spawn, timeout, yield_now};
+use machinarium::{JoinError, WaitError, now, run, sleep, spawn, timeout, yield_now};
 
 const LONG: Duration = Duration::from_secs(600);
 
@@ -114,6 +114,24 @@ fn join_deadline_leaves_the_coroutine_joinable() {
             let mut handle = spawn(|| sleep(Duration::from_millis(5)).map(|()| 5));
             assert!(handle.join_deadline(now() + Duration::from_millis(1)).is_err());
             assert_eq!(handle.join().unwrap(), Ok(5));
+            Ok(())
+        });
+        result.unwrap();
+    });
+}
+
+#[test]
+fn a_late_timer_does_not_end_the_next_wait() {
+    both(|| {
+        let result: io::Result<()> = run(|| {
+            for _ in 0..10 {
+                // Over before its deadline, whose timer is still armed and comes in the middle of the next wait.
+                let child = timeout(Duration::from_millis(1), || spawn(yield_now).join());
+                assert!(child.is_ok() || child.is_err_and(|error| matches!(error, JoinError::Wait(_))));
+                let start = now();
+                sleep(Duration::from_millis(3))?;
+                assert!(now() - start >= Duration::from_millis(3));
+            }
             Ok(())
         });
         result.unwrap();

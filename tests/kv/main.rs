@@ -1,20 +1,45 @@
 //! Tests of the key-value server in `tests/apps/kv`, whose files are part of this binary: its parser, its store and its
 //! commands as pure functions, then the whole server, on Linux and on seeds.
 
+#[path = "../apps/kv/bug.rs"]
+#[allow(dead_code, reason = "the program uses the rest")]
+mod bug;
+#[path = "../apps/kv/client.rs"]
+#[allow(dead_code, reason = "the program uses the rest")]
+mod client;
 #[path = "../apps/kv/command.rs"]
 #[allow(dead_code, reason = "the program uses the rest")]
 mod command;
+#[path = "../apps/kv/config.rs"]
+#[allow(dead_code, reason = "the program uses the rest")]
+mod config;
+#[path = "../apps/kv/connection.rs"]
+#[allow(dead_code, reason = "the program uses the rest")]
+mod connection;
+#[path = "../apps/kv/plan.rs"]
+#[allow(dead_code, reason = "the program uses the rest")]
+mod plan;
 #[path = "../apps/kv/reply.rs"]
 #[allow(dead_code, reason = "the program uses the rest")]
 mod reply;
 #[path = "../apps/kv/resp.rs"]
 #[allow(dead_code, reason = "the program uses the rest")]
 mod resp;
+#[path = "../apps/kv/server.rs"]
+#[allow(dead_code, reason = "the program uses the rest")]
+mod server;
+#[path = "../apps/kv/session.rs"]
+#[allow(dead_code, reason = "the program uses the rest")]
+mod session;
+#[path = "../apps/kv/shard.rs"]
+#[allow(dead_code, reason = "the program uses the rest")]
+mod shard;
 #[path = "../apps/kv/store.rs"]
 #[allow(dead_code, reason = "the program uses the rest")]
 mod store;
 
 mod commands;
+mod garbage;
 mod keyspace;
 mod protocol;
 

@@ -61,7 +61,7 @@ pub(crate) struct Totals {
     pub(crate) clients: AtomicUsize,
     pub(crate) accepted: AtomicUsize,
     pub(crate) commands: AtomicUsize,
-    buffered: AtomicUsize,
+    pub(crate) buffered: AtomicUsize,
 }
 
 impl Totals {

@@ -7,7 +7,6 @@
 //!
 //! A seed is one run, always the same; `replay` and `trace` repeat it.
 
-use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -15,10 +14,11 @@ use std::time::Duration;
 
 use machinarium::net::TcpStream;
 use machinarium::{Instant, sleep, timeout};
-use machinarium_sim::{Cpu, Durations, Fault, Faults, Found, Host, Simulation, World};
+use machinarium_sim::{Cpu, Durations, Faults, Found, Host, Simulation, World};
 
 use crate::client::Client;
 use crate::config::{Bug, Config};
+use crate::init::keep_starting;
 use crate::server;
 use crate::workload::{self, Tally, Task};
 
@@ -98,13 +98,7 @@ fn summary(found: &Found, started: Instant) {
 }
 
 fn simulation(seed: u64) -> Simulation {
-    Simulation::new(seed).faults(faults())
-}
-
-/// Every kind but a system out of descriptors or memory: a server that starts there does not yet end with the error of the
-/// machine that could not start.
-fn faults() -> Faults {
-    Faults::swarm().without(Fault::Emfile).without(Fault::Memory)
+    Simulation::new(seed).faults(Faults::swarm())
 }
 
 /// What happens in a world.
@@ -143,18 +137,9 @@ fn config(world: &World, address: SocketAddr, bug: Option<Bug>) -> Config {
     }
 }
 
-/// The main function of the server's host: what a service manager does.
+/// The main function of the server's host. What has begun to serve must end well.
 fn serve(config: &Config) -> io::Result<()> {
-    let mut result = Ok(());
-    for _ in 0..100 {
-        let ready = Cell::new(false);
-        result = server::serve(config.clone(), |_| ready.set(true));
-        // What could not start for want of descriptors, memory or threads is started again. What ran must end well.
-        if ready.get() || result.is_ok() {
-            break;
-        }
-    }
-    result
+    keep_starting(|begun| server::serve(config.clone(), |_| begun.set(true)))
 }
 
 /// Some seconds in which things go wrong. Returns how often the server was started again.

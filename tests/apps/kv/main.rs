@@ -15,6 +15,7 @@ mod command;
 mod config;
 mod connection;
 mod hunt;
+mod init;
 mod model;
 mod plan;
 mod random;

@@ -32,19 +32,23 @@ fn run(mut config: Config, ready: impl FnOnce(SocketAddr)) -> io::Result<()> {
         for index in 1..machines {
             others.push(machine::spawn(&format!("kv-{index}"), wait_for_stop)?);
         }
-        let shard = start(config, &others, listener)?;
+        start(config, &others, listener)?;
         ready(address);
         wait_for_stop();
-        shard.take_failure().map_or(Ok(()), Err)
+        Ok(())
     })();
     others.iter().for_each(|other| other.stop("the server ends"));
     // The main coroutine has been cancelled, which must not keep it from waiting for them.
     machinarium::shield(|| others.into_iter().try_for_each(|other| other.join().map_err(io::Error::from)))?;
-    result
+    match result {
+        // SHUTDOWN, or the end of a listener, while other machines were still to be started.
+        Err(error) if machinarium::cancelled(&error).is_none() => Err(error),
+        _ => Shard::take_failure().map_or(Ok(()), Err),
+    }
 }
 
-/// Connects the machines and lets each listen; returns the first one's part.
-fn start(config: Config, others: &[Handle<()>], listener: TcpListener) -> io::Result<Rc<Shard>> {
+/// Connects the machines, lets each listen, and when all do, lets each accept: a start that fails has served nobody.
+fn start(config: Config, others: &[Handle<()>], listener: TcpListener) -> io::Result<()> {
     let address = config.listen;
     let mut peers = vec![machine::current()?];
     peers.extend(others.iter().map(Handle::remote));
@@ -58,25 +62,25 @@ fn start(config: Config, others: &[Handle<()>], listener: TcpListener) -> io::Re
     }
     for other in others {
         let listening = other.remote().spawn(move || {
-            accept_on(Shard::here(), listen(address, true)?);
+            *Shard::here().listener.borrow_mut() = Some(listen(address, true)?);
             io::Result::Ok(())
         })?;
         listening.join()??;
     }
-    accept_on(shard.clone(), listener);
-    Ok(shard)
+    for other in others {
+        other.remote().spawn(|| accept_on(Shard::here()))?.join()?;
+    }
+    *shard.listener.borrow_mut() = Some(listener);
+    accept_on(shard);
+    Ok(())
 }
 
 /// The first machine's listener. The others share its port, but a port that another program has is not to be shared with
-/// that: so the first asks for it alone, and only then for all.
+/// that: so the first binds it alone, and shares it then. It is never closed in between, when clients may already wait on it.
 fn listen_first(config: &Config) -> io::Result<TcpListener> {
-    let alone = listen(config.listen, false)?;
-    if config.machines == 1 {
-        return Ok(alone);
-    }
-    let address = alone.local_addr()?;
-    drop(alone);
-    listen(address, true)
+    let listener = listen(config.listen, false)?;
+    listener.set_reuse_port(config.machines > 1)?;
+    Ok(listener)
 }
 
 fn listen(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
@@ -89,7 +93,8 @@ fn wait_for_stop() {
     while machinarium::sleep_until(Instant::FAR).is_ok() {}
 }
 
-fn accept_on(shard: Rc<Shard>, listener: TcpListener) {
+fn accept_on(shard: Rc<Shard>) {
+    let listener = shard.listener.take().expect("a machine listens before it accepts");
     machinarium::spawn_named("listener", move || accept(&shard, &listener));
 }
 

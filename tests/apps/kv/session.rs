@@ -106,7 +106,8 @@ pub(crate) fn info(shard: &Shard, sums: &Reply) -> Reply {
     let text = format!(
         "# Server\r\nredis_version:7.0.0\r\nserver_name:machinarium-kv\r\nrun_id:{:016x}\r\ntcp_port:{}\r\n\
          machines:{}\r\nuptime_in_seconds:{}\r\n\r\n\
-         # Clients\r\nconnected_clients:{}\r\nmaxclients:{}\r\n\r\n\
+         # Clients\r\nconnected_clients:{}\r\nmaxclients:{}\r\n\
+         client_buffers:{}\r\n\r\n\
          # Memory\r\nused_memory:{memory}\r\nmaxmemory:{}\r\n\r\n\
          # Stats\r\ntotal_connections_received:{}\r\ntotal_commands_processed:{}\r\n\r\n\
          # Keyspace\r\ndb0:keys={keys},expires={expires},avg_ttl=0\r\n",
@@ -116,6 +117,7 @@ pub(crate) fn info(shard: &Shard, sums: &Reply) -> Reply {
         uptime.as_secs(),
         Totals::read(&totals.clients),
         shard.config.clients,
+        Totals::read(&totals.buffered),
         shard.config.memory,
         Totals::read(&totals.accepted),
         Totals::read(&totals.commands),

@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use machinarium::machine::Remote;
+use machinarium::net::TcpListener;
 use machinarium::{Instant, JoinHandle};
 
 use crate::command::Run;
@@ -40,6 +41,8 @@ pub(crate) struct Shard {
     store: RefCell<Store>,
     sweeper: RefCell<Option<Sweeper>>,
     failure: RefCell<Option<io::Error>>,
+    /// This machine's, until it accepts.
+    pub(crate) listener: RefCell<Option<TcpListener>>,
 }
 
 struct Sweeper {
@@ -63,7 +66,9 @@ impl Shard {
         assert!(index < peers.len(), "a shard is one of the server's machines");
         let store = RefCell::new(Store::new(config.memory / peers.len(), config.hash_seed));
         let (sweeper, failure) = (RefCell::new(None), RefCell::new(None));
-        let shard = Rc::new(Shard { config, totals, started, index, peers, store, sweeper, failure });
+        let listener = RefCell::new(None);
+        let shard =
+            Rc::new(Shard { config, totals, started, index, peers, store, sweeper, failure, listener });
         SHARD.with(|here| *here.borrow_mut() = Some(shard.clone()));
         shard
     }
@@ -146,7 +151,8 @@ impl Shard {
         self.stop();
     }
 
-    pub(crate) fn take_failure(&self) -> Option<io::Error> {
-        self.failure.borrow_mut().take()
+    /// Why the server was ended, if it was with an error. On the first machine.
+    pub(crate) fn take_failure() -> Option<io::Error> {
+        SHARD.with(|here| here.borrow().as_ref().and_then(|shard| shard.failure.borrow_mut().take()))
     }
 }

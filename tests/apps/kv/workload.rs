@@ -16,6 +16,7 @@ use machinarium::net::TcpStream;
 use machinarium::{sleep, timeout};
 
 use crate::client::{Answer, Client};
+use crate::init::keep_starting;
 use crate::model::{Model, Request, Span, Wrong};
 use crate::random::Random;
 
@@ -38,18 +39,13 @@ pub(crate) struct Task {
 
 /// The main function of a client's host.
 pub(crate) fn client(task: &Task) -> io::Result<()> {
-    // A process without a descriptor or memory for a machine does not begin; this one is started again by its init.
-    let mut result = Ok(());
-    for _ in 0..100 {
-        result = machinarium::run(|| {
+    keep_starting(|begun| {
+        machinarium::run(|| {
+            begun.set(true);
             Worker::new(task).run();
             Ok(())
-        });
-        if result.is_ok() {
-            break;
-        }
-    }
-    result
+        })
+    })
 }
 
 struct Worker<'a> {

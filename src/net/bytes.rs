@@ -1,0 +1,249 @@
+//! The bytes of a `TcpStream`: what reads and writes them, each call one turn of its direction.
+//!
+//! A call is one turn and has one timeout, however many system calls it takes, so that messages of two writers do not mix, and
+//! a peer that sends a byte now and then holds nobody for longer. Reads take from `front` first: what an earlier call has
+//! read and left; then from what the machine has read ahead; then from the system.
+//!
+//! Through std's traits the composed calls are the same ones; only `Write::write_all` cannot say how much it has written.
+
+use std::fmt;
+use std::io::{self, BufRead, IoSlice, IoSliceMut, Read, Write};
+
+use super::TcpStream;
+use super::direction::Turn;
+use crate::kernel::SendFlags;
+
+/// `IOV_MAX`.
+const SLICES: usize = 1024;
+
+impl TcpStream {
+    /// Fills `buf`, or takes nothing: after an error the bytes that had come are still there to read.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` if the peer ends before; otherwise as every read.
+    pub fn read_exact(&self, buf: &mut [u8]) -> io::Result<()> {
+        let mut turn = self.descriptor.reading()?;
+        while self.front.borrow().len() < buf.len() {
+            if self.fill(&mut turn)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        self.front.borrow_mut().copy_to(buf);
+        Ok(())
+    }
+
+    /// Reads up to and including the first `delimiter`, or all until the end, to the end of `buf`; returns how many bytes.
+    /// After an error nothing was taken.
+    ///
+    /// Holds in memory what comes until the delimiter does, however much: put a limit on those who may send without one.
+    ///
+    /// # Errors
+    /// As every read.
+    pub fn read_until(&self, delimiter: u8, buf: &mut Vec<u8>) -> io::Result<usize> {
+        let mut turn = self.descriptor.reading()?;
+        let mut seen = 0;
+        let count = loop {
+            let found = self.front.borrow().bytes()[seen..].iter().position(|byte| *byte == delimiter);
+            if let Some(place) = found {
+                break seen + place + 1;
+            }
+            seen = self.front.borrow().len();
+            if self.fill(&mut turn)? == 0 {
+                break seen;
+            }
+        };
+        let mut front = self.front.borrow_mut();
+        buf.extend_from_slice(&front.bytes()[..count]);
+        front.consume(count);
+        Ok(count)
+    }
+
+    /// Reads without taking: the next read gets the same bytes.
+    ///
+    /// # Errors
+    /// As every read.
+    pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+        let mut turn = self.descriptor.reading()?;
+        if self.front.borrow().is_empty() && !buf.is_empty() {
+            self.fill(&mut turn)?;
+        }
+        let front = self.front.borrow();
+        let count = front.len().min(buf.len());
+        buf[..count].copy_from_slice(&front.bytes()[..count]);
+        Ok(count)
+    }
+
+    /// Writes all of `buf`.
+    ///
+    /// # Errors
+    /// [`WriteError`] says how many bytes had been written when it failed.
+    pub fn write_all(&self, buf: &[u8]) -> Result<(), WriteError> {
+        let mut written = 0;
+        let result = (|| {
+            let mut turn = self.descriptor.writing()?;
+            while written < buf.len() {
+                written += send(&mut turn, &buf[written..])?;
+            }
+            Ok(())
+        })();
+        result.map_err(|source| WriteError { written, source })
+    }
+
+    /// Bytes that have been read from the system and wait to be taken, also those that the machine has read ahead.
+    pub fn buffered(&self) -> usize {
+        self.front.borrow().len() + self.ahead().len()
+    }
+
+    /// Reads more into `front`. 0 is the end.
+    fn fill(&self, turn: &mut Turn<'_>) -> io::Result<usize> {
+        if turn.would_block() {
+            self.front.borrow_mut().fit();
+        }
+        turn.call(|socket| socket.fill_once(&mut self.front.borrow_mut()))
+    }
+
+    fn receive(&self, buf: &mut [u8]) -> io::Result<usize> {
+        let mut turn = self.descriptor.reading()?;
+        if buf.is_empty() || !self.front.borrow().is_empty() {
+            return Ok(self.front.borrow_mut().copy_to(buf));
+        }
+        turn.call(|socket| socket.read_once(buf))
+    }
+
+    fn receive_vectored(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let bufs = if bufs.len() > SLICES { &mut bufs[..SLICES] } else { bufs };
+        let mut turn = self.descriptor.reading()?;
+        if bufs.iter().all(|buf| buf.is_empty()) || !self.front.borrow().is_empty() {
+            return Ok(self.front.borrow_mut().copy_to_all(bufs));
+        }
+        turn.call(|socket| socket.readv_once(bufs))
+    }
+
+    fn send_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let bufs = &bufs[..bufs.len().min(SLICES)];
+        let mut turn = self.descriptor.writing()?;
+        turn.call(|socket| socket.kernel().sendmsg(socket.fd(), bufs, SendFlags::default()))
+    }
+
+    pub(super) fn take_front(&self) -> Vec<u8> {
+        let mut front = self.front.borrow_mut();
+        let bytes = front.bytes().to_vec();
+        front.consume(bytes.len());
+        bytes
+    }
+}
+
+fn send(turn: &mut Turn<'_>, buf: &[u8]) -> io::Result<usize> {
+    turn.call(|socket| socket.kernel().send(socket.fd(), buf, SendFlags::default()))
+}
+
+impl Read for &TcpStream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.receive(buf)
+    }
+
+    fn read_exact(&mut self, buf: &mut [u8]) -> io::Result<()> {
+        TcpStream::read_exact(self, buf)
+    }
+
+    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.receive_vectored(bufs)
+    }
+}
+
+impl Read for TcpStream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.receive(buf)
+    }
+
+    fn read_exact(&mut self, buf: &mut [u8]) -> io::Result<()> {
+        TcpStream::read_exact(self, buf)
+    }
+
+    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.receive_vectored(bufs)
+    }
+}
+
+impl BufRead for TcpStream {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.front.get_mut().is_empty() {
+            let mut turn = self.descriptor.reading()?;
+            self.fill(&mut turn)?;
+        }
+        Ok(self.front.get_mut().bytes())
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.front.get_mut().consume(count);
+    }
+
+    fn read_until(&mut self, delimiter: u8, buf: &mut Vec<u8>) -> io::Result<usize> {
+        TcpStream::read_until(self, delimiter, buf)
+    }
+}
+
+impl Write for &TcpStream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        send(&mut self.descriptor.writing()?, buf)
+    }
+
+    fn write_all(&mut self, buf: &[u8]) -> io::Result<()> {
+        Ok(TcpStream::write_all(self, buf)?)
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.send_vectored(bufs)
+    }
+
+    /// Nothing is held back, so there is nothing to do.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Write for TcpStream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        send(&mut self.descriptor.writing()?, buf)
+    }
+
+    fn write_all(&mut self, buf: &[u8]) -> io::Result<()> {
+        Ok(TcpStream::write_all(self, buf)?)
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.send_vectored(bufs)
+    }
+
+    /// Nothing is held back, so there is nothing to do.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A `write_all` that failed part of the way.
+#[derive(Debug)]
+pub struct WriteError {
+    /// Bytes that had been written.
+    pub written: usize,
+    /// Why no more were.
+    pub source: io::Error,
+}
+
+impl fmt::Display for WriteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "after {} bytes: {}", self.written, self.source)
+    }
+}
+
+impl std::error::Error for WriteError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+impl From<WriteError> for io::Error {
+    fn from(error: WriteError) -> io::Error {
+        error.source
+    }
+}

@@ -1,0 +1,146 @@
+//! One direction of a socket: whose turn it is, whether a call may succeed, and who sleeps until it may.
+//!
+//! | turn | means | becomes |
+//! |---|---|---|
+//! | free | nobody is in a call | taken, by whoever asks |
+//! | taken | one coroutine is in a call, for all its system calls | taken by the first who waits; free if nobody does |
+//!
+//! A turn is handed over, never put down for others to find: who ends a call and begins another goes behind those who
+//! wait. Looking whether it is free and beginning to wait is one step, without a yield in between.
+
+use std::cell::Cell;
+use std::io;
+use std::time::Duration;
+
+use super::descriptor::Socket;
+use crate::error::Misuse;
+use crate::kernel::{self, Errno, Instant};
+use crate::machine::{Machine, Reason, WaitList, Waiter};
+
+/// See the head of the file.
+pub(crate) struct Direction {
+    what: &'static str,
+    ready: Cell<bool>,
+    taken: Cell<bool>,
+    queue: WaitList,
+    sleeper: Cell<Option<Waiter>>,
+    pub(crate) timeout: Cell<Option<Duration>>,
+}
+
+/// The right to use a direction until dropped, and how long the call may wait in all.
+pub(crate) struct Turn<'a> {
+    socket: &'a Socket,
+    direction: &'a Direction,
+    /// When the direction's timeout is over: counted from the first wait, once.
+    deadline: Option<Instant>,
+    /// Whether this turn has made a call that did what it was to do.
+    used: bool,
+}
+
+impl Direction {
+    pub(crate) fn new(what: &'static str) -> Direction {
+        Direction {
+            what,
+            ready: Cell::new(true),
+            taken: Cell::new(false),
+            queue: WaitList::default(),
+            sleeper: Cell::new(None),
+            timeout: Cell::new(None),
+        }
+    }
+
+    /// Notes an edge. Whether it has woken somebody.
+    pub(crate) fn wake(&self, machine: &Machine) -> bool {
+        self.ready.set(true);
+        self.sleeper.take().is_some_and(|waiter| machine.wake(waiter))
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.get()
+    }
+
+    /// Nothing more will come without an edge.
+    pub(crate) fn drained(&self) {
+        self.ready.set(false);
+    }
+
+    pub(crate) fn is_taken(&self) -> bool {
+        self.taken.get()
+    }
+}
+
+impl<'a> Turn<'a> {
+    /// Waits until it is the caller's turn.
+    pub(crate) fn take(socket: &'a Socket, direction: &'a Direction) -> io::Result<Turn<'a>> {
+        socket.here()?;
+        socket.machine().operation()?;
+        let mut deadline = None;
+        if direction.taken.replace(true) {
+            let at = *deadline.insert(end_of(socket, direction));
+            let reason = Reason::numbered("its turn on fd", i64::from(socket.fd().raw()));
+            // After this the turn is the caller's, and only after this: whoever ends a call wakes one who waits.
+            direction.queue.wait(reason, at)?;
+        }
+        Ok(Turn { socket, direction, deadline, used: false })
+    }
+
+    /// The first turn of a socket that nobody else has yet, without a yield.
+    pub(crate) fn first(socket: &'a Socket, direction: &'a Direction) -> Turn<'a> {
+        let taken = direction.taken.replace(true);
+        assert!(!taken, "a new socket is its maker's alone");
+        Turn { socket, direction, deadline: None, used: false }
+    }
+
+    /// Makes a call until it answers anything but `EAGAIN` or `EINTR`. It is not made while an earlier answer says that it
+    /// would block.
+    pub(crate) fn call<T>(&mut self, mut call: impl FnMut(&Socket) -> kernel::Result<T>) -> io::Result<T> {
+        if std::mem::replace(&mut self.used, true) {
+            self.spend()?;
+        }
+        loop {
+            if self.would_block() {
+                self.sleep()?;
+            }
+            match call(self.socket) {
+                Ok(value) => return Ok(value),
+                Err(Errno::AGAIN) => self.direction.ready.set(false),
+                // Each interruption spends budget, so a storm of them cannot hold the machine.
+                Err(Errno::INTR) => self.spend()?,
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    /// Whether a call would, as far as is known: no edge since the last `EAGAIN`, and nothing read ahead.
+    pub(crate) fn would_block(&self) -> bool {
+        let reads = std::ptr::eq(self.direction, &self.socket.read);
+        !(self.direction.ready.get() || reads && self.socket.has_ahead())
+    }
+
+    /// What comes before each call of a turn but the first: cancellation, and the budget.
+    fn spend(&self) -> io::Result<()> {
+        self.socket.machine().operation().map(drop).map_err(io::Error::from)
+    }
+
+    /// Sleeps until an edge makes the direction ready.
+    pub(crate) fn sleep(&mut self) -> io::Result<()> {
+        let Turn { socket, direction, .. } = *self;
+        let at = *self.deadline.get_or_insert_with(|| end_of(socket, direction));
+        let me = socket.machine().running().ok_or(Misuse::NoMachine)?;
+        let reason = Reason::numbered(direction.what, i64::from(socket.fd().raw()));
+        let waited = socket.machine().wait(me, reason, at, |waiter| direction.sleeper.set(Some(waiter)));
+        direction.sleeper.set(None);
+        Ok(waited?)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.direction.taken.set(self.direction.queue.notify_one());
+    }
+}
+
+/// When a call that begins to wait now has waited too long.
+fn end_of(socket: &Socket, direction: &Direction) -> Instant {
+    direction.timeout.get().map_or(Instant::FAR, |timeout| socket.machine().now() + timeout)
+}

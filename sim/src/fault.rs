@@ -47,6 +47,9 @@ pub enum Fault {
     Spawn,
     /// Clocks of hosts differ and drift.
     Skew,
+    /// Threads lose the processor between two operations on what they share (`Tuning::preempt`), mostly for less than a
+    /// microsecond, and this often for up to half a millisecond. Of processes that start while it is on.
+    Preempt,
     /// A runnable thread or host does not get the processor (see [`Cpu`]).
     Stall,
     /// The script cut a link.
@@ -57,7 +60,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every kind.
-    pub const ALL: [Fault; 16] = [
+    pub const ALL: [Fault; 17] = [
         Fault::Latency,
         Fault::EpollOrder,
         Fault::EpollSubset,
@@ -71,6 +74,7 @@ impl Fault {
         Fault::SpuriousWake,
         Fault::Spawn,
         Fault::Skew,
+        Fault::Preempt,
         Fault::Stall,
         Fault::Partition,
         Fault::Crash,
@@ -259,6 +263,7 @@ const SITES: [&str; Fault::MASKED] = [
     "spurious wake-up",
     "no thread",
     "skew",
+    "preemption",
 ];
 
 /// How many faults of each kind were injected.

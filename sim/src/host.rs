@@ -16,6 +16,7 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::time::Duration;
 
+use machinarium::Tuning;
 use machinarium::kernel::Kernel;
 
 use crate::env::{HostIndex, ProcessIndex};
@@ -272,6 +273,7 @@ impl Shared {
             threads: Vec::new(),
             life: Life::Running,
             failed: false,
+            preempt: state.sched.faults.has(Fault::Preempt),
             identity,
         });
         let thread = self.add_thread(state, process, "main", main);
@@ -291,8 +293,10 @@ impl Shared {
         let thread = state.sched.add_thread(name.to_owned(), Some((host, process)), identity);
         record.threads.push(thread);
         let kernel: Rc<dyn Kernel> = Rc::new(SimKernel { shared: self.clone(), thread, process, host });
+        let preempt = state.processes[process.0 as usize].preempt;
+        let retune = move |tuning: &mut Tuning| tuning.preempt |= preempt;
         self.add_strand(state, thread, move || {
-            current::with_kernel(kernel.clone(), || main(kernel));
+            current::with_kernel(kernel.clone(), retune, || main(kernel));
         });
         thread
     }

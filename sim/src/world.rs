@@ -98,6 +98,8 @@ pub(crate) struct ProcessState {
     pub(crate) life: Life,
     /// Its main function answered an error.
     pub(crate) failed: bool,
+    /// Its threads are switched between any two operations on what they share.
+    pub(crate) preempt: bool,
     /// Stable: its host, and which process of it.
     pub(crate) identity: u64,
 }

@@ -15,12 +15,16 @@
 
 use std::rc::Rc;
 
-use super::Machine;
+use super::{Machine, Tuning};
 use crate::kernel::{Kernel, Linux};
+use crate::shared::primitive;
 
 /// What the slot points to, low bit set, while a thread has a kernel and no machine.
 struct Bare {
     kernel: Rc<dyn Kernel>,
+    retune: Box<dyn Fn(&mut Tuning)>,
+    /// What `retune` makes of the default.
+    preempt: bool,
 }
 
 const BARE: usize = 1;
@@ -101,8 +105,18 @@ impl Drop for Restore {
 
 /// Runs `f` on a thread whose system calls go to `kernel`: [`run`](crate::run) inside it uses this kernel. How a
 /// kernel's thread begins.
-pub fn with_kernel<R>(kernel: Rc<dyn Kernel>, f: impl FnOnce() -> R) -> R {
-    let bare = Bare { kernel };
+///
+/// `retune` has the last word on the tuning of every machine of this thread: so limits are shrunk from below, and no
+/// machine asks why its are small.
+pub fn with_kernel<R>(
+    kernel: Rc<dyn Kernel>,
+    retune: impl Fn(&mut Tuning) + 'static,
+    f: impl FnOnce() -> R,
+) -> R {
+    let mut tuning = Tuning::default();
+    retune(&mut tuning);
+    hook_points(&tuning);
+    let bare = Bare { kernel, retune: Box::new(retune), preempt: tuning.preempt };
     // SAFETY: `bare` outlives the guard, which is dropped first.
     let _restore = Restore(unsafe { swap(&raw const bare as usize | BARE) });
     f()
@@ -150,9 +164,51 @@ pub(crate) fn kernel() -> Rc<dyn Kernel> {
         return machine()
             .map_or_else(|| Rc::new(Linux::new()) as Rc<dyn Kernel>, |machine| machine.kernel.clone());
     }
+    // SAFETY: the low bit is set.
+    unsafe { bare(slot) }.kernel.clone()
+}
+
+/// # Safety
+/// `slot` is this thread's, with the low bit set. The answer is for use within the call.
+unsafe fn bare<'a>(slot: usize) -> &'a Bare {
     // SAFETY: a slot with the low bit points to the `Bare` of a `with_kernel` on this thread's stack.
-    let bare = unsafe { &*((slot & !BARE) as *const Bare) };
-    bare.kernel.clone()
+    unsafe { &*((slot & !BARE) as *const Bare) }
+}
+
+/// A machine begins on this thread: whoever started the thread may change its tuning.
+pub(crate) fn retune(tuning: &mut Tuning) {
+    let slot = get();
+    if slot & BARE != 0 {
+        // SAFETY: the low bit is set.
+        (unsafe { bare(slot) }.retune)(tuning);
+    }
+    hook_points(tuning);
+}
+
+/// From the first thread that wants it on, points of the program ask.
+fn hook_points(tuning: &Tuning) {
+    if tuning.preempt {
+        primitive::on_point(at_point);
+    }
+}
+
+/// What a point between two operations on shared memory does: gives the processor away, if this thread is to.
+#[cold]
+fn at_point() {
+    let slot = get();
+    let (preempt, kernel) = if slot & BARE != 0 {
+        // SAFETY: the low bit is set.
+        let bare = unsafe { bare(slot) };
+        (bare.preempt, &bare.kernel)
+    } else if let Some(machine) = machine() {
+        (machine.tuning.preempt, &machine.kernel)
+    } else {
+        return;
+    };
+    // Who unwinds must not be left in the middle of it.
+    if preempt && !std::thread::panicking() {
+        kernel.sched_yield();
+    }
 }
 
 /// What the coroutines of the machine behind `slot` are doing, for a report.

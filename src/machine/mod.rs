@@ -319,6 +319,8 @@ fn run_machine<T>(
     main: impl FnOnce() -> T,
 ) -> io::Result<T> {
     let _alternate = overflow::AltStack::new();
+    let mut tuning = tuning;
+    current::retune(&mut tuning);
     // A machine that cannot start sends back the letters that were posted to it, as one that has ended does.
     let machine = Machine::new(kernel, shared.clone(), tuning).inspect_err(|_| shared.close())?;
     let result = current::enter(&machine, || {

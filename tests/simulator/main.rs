@@ -4,6 +4,7 @@ mod blocked;
 mod calls;
 mod faults;
 mod library;
+mod preempt;
 mod raw;
 mod replay;
 mod report;

@@ -16,7 +16,6 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::time::Duration;
 
-use machinarium::Tuning;
 use machinarium::kernel::Kernel;
 
 use crate::env::{HostIndex, ProcessIndex};
@@ -27,7 +26,7 @@ use crate::scheduler::ThreadIndex;
 use crate::script::World;
 use crate::thread::Strand;
 use crate::world::{Life, Mode, ProcessState, Shared, State};
-use machinarium::machine::current;
+use machinarium::machine::current::{self, Tuning};
 
 /// How a main function may end: with nothing, or with an error.
 pub trait Ending {

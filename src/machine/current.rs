@@ -15,7 +15,8 @@
 
 use std::rc::Rc;
 
-use super::{Machine, Tuning};
+use super::Machine;
+pub use super::builder::Tuning;
 use crate::kernel::{Kernel, Linux};
 use crate::shared::primitive;
 

@@ -133,30 +133,40 @@ fn letters_meet_machines_that_go_to_sleep() {
 /// moment. Nobody ever finds the lock that a meeting is, and nobody is left behind in one.
 #[test]
 fn no_turn_falls_inside_a_lock() {
-    let met = Arc::new(AtomicU64::new(0));
-    let seen = met.clone();
+    let seen = Arc::new(Seen::default());
+    let place = seen.clone();
     Check::new().seeds(100).faults(preempted()).run(move |world| {
-        let met = met.clone();
-        let host = world.host("host").run_on_kernel(move |kernel: Rc<dyn Kernel>| meetings(&kernel, &met));
+        let place = place.clone();
+        let host = world.host("host").run_on_kernel(move |kernel: Rc<dyn Kernel>| meetings(&kernel, &place));
         world.sleep(world.random(300).micros());
         host.crash();
     });
-    assert!(seen.load(SeqCst) > 100, "{} meetings", seen.load(SeqCst));
+    let (met, lost, busy) = (seen.met.load(SeqCst), seen.lost.load(SeqCst), seen.busy.load(SeqCst));
+    assert!(met > 100 && lost > 100, "{met} meetings, {lost} of them lost to the rival");
+    assert_eq!(busy, 0, "a point stands inside a lock");
 }
 
 #[allow(clippy::disallowed_types, reason = "never held across a call of the kernel")]
 type Mutex<T> = std::sync::Mutex<T>;
 
+/// How often which end of a meeting was seen.
+#[derive(Default)]
+struct Seen {
+    met: AtomicU64,
+    lost: AtomicU64,
+    busy: AtomicU64,
+}
+
 /// For ever, or until it is killed.
-fn meetings(kernel: &Rc<dyn Kernel>, met: &Arc<AtomicU64>) {
+fn meetings(kernel: &Rc<dyn Kernel>, seen: &Arc<Seen>) {
     let shared: Arc<([Cell; 2], Mutex<[Ticket; 2]>)> = Arc::default();
-    let theirs = shared.clone();
+    let (theirs, count) = (shared.clone(), seen.clone());
     let rival = move |_: Rc<dyn Kernel>| {
         loop {
             point();
             let tickets = *theirs.1.lock().unwrap();
             for (cell, ticket) in theirs.0.iter().zip(tickets) {
-                assert_ne!(cell.try_claim(ticket), Claim::Busy, "a point inside a lock");
+                count.busy.fetch_add(u64::from(cell.try_claim(ticket) == Claim::Busy), SeqCst);
             }
         }
     };
@@ -167,7 +177,8 @@ fn meetings(kernel: &Rc<dyn Kernel>, met: &Arc<AtomicU64>) {
         *shared.1.lock().unwrap() = tickets;
         let [mine, theirs] =
             [0, 1].map(|place| Side { cell: &cells[place], ticket: tickets[place], rank: place as u64 });
-        met.fetch_add(u64::from(meet(mine, theirs) == Meeting::Met), SeqCst);
+        let end = if meet(mine, theirs) == Meeting::Met { &seen.met } else { &seen.lost };
+        end.fetch_add(1, SeqCst);
         for side in [mine, theirs] {
             // What neither the meeting nor the rival has claimed is still open.
             side.cell.close(side.ticket);

@@ -210,6 +210,7 @@ impl Simulation {
         Rc::new(Shared {
             stage: Stage::new(),
             mode: Cell::new(Mode::Running),
+            rounds: Cell::new(0),
             current: Cell::new(None),
             strands: RefCell::default(),
             state: RefCell::new(state),

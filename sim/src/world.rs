@@ -53,6 +53,8 @@ pub(crate) enum Mode {
 pub(crate) struct Shared {
     pub(crate) stage: Rc<Stage>,
     pub(crate) mode: Cell<Mode>,
+    /// How often all threads were asked to end, after the world's end.
+    pub(crate) rounds: Cell<u32>,
     /// Whose thread runs.
     pub(crate) current: Cell<Option<ThreadIndex>>,
     pub(crate) strands: RefCell<Vec<Rc<Strand>>>,
@@ -154,12 +156,9 @@ impl Shared {
         let outer = enter(Rc::downgrade(self));
         self.mode.set(Mode::Teardown);
         let threads = self.strands.borrow().len();
-        // Children first; one that joins another waits for it, so there may be many rounds.
-        loop {
-            let ended = (0..threads).rev().filter(|&index| self.reclaim(ThreadIndex(index as u32))).count();
-            if ended == 0 {
-                break;
-            }
+        // Children first; one that joins another, or waits for its letter, waits for it: so there may be many rounds.
+        while (0..threads).rev().filter(|&index| self.reclaim(ThreadIndex(index as u32))).count() > 0 {
+            self.rounds.set(self.rounds.get() + 1);
         }
         self.mode.set(Mode::Over);
         // Whoever sees this may also see that the world does nothing any more.
@@ -178,15 +177,17 @@ impl Shared {
         if strand.has_ended() || strand.is_fresh() {
             return false;
         }
-        // A thread leaves in this mode only to join another one, or because it has used up its calls.
-        let mut state = self.state.borrow_mut();
-        state.sched.stay_awake(thread);
-        match strand.serve(&mut state, thread) {
-            Some(Step::Asleep) => return false,
-            Some(Step::Done) | None => drop(state),
+        // A thread leaves in this mode only to join another one, which may have ended, or because it has used up its calls.
+        while !strand.has_ended() {
+            let mut state = self.state.borrow_mut();
+            state.sched.stay_awake(thread);
+            if matches!(strand.serve(&mut state, thread), Some(Step::Asleep)) {
+                return false;
+            }
+            drop(state);
+            self.resume(thread, &strand);
         }
-        self.resume(thread, &strand);
-        strand.has_ended()
+        true
     }
 
     /// Gives the processor to a thread until it sleeps, ends, or others come first.
@@ -287,7 +288,8 @@ impl Shared {
         answer
     }
 
-    /// A call made while the world ends. A thread that makes them without end is left where it is.
+    /// A call made while the world ends. A thread that makes them without end is left until another has ended, which may have
+    /// owed it something, and for good if none does.
     fn count_refusal(&self, thread: ThreadIndex) {
         self.pulse.beat();
         let mut state = self.state.borrow_mut();
@@ -295,12 +297,11 @@ impl Shared {
         let record = state.sched.thread(thread);
         record.refusals += 1;
         if record.refusals > REFUSALS && !std::thread::panicking() {
+            record.refusals = 0;
             drop(state);
             let strand = self.strands.borrow()[thread.0 as usize].clone();
-            // Never resumed: `reclaim` finds the thread asking for what is never there.
-            loop {
-                strand.ask(false, &mut |_, _| Step::Asleep);
-            }
+            let round = self.rounds.get();
+            strand.ask(false, &mut |_, _| if self.rounds.get() == round { Step::Asleep } else { Step::Done });
         }
     }
 
@@ -341,7 +342,7 @@ pub(crate) enum Asking {
 
 /// What a call made during teardown lets pass, so that patience there has an end.
 const TEARDOWN_STEP: u64 = 1_000_000;
-/// How many calls a thread may make during teardown.
+/// How many calls a thread may make in a round of the teardown.
 const REFUSALS: u32 = 20_000;
 
 impl State {

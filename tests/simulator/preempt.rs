@@ -3,11 +3,12 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
 
 use machinarium::kernel::{Kernel, ThreadOptions};
 use machinarium::shared::park::{Cell, Claim, Meeting, Side, Ticket, meet};
 use machinarium::shared::primitive::point;
-use machinarium_sim::{Check, Durations, FailureKind, Fault, Faults, Outcome, Simulation, World};
+use machinarium_sim::{Check, Cpu, Durations, FailureKind, Fault, Faults, Outcome, Simulation, World};
 
 fn preempted() -> Faults {
     Faults::none().rate(Fault::Preempt, 20)
@@ -42,7 +43,7 @@ fn lost_update(world: &World) {
             std::io::Result::Ok(())
         })
     });
-    world.eventually(10.secs(), || host.finished());
+    world.join(&host);
 }
 
 #[test]
@@ -184,5 +185,51 @@ fn meetings(kernel: &Rc<dyn Kernel>, seen: &Arc<Seen>) {
             side.cell.close(side.ticket);
             side.cell.finish(side.ticket);
         }
+    }
+}
+
+/// Machines whose coroutines wait for another machine's letters end at once, again and again: some of these letters are
+/// owed, since the wait is claimed already, and are then waited for.
+fn owed_letters(pause: Duration) -> std::io::Result<()> {
+    machinarium::Builder::new().grace(0.secs()).run(|| {
+        for _ in 0..10 {
+            let home = machinarium::machine::current()?;
+            let worker = machinarium::machine::spawn("worker", move || {
+                for _ in 0..10 {
+                    let home = home.clone();
+                    machinarium::spawn(move || home.spawn(|| ()).map(|remote| remote.join()));
+                }
+                machinarium::sleep(pause)
+            })?;
+            let _ = worker.join();
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_machine_that_ends_awaits_the_letters_that_it_is_owed() {
+    // Long stalls, since whoever ends gives up after a hundred looks.
+    let faults = Faults::none().rate(Fault::Preempt, 1000);
+    Check::new().seeds(100).faults(faults).cpu(Cpu::Loaded).run(|world| {
+        let host = world.host("host").run(|| owed_letters(1.millis()));
+        world.join(&host);
+    });
+}
+
+/// The world's end, or a crash, finds a thread that has claimed a wait and not written yet: it writes when it is reclaimed,
+/// and nobody is left.
+#[test]
+fn a_world_that_ends_lets_owed_letters_be_written() {
+    for seed in 1..400 {
+        let outcome = Simulation::new(seed).faults(Faults::none().rate(Fault::Preempt, 5)).run(|world| {
+            let host = world.host("host").run(|| owed_letters(4.micros()));
+            world.sleep(world.random(300).micros());
+            if world.random(2) == 0 {
+                host.crash();
+            }
+        });
+        assert!(outcome.passed(), "{}", outcome.report(""));
+        assert_eq!(outcome.leaked, [""; 0], "seed {seed}");
     }
 }

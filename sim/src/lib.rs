@@ -62,6 +62,7 @@
 //! | `kernel`, `wake` | `Kernel` and `Wake`, served by the world |
 //! | `thread` | stacks and the switch: all unsafe code |
 //! | `choice`, `record`, `fault`, `trace` | the one source of chance; its records; what goes wrong; what happened |
+//! | `oracle` | what must hold at every quiet moment |
 //! | `net`, `tcp`, `epoll`, `eventfd`, `files`, `options`, `link` | the objects of the simulated kernels, which know only `env` |
 //! | `outside`, `panics`, `monitor` | what is of the OS thread or the whole program, and not of a world |
 
@@ -81,6 +82,7 @@ mod net;
 #[cfg(test)]
 mod net_tests;
 mod options;
+mod oracle;
 mod outside;
 mod panics;
 mod queue;

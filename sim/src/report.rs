@@ -26,6 +26,8 @@ pub enum FailureKind {
     Stuck,
     /// The run does not end.
     Endless,
+    /// A coroutine sleeps although the descriptor that it waits for is ready.
+    LostWakeUp,
     /// Something was left behind at the end.
     Leak,
 }

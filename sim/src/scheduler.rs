@@ -240,6 +240,11 @@ impl Scheduler {
         Some(event)
     }
 
+    /// For how long nothing will happen: `None` for ever.
+    pub(crate) fn gap(&self) -> Option<u64> {
+        self.queue.next_at().map(|at| at.saturating_sub(self.now))
+    }
+
     /// Whether `thread`, whose `Run` event has come, gets the processor; else it gets another event.
     pub(crate) fn admit(&mut self, thread: ThreadIndex) -> bool {
         let now = self.now;

@@ -27,6 +27,7 @@ use crate::host::HostState;
 use crate::link::{LinkOptions, Ratio};
 use crate::monitor::Pulse;
 use crate::net::Net;
+use crate::oracle::Watch;
 use crate::outside;
 use crate::panics::{self, PanicNote};
 use crate::report::{Failure, FailureKind};
@@ -137,7 +138,11 @@ impl Shared {
     /// Turns the world until there is a verdict or the script has ended.
     pub(crate) fn run(self: &Rc<Shared>, script: ThreadIndex) {
         let outer = enter(Rc::downgrade(self));
+        let mut watch = Watch::default();
         loop {
+            if watch.is_time(&self.state.borrow()) {
+                self.look_at_sleepers();
+            }
             let thread = self.state.borrow_mut().next_thread();
             match thread {
                 Some(thread) => self.turn(thread),
@@ -316,6 +321,7 @@ impl Shared {
     }
 
     fn stuck(&self) {
+        self.look_at_sleepers();
         let mut state = self.state.borrow_mut();
         let message = "the world is stuck: no thread can run and nothing will ever happen".to_owned();
         state.fail(FailureKind::Stuck, message, None);

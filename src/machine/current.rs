@@ -16,6 +16,7 @@
 use std::rc::Rc;
 
 use super::Machine;
+pub use super::Readiness;
 pub use super::builder::Tuning;
 use crate::kernel::{Kernel, Linux};
 use crate::shared::primitive;
@@ -209,6 +210,17 @@ fn at_point() {
     // Who unwinds must not be left in the middle of it.
     if preempt && !std::thread::panicking() {
         kernel.sched_yield();
+    }
+}
+
+/// Tells of each coroutine of the machine behind `slot` that waits for a descriptor.
+///
+/// # Safety
+/// As for [`describe`]. `tell` does not run anything of that machine.
+pub unsafe fn for_each_readiness(slot: usize, tell: &mut dyn FnMut(Readiness<'_>)) {
+    if slot != 0 && slot & BARE == 0 {
+        // SAFETY: the caller's promise.
+        unsafe { &*(slot as *const Machine) }.for_each_readiness(tell);
     }
 }
 

@@ -96,6 +96,19 @@ pub struct CoroutineInfo {
     pub backtrace: Option<String>,
 }
 
+/// A coroutine that waits for a descriptor.
+#[derive(Clone, Copy, Debug)]
+pub struct Readiness<'a> {
+    /// Its number in its machine.
+    pub id: u64,
+    /// Its name, or empty.
+    pub name: &'a str,
+    /// What it waits for.
+    pub fd: kernel::Fd,
+    /// Any of these would end the wait.
+    pub events: kernel::Events,
+}
+
 impl Machine {
     fn new(kernel: Rc<dyn Kernel>, shared: Arc<Shared>, tuning: Tuning) -> io::Result<Rc<Machine>> {
         let stacks = Stacks::new(tuning.stack_options())?;
@@ -244,6 +257,16 @@ impl Machine {
     pub(crate) fn coroutines(&self) -> Vec<CoroutineInfo> {
         let live = self.live.borrow().clone();
         live.into_iter().map(|task| self.coroutine(task)).collect()
+    }
+
+    /// Tells of each coroutine that waits for a descriptor.
+    fn for_each_readiness(&self, tell: &mut dyn FnMut(Readiness<'_>)) {
+        let Ok(live) = self.live.try_borrow() else { return };
+        for task in live.iter().filter(|task| task.state.get() == State::Parked) {
+            if let Some((fd, events)) = task.reason.get().readiness() {
+                tell(Readiness { id: task.header.id, name: task.header.name(), fd, events });
+            }
+        }
     }
 
     fn coroutine(&self, task: TaskRef) -> CoroutineInfo {

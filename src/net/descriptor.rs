@@ -43,6 +43,8 @@ pub(crate) struct Socket {
 /// One direction of a socket.
 pub(crate) struct Direction {
     what: &'static str,
+    /// The edges that make it ready.
+    edges: Events,
     ready: Cell<bool>,
     busy: Cell<bool>,
     queue: WaitList,
@@ -58,9 +60,10 @@ pub(crate) struct Ahead {
 }
 
 impl Direction {
-    fn new(what: &'static str) -> Direction {
+    fn new(what: &'static str, edges: Events) -> Direction {
         Direction {
             what,
+            edges,
             ready: Cell::new(true),
             busy: Cell::new(false),
             queue: WaitList::default(),
@@ -137,8 +140,8 @@ impl Descriptor {
             machine: machine.clone(),
             fd,
             key: Cell::new(None),
-            read: Direction::new(read),
-            write: Direction::new(write),
+            read: Direction::new(read, READABLE),
+            write: Direction::new(write, WRITABLE),
             seen: Cell::new(Events::NONE),
             ahead,
         });
@@ -257,7 +260,7 @@ impl Socket {
     fn sleep(&self, direction: &Direction, deadline: &mut Option<Instant>) -> io::Result<()> {
         let at = self.deadline(direction, deadline);
         let me = self.machine.running().ok_or(Misuse::NoMachine)?;
-        let reason = Reason::numbered(direction.what, i64::from(self.fd.raw()));
+        let reason = Reason::ready(direction.what, self.fd, direction.edges);
         let waited = self.machine.wait(me, reason, at, |waiter| direction.sleeper.set(Some(waiter)));
         direction.sleeper.set(None);
         Ok(waited?)
@@ -382,10 +385,10 @@ impl Socket {
 impl Source for Socket {
     fn ready(&self, machine: &Machine, events: Events) {
         self.seen.set(self.seen.get().with(events.common(STICKY)));
-        if events.intersects(READABLE) && !self.read.wake(machine) && !self.read.busy.get() {
+        if events.intersects(self.read.edges) && !self.read.wake(machine) && !self.read.busy.get() {
             self.read_ahead();
         }
-        if events.intersects(WRITABLE) {
+        if events.intersects(self.write.edges) {
             self.write.wake(machine);
         }
     }

@@ -13,7 +13,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use machinarium::kernel::Kernel;
@@ -26,7 +26,7 @@ use crate::scheduler::ThreadIndex;
 use crate::script::World;
 use crate::thread::Strand;
 use crate::world::{Life, Mode, ProcessState, Shared, State};
-use machinarium::machine::current::{self, Tuning};
+use machinarium::machine::current::{self, Starter, Tuning};
 
 /// How a main function may end: with nothing, or with an error.
 pub trait Ending {
@@ -233,6 +233,25 @@ fn kernel_of_current(shared: &Rc<Shared>, host: HostIndex) -> Rc<dyn Kernel> {
     Rc::new(SimKernel { shared: shared.clone(), thread, process, host })
 }
 
+/// What the machines of a thread are told, and tell.
+struct ThreadStarter {
+    shared: Weak<Shared>,
+    thread: ThreadIndex,
+    preempt: bool,
+}
+
+impl Starter for ThreadStarter {
+    fn retune(&self, tuning: &mut Tuning) {
+        tuning.preempt |= self.preempt;
+    }
+
+    fn panic_lost(&self, coroutine: u64, name: &str) {
+        if let Some(shared) = self.shared.upgrade().filter(|shared| shared.mode.get() == Mode::Running) {
+            shared.state.borrow_mut().coroutine_panicked(self.thread, &format!("{coroutine} '{name}'"));
+        }
+    }
+}
+
 impl State {
     /// The main thread of the host's process, if one runs.
     pub(crate) fn running_main(&self, host: HostIndex) -> Option<ThreadIndex> {
@@ -293,9 +312,9 @@ impl Shared {
         record.threads.push(thread);
         let kernel: Rc<dyn Kernel> = Rc::new(SimKernel { shared: self.clone(), thread, process, host });
         let preempt = state.processes[process.0 as usize].preempt;
-        let retune = move |tuning: &mut Tuning| tuning.preempt |= preempt;
+        let starter = Rc::new(ThreadStarter { shared: Rc::downgrade(self), thread, preempt });
         self.add_strand(state, thread, move || {
-            current::with_kernel(kernel.clone(), retune, || main(kernel));
+            current::with_kernel(kernel.clone(), starter, || main(kernel));
         });
         thread
     }

@@ -65,6 +65,9 @@ impl fmt::Display for Failure {
         f.write_str(&self.message)?;
         if !self.thread.is_empty() {
             write!(f, "\n  on {}, thread {}", self.host, self.thread)?;
+            if let Some(panic) = self.panic.as_ref().filter(|panic| !panic.coroutine.is_empty()) {
+                write!(f, ", coroutine {}", panic.coroutine)?;
+            }
         }
         write!(f, "\n  after {} s of virtual time", seconds(self.at))
     }

@@ -245,6 +245,12 @@ impl Shared {
         goes_on
     }
 
+    /// Host and name of the thread that runs, for the panic hook: it may be called at any moment.
+    pub(crate) fn running_thread(&self) -> Option<String> {
+        let thread = self.current.get().filter(|_| self.stage.is_busy())?;
+        Some(self.state.try_borrow().ok()?.full_name(thread))
+    }
+
     fn resume(&self, thread: ThreadIndex, strand: &Strand) {
         let outer = self.current.replace(Some(thread));
         self.pulse.enter(thread.0);
@@ -431,7 +437,7 @@ impl State {
 
     /// The verdict by the panic that ended `thread`.
     fn fail_by_panic(&mut self, thread: ThreadIndex) {
-        let note = self.panics.last().cloned();
+        let note = self.last_panic(thread).cloned();
         let message =
             note.as_ref().map_or("a panic without a message".to_owned(), |note| note.message.clone());
         self.fail(FailureKind::Panic, message, Some(thread));
@@ -466,9 +472,41 @@ impl State {
             matches!(record.end, Some(Err(_))) && !record.joined && **thread != process.main
         };
         let Some(&thread) = process.threads.iter().find(lost).filter(|_| !may_fail) else { return };
-        let said = self.panics.last().map_or("", |note| &note.message);
-        let message = format!("a thread panicked and nobody joined it; the last panic said: {said}");
+        let said = self.last_panic(thread).map_or("", |note| &note.message);
+        let message = format!("a thread panicked and nobody joined it: {said}");
         self.fail(FailureKind::Panic, message, Some(thread));
+    }
+
+    /// A coroutine of this thread has panicked, and nobody will join it.
+    pub(crate) fn coroutine_panicked(&mut self, thread: ThreadIndex, coroutine: &str) {
+        self.panics.extend(panics::take());
+        let may_fail =
+            self.sched.thread(thread).host.is_some_and(|host| self.hosts[host.0 as usize].may_fail);
+        if may_fail || self.verdict.is_some() {
+            return;
+        }
+        let name = self.full_name(thread);
+        let its = |note: &&PanicNote| note.thread == name && note.coroutine == coroutine;
+        let note = self.panics.iter().rev().find(its).cloned();
+        let said = note.as_ref().map_or("", |note| &note.message);
+        self.fail(
+            FailureKind::Panic,
+            format!("coroutine {coroutine} panicked and nobody joins it: {said}"),
+            Some(thread),
+        );
+        self.verdict.iter_mut().for_each(|verdict| verdict.panic = note.clone());
+    }
+
+    /// What the thread's last panic said; one that was caught and thrown again was said by another thread.
+    fn last_panic(&self, thread: ThreadIndex) -> Option<&PanicNote> {
+        let name = self.full_name(thread);
+        self.panics.iter().rev().find(|note| note.thread == name).or(self.panics.last())
+    }
+
+    /// Host and thread.
+    fn full_name(&self, thread: ThreadIndex) -> String {
+        let record = &self.sched.threads[thread.0 as usize];
+        format!("{}/{}", self.sched.host_name(record.host), record.name)
     }
 
     /// `kill -9`.

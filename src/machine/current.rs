@@ -24,9 +24,18 @@ use crate::shared::primitive;
 /// What the slot points to, low bit set, while a thread has a kernel and no machine.
 struct Bare {
     kernel: Rc<dyn Kernel>,
-    retune: Box<dyn Fn(&mut Tuning)>,
-    /// What `retune` makes of the default.
+    starter: Rc<dyn Starter>,
+    /// What the starter makes of the default.
     preempt: bool,
+}
+
+/// Whoever starts a thread, as far as machines on it go.
+pub trait Starter {
+    /// Has the last word on the tuning of every machine of the thread: so limits are shrunk from below, and no machine asks
+    /// why its are small.
+    fn retune(&self, tuning: &mut Tuning);
+    /// Is told of a coroutine that panicked and that nobody joins.
+    fn panic_lost(&self, coroutine: u64, name: &str);
 }
 
 const BARE: usize = 1;
@@ -107,18 +116,11 @@ impl Drop for Restore {
 
 /// Runs `f` on a thread whose system calls go to `kernel`: [`run`](crate::run) inside it uses this kernel. How a
 /// kernel's thread begins.
-///
-/// `retune` has the last word on the tuning of every machine of this thread: so limits are shrunk from below, and no
-/// machine asks why its are small.
-pub fn with_kernel<R>(
-    kernel: Rc<dyn Kernel>,
-    retune: impl Fn(&mut Tuning) + 'static,
-    f: impl FnOnce() -> R,
-) -> R {
+pub fn with_kernel<R>(kernel: Rc<dyn Kernel>, starter: Rc<dyn Starter>, f: impl FnOnce() -> R) -> R {
     let mut tuning = Tuning::default();
-    retune(&mut tuning);
+    starter.retune(&mut tuning);
     hook_points(&tuning);
-    let bare = Bare { kernel, retune: Box::new(retune), preempt: tuning.preempt };
+    let bare = Bare { kernel, starter, preempt: tuning.preempt };
     // SAFETY: `bare` outlives the guard, which is dropped first.
     let _restore = Restore(unsafe { swap(&raw const bare as usize | BARE) });
     f()
@@ -177,14 +179,18 @@ unsafe fn bare<'a>(slot: usize) -> &'a Bare {
     unsafe { &*((slot & !BARE) as *const Bare) }
 }
 
-/// A machine begins on this thread: whoever started the thread may change its tuning.
-pub(crate) fn retune(tuning: &mut Tuning) {
+/// A machine begins on this thread: whoever started the thread may change its tuning, and is the answer.
+pub(crate) fn retune(tuning: &mut Tuning) -> Option<Rc<dyn Starter>> {
     let slot = get();
-    if slot & BARE != 0 {
+    let starter = if slot & BARE != 0 {
         // SAFETY: the low bit is set.
-        (unsafe { bare(slot) }.retune)(tuning);
-    }
+        Some(unsafe { bare(slot) }.starter.clone())
+    } else {
+        None
+    };
+    starter.iter().for_each(|starter| starter.retune(tuning));
     hook_points(tuning);
+    starter
 }
 
 /// From the first thread that wants it on, points of the program ask.
@@ -222,6 +228,12 @@ pub unsafe fn for_each_readiness(slot: usize, tell: &mut dyn FnMut(Readiness<'_>
         // SAFETY: the caller's promise.
         unsafe { &*(slot as *const Machine) }.for_each_readiness(tell);
     }
+}
+
+/// The coroutine that runs on this thread, its number and name: for panic hooks. Not for keeping.
+pub fn with_coroutine<R>(tell: impl FnOnce(u64, &str) -> R) -> Option<R> {
+    let task = machine()?.running()?;
+    Some(tell(task.header.id, task.header.name()))
 }
 
 /// What the coroutines of the machine behind `slot` are doing, for a report.

@@ -74,6 +74,8 @@ pub struct Machine {
     ids: Cell<u64>,
     locals: local::Locals,
     lost_panics: Cell<u64>,
+    /// Whoever started this thread and wants to know.
+    starter: Option<Rc<dyn current::Starter>>,
     /// The kernel has said that it answers nothing any more.
     reclaimed: Cell<bool>,
     spinning: bool,
@@ -110,7 +112,12 @@ pub struct Readiness<'a> {
 }
 
 impl Machine {
-    fn new(kernel: Rc<dyn Kernel>, shared: Arc<Shared>, tuning: Tuning) -> io::Result<Rc<Machine>> {
+    fn new(
+        kernel: Rc<dyn Kernel>,
+        shared: Arc<Shared>,
+        tuning: Tuning,
+        starter: Option<Rc<dyn current::Starter>>,
+    ) -> io::Result<Rc<Machine>> {
         let stacks = Stacks::new(tuning.stack_options())?;
         let poller = Poller::new(&*kernel, tuning.events)?;
         if let Err(errno) = shared.register(&*kernel, poller.epoll) {
@@ -135,6 +142,7 @@ impl Machine {
             ids: Cell::new(1),
             locals: local::Locals::default(),
             lost_panics: Cell::new(0),
+            starter,
             reclaimed: Cell::new(false),
             spinning,
         }))
@@ -343,9 +351,9 @@ fn run_machine<T>(
 ) -> io::Result<T> {
     let _alternate = overflow::AltStack::new();
     let mut tuning = tuning;
-    current::retune(&mut tuning);
+    let starter = current::retune(&mut tuning);
     // A machine that cannot start sends back the letters that were posted to it, as one that has ended does.
-    let machine = Machine::new(kernel, shared.clone(), tuning).inspect_err(|_| shared.close())?;
+    let machine = Machine::new(kernel, shared.clone(), tuning, starter).inspect_err(|_| shared.close())?;
     let result = current::enter(&machine, || {
         let result = machine.run_main(main);
         machine.tear_down();

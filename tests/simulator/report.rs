@@ -40,6 +40,49 @@ fn a_panic_is_told_with_host_thread_and_time() {
     }
 }
 
+/// A host whose machine starts a coroutine that panics.
+fn with_a_panic(may_fail: bool, joined: bool) -> Outcome {
+    Simulation::new(1).keep_events(10).run(move |world| {
+        let host = world.host("server");
+        let host = if may_fail { host.may_fail() } else { host };
+        let host = host.run(move || {
+            machinarium::run(|| {
+                let task = machinarium::spawn_named("worker", || {
+                    machinarium::sleep(250.millis()).unwrap();
+                    panic!("a coroutine breaks");
+                });
+                match joined {
+                    true => drop(task.join().unwrap_err()),
+                    false => drop(task),
+                }
+                machinarium::sleep(1.secs())?;
+                std::io::Result::Ok(())
+            })
+        });
+        world.join(&host);
+    })
+}
+
+#[test]
+fn a_panic_of_a_coroutine_that_nobody_joins_fails_the_world() {
+    let outcome = with_a_panic(false, false);
+    let report = outcome.report("");
+    assert_eq!(outcome.failure.expect("the panic is lost").kind, FailureKind::Panic);
+    for wanted in [
+        "nobody joins it: a coroutine breaks",
+        "report.rs:",
+        "on server, thread main, coroutine 2 'worker'",
+        "after 0.25",
+    ] {
+        assert!(report.contains(wanted), "{wanted} is missing in\n{report}");
+    }
+    assert!(with_a_panic(true, false).passed(), "such a host may fail");
+    let joined = with_a_panic(false, true);
+    assert!(joined.passed(), "{}", joined.report(""));
+    let note = &joined.panics[0];
+    assert_eq!((note.thread.as_str(), note.coroutine.as_str()), ("server/main", "2 'worker'"));
+}
+
 #[test]
 fn a_stuck_world_tells_who_waits_for_what() {
     let outcome = failing(|world| {

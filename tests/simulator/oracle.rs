@@ -28,7 +28,7 @@ fn server(kernel: &Rc<dyn Kernel>, thief: bool) -> io::Result<()> {
         if thief {
             kernel.spawn(&ThreadOptions::default(), Box::new(steal))?;
         }
-        let reader = machinarium::spawn_named("reader", move || (&stream).read_exact(&mut [0; 100]));
+        let reader = machinarium::spawn_named("reader", move || stream.read_exact(&mut [0; 100]));
         reader.join().unwrap()
     })
 }

@@ -50,6 +50,9 @@ pub enum Fault {
     /// Threads lose the processor between two operations on what they share (`Tuning::preempt`), mostly for less than a
     /// microsecond, and this often for up to half a millisecond. Of processes that start while it is on.
     Preempt,
+    /// The library's own limits are nearly nothing (`Tuning`: budgets, batches, buffers), and ready coroutines come in any
+    /// order. Of processes that start while it is on; how often does not matter.
+    Limits,
     /// A runnable thread or host does not get the processor (see [`Cpu`]).
     Stall,
     /// The script cut a link.
@@ -60,7 +63,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every kind.
-    pub const ALL: [Fault; 17] = [
+    pub const ALL: [Fault; 18] = [
         Fault::Latency,
         Fault::EpollOrder,
         Fault::EpollSubset,
@@ -75,6 +78,7 @@ impl Fault {
         Fault::Spawn,
         Fault::Skew,
         Fault::Preempt,
+        Fault::Limits,
         Fault::Stall,
         Fault::Partition,
         Fault::Crash,
@@ -264,6 +268,7 @@ const SITES: [&str; Fault::MASKED] = [
     "no thread",
     "skew",
     "preemption",
+    "limits",
 ];
 
 /// How many faults of each kind were injected.

@@ -25,6 +25,7 @@ use crate::report::FailureKind;
 use crate::scheduler::ThreadIndex;
 use crate::script::World;
 use crate::thread::Strand;
+use crate::tuning::Retuned;
 use crate::world::{Life, Mode, ProcessState, Shared, State};
 use machinarium::machine::current::{self, Starter, Tuning};
 
@@ -237,12 +238,12 @@ fn kernel_of_current(shared: &Rc<Shared>, host: HostIndex) -> Rc<dyn Kernel> {
 struct ThreadStarter {
     shared: Weak<Shared>,
     thread: ThreadIndex,
-    preempt: bool,
+    retuned: Retuned,
 }
 
 impl Starter for ThreadStarter {
     fn retune(&self, tuning: &mut Tuning) {
-        tuning.preempt |= self.preempt;
+        self.retuned.apply(tuning);
     }
 
     fn panic_lost(&self, coroutine: u64, name: &str) {
@@ -284,6 +285,8 @@ impl Shared {
         let identity = u64::from(host.0) << 20 | record.processes;
         record.processes += 1;
         record.process = Some(process);
+        let sched = &mut state.sched;
+        let retuned = Retuned::draw(&sched.faults, &mut sched.choices, identity, &mut sched.injected);
         state.sched.injectors.push(Injector::new(&state.sched.faults, identity));
         state.processes.push(ProcessState {
             host,
@@ -291,7 +294,7 @@ impl Shared {
             threads: Vec::new(),
             life: Life::Running,
             failed: false,
-            preempt: state.sched.faults.has(Fault::Preempt),
+            retuned,
             identity,
         });
         let thread = self.add_thread(state, process, "main", main);
@@ -311,8 +314,8 @@ impl Shared {
         let thread = state.sched.add_thread(name.to_owned(), Some((host, process)), identity);
         record.threads.push(thread);
         let kernel: Rc<dyn Kernel> = Rc::new(SimKernel { shared: self.clone(), thread, process, host });
-        let preempt = state.processes[process.0 as usize].preempt;
-        let starter = Rc::new(ThreadStarter { shared: Rc::downgrade(self), thread, preempt });
+        let retuned = state.processes[process.0 as usize].retuned;
+        let starter = Rc::new(ThreadStarter { shared: Rc::downgrade(self), thread, retuned });
         self.add_strand(state, thread, move || {
             current::with_kernel(kernel.clone(), starter, || main(kernel));
         });

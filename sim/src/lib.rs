@@ -61,7 +61,7 @@
 //! | `world`, `scheduler`, `queue`, `clock` | the loop; who runs when; what will happen; what clocks show |
 //! | `kernel`, `wake` | `Kernel` and `Wake`, served by the world |
 //! | `thread` | stacks and the switch: all unsafe code |
-//! | `choice`, `record`, `fault`, `trace` | the one source of chance; its records; what goes wrong; what happened |
+//! | `choice`, `record`, `fault`, `tuning`, `trace` | the one source of chance; its records; what goes wrong; small limits; what happened |
 //! | `oracle` | what must hold at every quiet moment |
 //! | `net`, `tcp`, `epoll`, `eventfd`, `files`, `options`, `link` | the objects of the simulated kernels, which know only `env` |
 //! | `outside`, `panics`, `monitor` | what is of the OS thread or the whole program, and not of a world |
@@ -97,6 +97,7 @@ mod tcp;
 #[allow(unsafe_code)] // stacks and switches of simulated threads
 mod thread;
 mod trace;
+mod tuning;
 mod wake;
 mod world;
 

@@ -33,6 +33,7 @@ use crate::panics::{self, PanicNote};
 use crate::report::{Failure, FailureKind};
 use crate::scheduler::{Event, Phase, Scheduler, Sleep, ThreadIndex, WaitsFor};
 use crate::thread::{Stage, Step, Strand};
+use crate::tuning::Retuned;
 
 /// What a call is told when it is served.
 pub(crate) enum Served<R> {
@@ -101,8 +102,8 @@ pub(crate) struct ProcessState {
     pub(crate) life: Life,
     /// Its main function answered an error.
     pub(crate) failed: bool,
-    /// Its threads are switched between any two operations on what they share.
-    pub(crate) preempt: bool,
+    /// What its machines' tunings are changed in.
+    pub(crate) retuned: Retuned,
     /// Stable: its host, and which process of it.
     pub(crate) identity: u64,
 }

@@ -251,6 +251,15 @@ impl Starter for ThreadStarter {
             shared.state.borrow_mut().coroutine_panicked(self.thread, &format!("{coroutine} '{name}'"));
         }
     }
+
+    fn abort(&self, why: &str) -> ! {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.abort(self.thread, why);
+        }
+        // No world holds this thread any more, so nothing else can.
+        eprintln!("machinarium-sim: {why}, outside of any world");
+        std::process::abort()
+    }
 }
 
 impl State {

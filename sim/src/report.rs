@@ -22,6 +22,8 @@ pub enum FailureKind {
     Panic,
     /// A main function returned an error.
     Failed,
+    /// A process aborted.
+    Aborted,
     /// Nothing can run and nothing will ever happen.
     Stuck,
     /// The run does not end.

@@ -317,6 +317,24 @@ impl Shared {
         }
     }
 
+    /// The process of `thread`, which runs, aborts. Returns only where leaving the thread would take others along: while it
+    /// panics, which std counts for the OS thread.
+    pub(crate) fn abort(&self, thread: ThreadIndex, why: &str) {
+        let panicking = std::thread::panicking();
+        if self.current.get() != Some(thread) || !self.stage.is_busy() || panicking {
+            return;
+        }
+        let strand = self.strands.borrow()[thread.0 as usize].clone();
+        loop {
+            strand.ask(false, &mut |state, thread| {
+                if self.mode.get() == Mode::Running {
+                    state.abort(thread, why);
+                }
+                Step::Asleep
+            });
+        }
+    }
+
     /// Looks at the state without giving anybody else a chance: clocks, getters. Whether the thread may.
     pub(crate) fn glance<R>(&self, thread: ThreadIndex, look: impl FnOnce(&mut State) -> R) -> R {
         self.pulse.beat();
@@ -513,9 +531,26 @@ impl State {
     /// `kill -9`.
     pub(crate) fn crash(&mut self, process: ProcessIndex) {
         let host = self.processes[process.0 as usize].host;
+        self.sched.inject(Some(host), Fault::Crash, format_args!("the process is killed"));
+        self.kill(process);
+    }
+
+    /// A thread's process kills itself.
+    fn abort(&mut self, thread: ThreadIndex, why: &str) {
+        let process = self.sched.thread(thread).process.expect("only a process aborts");
+        let host = self.processes[process.0 as usize].host;
+        if self.sched.trace.is_on() {
+            self.sched.line(Some(host), format_args!("the process aborts: {why}"));
+        }
+        if !self.hosts[host.0 as usize].may_fail {
+            self.fail(FailureKind::Aborted, format!("the process aborts: {why}"), Some(thread));
+        }
+        self.kill(process);
+    }
+
+    fn kill(&mut self, process: ProcessIndex) {
         self.stop_threads(process);
         self.processes[process.0 as usize].life = Life::Crashed;
-        self.sched.inject(Some(host), Fault::Crash, format_args!("the process is killed"));
         self.net.crash_process(&mut self.sched, process);
         self.wake_joiners(self.processes[process.0 as usize].main);
     }

@@ -36,6 +36,8 @@ pub trait Starter {
     fn retune(&self, tuning: &mut Tuning);
     /// Is told of a coroutine that panicked and that nobody joins.
     fn panic_lost(&self, coroutine: u64, name: &str);
+    /// Ends the process, and nothing of it runs again: a machine cannot go on.
+    fn abort(&self, why: &str) -> !;
 }
 
 const BARE: usize = 1;

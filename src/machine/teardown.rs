@@ -118,6 +118,9 @@ impl Machine {
     /// Prints what every coroutine is doing, and aborts the process.
     #[cold]
     pub(crate) fn abort(&self, why: &str) -> ! {
+        if let Some(starter) = &self.starter {
+            starter.abort(why);
+        }
         eprintln!("machinarium: {why}; the process aborts");
         for info in self.coroutines() {
             eprintln!("  coroutine {} '{}': {}, {}", info.id, info.name, info.state, info.waits_for);

@@ -83,6 +83,39 @@ fn a_panic_of_a_coroutine_that_nobody_joins_fails_the_world() {
     assert_eq!((note.thread.as_str(), note.coroutine.as_str()), ("server/main", "2 'worker'"));
 }
 
+/// A machine one of whose coroutines swallows every attempt to unwind it.
+fn stubborn() -> std::io::Result<()> {
+    let tuning = machinarium::Tuning { swallows: 5, grace: 0.secs(), ..Default::default() };
+    machinarium::Builder::new().tuning(tuning).run(|| {
+        machinarium::spawn_named("stubborn", || {
+            loop {
+                let _ = std::panic::catch_unwind(|| machinarium::sleep(1000.secs()));
+            }
+        });
+        Ok(machinarium::sleep(1.secs())?)
+    })
+}
+
+#[test]
+fn a_machine_that_aborts_fails_its_seed_and_not_the_test_process() {
+    let outcome = failing(|world| {
+        let host = world.host("host").run(stubborn);
+        world.join(&host);
+    });
+    let (failure, report) = (outcome.failure.as_ref().unwrap(), outcome.report(""));
+    assert_eq!((failure.kind, failure.host.as_str()), (FailureKind::Aborted, "host"), "{report}");
+    for wanted in ["swallows every attempt to unwind it", "after 1.00", "'stubborn'"] {
+        assert!(report.contains(wanted), "{wanted} is missing in\n{report}");
+    }
+    // The same in a world that ends before the machine does.
+    let outcome = Simulation::new(1).run(|world| {
+        let _host = world.host("host").run(stubborn);
+        world.sleep(100.millis());
+    });
+    assert!(outcome.passed(), "{}", outcome.report(""));
+    assert_eq!(outcome.leaked, ["host/main"]);
+}
+
 #[test]
 fn a_stuck_world_tells_who_waits_for_what() {
     let outcome = failing(|world| {

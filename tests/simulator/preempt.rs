@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-use machinarium::kernel::{Kernel, ThreadOptions};
+use machinarium::kernel::{Kernel, Linux, ThreadOptions, Traced};
+use machinarium::machine::current::{self, Starter, Tuning};
 use machinarium::shared::park::{Cell, Claim, Meeting, Side, Ticket, meet};
 use machinarium::shared::primitive::point;
 use machinarium_sim::{Check, Cpu, Durations, FailureKind, Fault, Faults, Outcome, Simulation, World};
@@ -128,6 +129,53 @@ fn letters_meet_machines_that_go_to_sleep() {
         });
         world.join(&host);
     });
+}
+
+/// Starts a thread whose machines are as they want to be.
+struct Plain;
+
+impl Starter for Plain {
+    fn retune(&self, _tuning: &mut Tuning) {}
+
+    fn panic_lost(&self, coroutine: u64, _name: &str) {
+        panic!("coroutine {coroutine} panicked");
+    }
+
+    fn abort(&self, why: &str) -> ! {
+        panic!("a machine aborts: {why}");
+    }
+}
+
+/// How often two machines on the real kernel that send each other a few letters give their processor away.
+fn yields_on_linux(preempt: bool) -> u64 {
+    let yields = Arc::new(AtomicU64::new(0));
+    let count = yields.clone();
+    let sink = move |line: std::fmt::Arguments<'_>| {
+        count.fetch_add(u64::from(line.to_string().starts_with("sched_yield")), SeqCst);
+    };
+    let kernel = Rc::new(Traced::new(Rc::new(Linux::new()), Arc::new(sink)));
+    let sum = current::with_kernel(kernel, Rc::new(Plain), || {
+        machinarium::Builder::new().preempt(preempt).run(|| {
+            let worker = machinarium::machine::spawn("worker", || machinarium::sleep(3600.secs()))?;
+            let mut sum = 0;
+            for number in 0..10 {
+                sum += worker.remote().spawn(move || number)?.join()?;
+            }
+            worker.stop("enough");
+            let _ = worker.join();
+            std::io::Result::Ok(sum)
+        })
+    });
+    assert_eq!(sum.unwrap(), 45);
+    yields.load(SeqCst)
+}
+
+#[test]
+fn on_linux_a_point_is_a_sched_yield_where_a_machine_wants_it() {
+    assert_eq!(yields_on_linux(false), 0);
+    let yields = yields_on_linux(true);
+    assert!(yields > 50, "{yields}");
+    assert_eq!(yields_on_linux(false), 0, "also when another machine of the program has wanted it");
 }
 
 /// Two threads meet, again and again, while a third tries to claim the first one's wait, and the process is killed at any

@@ -46,7 +46,7 @@
 //! |---|---|
 //! | a main function, or the script, panics or returns an error; a panic of a thread or a coroutine that nobody joins | `Panic`, `Failed` |
 //! | a machine that cannot be unwound aborts its process | `Aborted` |
-//! | a coroutine sleeps, its machine sleeps, and the descriptor that it waits for is ready | `LostWakeUp` |
+//! | a coroutine sleeps, its machine sleeps, and the descriptor that it waits for is ready, or another machine's letter is there | `LostWakeUp` |
 //! | nothing can run and nothing will ever happen; or the run does not end | `Stuck`, `Endless` |
 //! | a process that ended well left descriptors open | `Leak` |
 //!

@@ -2,7 +2,9 @@
 //!
 //! A moment is quiet for a machine while its thread sleeps in `epoll_wait`: its instance has no event to tell, or it would
 //! have been woken, so every event was delivered. If a coroutine of it then waits for a descriptor that poll(2) would call
-//! ready, its wake-up is lost, whatever comes later: it waited after the edge was taken, or an edge never came.
+//! ready, its wake-up is lost, whatever comes later: it waited after the edge was taken, or an edge never came. And if all
+//! other threads of its process sleep as well, nobody is just about to write a letter or to wake it for one: a letter
+//! that is there then, or is owed, is lost.
 //!
 //! The look costs something for every coroutine, so it is taken when the world cannot move, and else only before time
 //! jumps by [`GAP`] or more, and not before as many events have happened as there are threads to look at.
@@ -57,6 +59,13 @@ impl Shared {
                     ));
                 }
             });
+            if lost.is_none() && state.is_process_asleep(index) {
+                lost = strand.undelivered().map(|what| {
+                    format!(
+                        "a wake-up is lost: {what}, and the machine sleeps, as all threads of its process do"
+                    )
+                });
+            }
             if let Some(message) = lost {
                 state.fail(FailureKind::LostWakeUp, message, Some(ThreadIndex(index as u32)));
                 return;
@@ -75,6 +84,14 @@ impl State {
             }
             _ => false,
         }
+    }
+
+    /// Whether no thread of this thread's process runs or is about to.
+    fn is_process_asleep(&self, thread: usize) -> bool {
+        let process = self.sched.threads[thread].process.expect("a thread of a process");
+        let threads = &self.processes[process.0 as usize].threads;
+        let idle = |phase| matches!(phase, Phase::Asleep | Phase::Ended);
+        threads.iter().all(|thread| idle(self.sched.threads[thread.0 as usize].phase))
     }
 
     /// What poll(2) would say of a descriptor of the thread's process.

@@ -217,6 +217,13 @@ impl Strand {
         unsafe { current::for_each_readiness(self.slot.get(), tell) };
     }
 
+    /// What other machines have sent to this thread's and it has not received.
+    pub(crate) fn undelivered(&self) -> Option<String> {
+        assert!(!self.stage.is_busy(), "only a suspended thread can be looked at");
+        // SAFETY: as in `describe`.
+        unsafe { current::undelivered(self.slot.get()) }
+    }
+
     /// Switches to the world, from the strand or any coroutine on it.
     fn leave(&self) {
         // SAFETY: invariant 1: the world is suspended in `resume`, whose context is in `root`. Ours is saved in the

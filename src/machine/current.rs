@@ -232,6 +232,18 @@ pub unsafe fn for_each_readiness(slot: usize, tell: &mut dyn FnMut(Readiness<'_>
     }
 }
 
+/// What the machine behind `slot` was sent by other machines and has not received: only they, or its own loop, can change that.
+///
+/// # Safety
+/// As for [`describe`].
+pub unsafe fn undelivered(slot: usize) -> Option<String> {
+    if slot == 0 || slot & BARE != 0 {
+        return None;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { &*(slot as *const Machine) }.undelivered()
+}
+
 /// The coroutine that runs on this thread, its number and name: for panic hooks. Not for keeping.
 pub fn with_coroutine<R>(tell: impl FnOnce(u64, &str) -> R) -> Option<R> {
     let task = machine()?.running()?;

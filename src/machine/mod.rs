@@ -277,6 +277,20 @@ impl Machine {
         }
     }
 
+    /// What another machine has sent, or must send, and this one has not received.
+    fn undelivered(&self) -> Option<String> {
+        if self.shared.has_letters() {
+            return Some("a letter is in its mailbox".to_owned());
+        }
+        let claimed = |task: &&TaskRef| {
+            let cell = self.shared.cells.get(task.header.index);
+            task.state.get() == State::Parked && task.remote.get() && cell.is_claimed(task.ticket.get())
+        };
+        let live = self.live.try_borrow().ok()?;
+        let header = &live.iter().find(claimed)?.header;
+        Some(format!("the wait of coroutine {} '{}' was ended by another machine", header.id, header.name()))
+    }
+
     fn coroutine(&self, task: TaskRef) -> CoroutineInfo {
         let parked = task.state.get() == State::Parked;
         let running = self.scheduler.running() == Some(task);

@@ -208,6 +208,12 @@ impl Cell {
         }
     }
 
+    /// Whether that wait was ended by a claim, and its owner does not know yet. For reports: no point.
+    pub fn is_claimed(&self, ticket: Ticket) -> bool {
+        // Relaxed: hands nothing over.
+        self.word.load(Ordering::Relaxed) == ticket.0 | CLAIMED
+    }
+
     fn is_committing(&self, ticket: Ticket) -> bool {
         point();
         // Relaxed: an old answer only asks again; the exchange that follows decides.

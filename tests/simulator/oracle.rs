@@ -13,18 +13,19 @@ use crate::raw;
 /// The first descriptors of a process that is a machine: its eventfd and its epoll instance.
 const EPOLL: Fd = Fd::from_raw(4);
 
-/// A server of one connection. With a thief, another thread of the process takes what the machine's epoll instance has to
-/// tell, now and then before the machine does.
+/// Takes what the machine's epoll instance has to tell, now and then before the machine does.
+fn steal(kernel: Rc<dyn Kernel>) {
+    for _ in 0..20 {
+        let _ = kernel.epoll_wait(EPOLL, &mut [EpollEvent::default()], Some(10.millis()));
+    }
+}
+
+/// A server of one connection. With a thief in another thread of its process.
 fn server(kernel: &Rc<dyn Kernel>, thief: bool) -> io::Result<()> {
     let kernel = kernel.clone();
     machinarium::run(|| {
         let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, raw::PORT)))?;
         let (stream, _) = listener.accept()?;
-        let steal = |kernel: Rc<dyn Kernel>| {
-            for _ in 0..20 {
-                let _ = kernel.epoll_wait(EPOLL, &mut [EpollEvent::default()], Some(10.millis()));
-            }
-        };
         if thief {
             kernel.spawn(&ThreadOptions::default(), Box::new(steal))?;
         }
@@ -101,4 +102,46 @@ fn a_world_that_cannot_move_is_asked_for_its_lost_wake_ups() {
         .map(|seed| Simulation::new(seed).run(script).failure.expect("the reader waits for ever").kind)
         .collect();
     assert!(kinds.contains(&FailureKind::Stuck) && kinds.contains(&FailureKind::LostWakeUp), "{kinds:?}");
+}
+
+/// A machine that another one sends letters, with a thief in a third thread.
+fn receiver(kernel: &Rc<dyn Kernel>, thief: bool) -> io::Result<()> {
+    let kernel = kernel.clone();
+    machinarium::run(|| {
+        if thief {
+            kernel.spawn(&ThreadOptions::default(), Box::new(steal))?;
+        }
+        let home = machinarium::machine::current()?;
+        let worker = machinarium::machine::spawn("worker", move || {
+            for _ in 0..20 {
+                machinarium::sleep(5.millis())?;
+                home.spawn(|| ())?;
+            }
+            io::Result::Ok(())
+        })?;
+        worker.join()?
+    })
+}
+
+#[test]
+fn a_letter_whose_wake_up_was_taken_is_found_at_once() {
+    let run = |seed: u64, thief: bool| {
+        Simulation::new(seed).keep_events(20).run(move |world| {
+            let host = world.host("host").run_on_kernel(move |kernel| receiver(&kernel, thief));
+            world.join(&host);
+        })
+    };
+    let lost: Vec<Outcome> =
+        (1..20).map(|seed| run(seed, true)).filter(|outcome| !outcome.passed()).collect();
+    assert!(lost.len() > 5, "the thief was never first");
+    for outcome in lost {
+        let failure = outcome.failure.as_ref().unwrap();
+        assert_eq!(failure.kind, FailureKind::LostWakeUp, "{}", outcome.report(""));
+        assert!(failure.message.contains("a letter is in its mailbox"), "{}", outcome.report(""));
+        assert!(failure.at < 250.millis(), "long after the thief");
+    }
+    for seed in 1..20 {
+        let outcome = run(seed, false);
+        assert!(outcome.passed(), "{}", outcome.report(""));
+    }
 }

@@ -43,8 +43,6 @@ pub(crate) struct Socket {
 /// One direction of a socket.
 pub(crate) struct Direction {
     what: &'static str,
-    /// The edges that make it ready.
-    edges: Events,
     ready: Cell<bool>,
     busy: Cell<bool>,
     queue: WaitList,
@@ -60,10 +58,9 @@ pub(crate) struct Ahead {
 }
 
 impl Direction {
-    fn new(what: &'static str, edges: Events) -> Direction {
+    fn new(what: &'static str) -> Direction {
         Direction {
             what,
-            edges,
             ready: Cell::new(true),
             busy: Cell::new(false),
             queue: WaitList::default(),
@@ -140,8 +137,8 @@ impl Descriptor {
             machine: machine.clone(),
             fd,
             key: Cell::new(None),
-            read: Direction::new(read, READABLE),
-            write: Direction::new(write, WRITABLE),
+            read: Direction::new(read),
+            write: Direction::new(write),
             seen: Cell::new(Events::NONE),
             ahead,
         });
@@ -260,7 +257,7 @@ impl Socket {
     fn sleep(&self, direction: &Direction, deadline: &mut Option<Instant>) -> io::Result<()> {
         let at = self.deadline(direction, deadline);
         let me = self.machine.running().ok_or(Misuse::NoMachine)?;
-        let reason = Reason::ready(direction.what, self.fd, direction.edges);
+        let reason = Reason::ready(direction.what, self.fd, self.edges(direction));
         let waited = self.machine.wait(me, reason, at, |waiter| direction.sleeper.set(Some(waiter)));
         direction.sleeper.set(None);
         Ok(waited?)
@@ -382,13 +379,20 @@ impl Socket {
     }
 }
 
+impl Socket {
+    /// The edges that make a direction of this socket ready: what its sleeper waits for.
+    pub(crate) fn edges(&self, direction: &Direction) -> Events {
+        if std::ptr::eq(direction, &self.read) { READABLE } else { WRITABLE }
+    }
+}
+
 impl Source for Socket {
     fn ready(&self, machine: &Machine, events: Events) {
         self.seen.set(self.seen.get().with(events.common(STICKY)));
-        if events.intersects(self.read.edges) && !self.read.wake(machine) && !self.read.busy.get() {
+        if events.intersects(READABLE) && !self.read.wake(machine) && !self.read.busy.get() {
             self.read_ahead();
         }
-        if events.intersects(self.write.edges) {
+        if events.intersects(WRITABLE) {
             self.write.wake(machine);
         }
     }

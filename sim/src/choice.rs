@@ -240,6 +240,15 @@ impl Choices {
         self.alignment
     }
 
+    /// What was recorded until now, or what is replayed.
+    pub(crate) fn kept(&self) -> Option<Record> {
+        if !self.recording {
+            return self.replay.clone();
+        }
+        let drawn = self.sources.iter().map(|source| (source.stream, source.drawn.clone()));
+        Some(Record { seed: self.seed, streams: drawn.filter(|(_, drawn)| !drawn.is_empty()).collect() })
+    }
+
     /// What was recorded.
     pub fn take_record(&mut self) -> Record {
         let drawn = |source: &mut Source| (source.stream, std::mem::take(&mut source.drawn));

@@ -47,6 +47,12 @@ pub enum Fault {
     Spawn,
     /// Clocks of hosts differ and drift.
     Skew,
+    /// Threads lose the processor between two operations on what they share (`Tuning::preempt`), mostly for less than a
+    /// microsecond, and this often for up to half a millisecond. Of processes that start while it is on.
+    Preempt,
+    /// The library's own limits are nearly nothing (`Tuning`: budgets, batches, buffers), and ready coroutines come in any
+    /// order. Of processes that start while it is on; how often does not matter.
+    Limits,
     /// A runnable thread or host does not get the processor (see [`Cpu`]).
     Stall,
     /// The script cut a link.
@@ -57,7 +63,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every kind.
-    pub const ALL: [Fault; 16] = [
+    pub const ALL: [Fault; 18] = [
         Fault::Latency,
         Fault::EpollOrder,
         Fault::EpollSubset,
@@ -71,6 +77,8 @@ impl Fault {
         Fault::SpuriousWake,
         Fault::Spawn,
         Fault::Skew,
+        Fault::Preempt,
+        Fault::Limits,
         Fault::Stall,
         Fault::Partition,
         Fault::Crash,
@@ -259,6 +267,8 @@ const SITES: [&str; Fault::MASKED] = [
     "spurious wake-up",
     "no thread",
     "skew",
+    "preemption",
+    "limits",
 ];
 
 /// How many faults of each kind were injected.

@@ -172,12 +172,7 @@ impl Check {
     }
 
     fn describe(&self, shrunk: &Shrunk) -> String {
-        let name = self.name.as_deref().unwrap_or("test").replace("::", "-");
-        let path = env::temp_dir().join(format!("machinarium-{name}-{:x}.choices", shrunk.record.seed));
-        let saved = match std::fs::write(&path, shrunk.record.to_text()) {
-            Ok(()) => format!("MACHINARIUM_REPLAY={} repeats them", path.display()),
-            Err(error) => format!("they cannot be saved: {error}"),
-        };
+        let saved = shrunk.record.save(self.name.as_deref().unwrap_or("test"));
         format!("{shrunk}{saved}\n")
     }
 

@@ -13,7 +13,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use machinarium::kernel::Kernel;
@@ -25,8 +25,9 @@ use crate::report::FailureKind;
 use crate::scheduler::ThreadIndex;
 use crate::script::World;
 use crate::thread::Strand;
+use crate::tuning::Retuned;
 use crate::world::{Life, Mode, ProcessState, Shared, State};
-use machinarium::machine::current;
+use machinarium::machine::current::{self, Starter, Tuning};
 
 /// How a main function may end: with nothing, or with an error.
 pub trait Ending {
@@ -233,6 +234,34 @@ fn kernel_of_current(shared: &Rc<Shared>, host: HostIndex) -> Rc<dyn Kernel> {
     Rc::new(SimKernel { shared: shared.clone(), thread, process, host })
 }
 
+/// What the machines of a thread are told, and tell.
+struct ThreadStarter {
+    shared: Weak<Shared>,
+    thread: ThreadIndex,
+    retuned: Retuned,
+}
+
+impl Starter for ThreadStarter {
+    fn retune(&self, tuning: &mut Tuning) {
+        self.retuned.apply(tuning);
+    }
+
+    fn panic_lost(&self, coroutine: u64, name: &str) {
+        if let Some(shared) = self.shared.upgrade().filter(|shared| shared.mode.get() == Mode::Running) {
+            shared.state.borrow_mut().coroutine_panicked(self.thread, &format!("{coroutine} '{name}'"));
+        }
+    }
+
+    fn abort(&self, why: &str) -> ! {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.abort(self.thread, why);
+        }
+        // No world holds this thread any more, so nothing else can.
+        eprintln!("machinarium-sim: {why}, outside of any world");
+        std::process::abort()
+    }
+}
+
 impl State {
     /// The main thread of the host's process, if one runs.
     pub(crate) fn running_main(&self, host: HostIndex) -> Option<ThreadIndex> {
@@ -265,6 +294,8 @@ impl Shared {
         let identity = u64::from(host.0) << 20 | record.processes;
         record.processes += 1;
         record.process = Some(process);
+        let sched = &mut state.sched;
+        let retuned = Retuned::draw(&sched.faults, &mut sched.choices, identity, &mut sched.injected);
         state.sched.injectors.push(Injector::new(&state.sched.faults, identity));
         state.processes.push(ProcessState {
             host,
@@ -272,6 +303,7 @@ impl Shared {
             threads: Vec::new(),
             life: Life::Running,
             failed: false,
+            retuned,
             identity,
         });
         let thread = self.add_thread(state, process, "main", main);
@@ -291,8 +323,10 @@ impl Shared {
         let thread = state.sched.add_thread(name.to_owned(), Some((host, process)), identity);
         record.threads.push(thread);
         let kernel: Rc<dyn Kernel> = Rc::new(SimKernel { shared: self.clone(), thread, process, host });
+        let retuned = state.processes[process.0 as usize].retuned;
+        let starter = Rc::new(ThreadStarter { shared: Rc::downgrade(self), thread, retuned });
         self.add_strand(state, thread, move || {
-            current::with_kernel(kernel.clone(), || main(kernel));
+            current::with_kernel(kernel.clone(), starter, || main(kernel));
         });
         thread
     }

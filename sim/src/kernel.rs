@@ -247,7 +247,12 @@ impl Kernel for SimKernel {
     }
 
     fn sched_yield(&self) {
-        let _ = self.shared.ask(self.thread, Asking::Call, |_, _| Served::Done(()));
+        let _ = self.shared.ask(self.thread, Asking::Call, |state, thread| {
+            if self.hit(state, Fault::Preempt) {
+                state.sched.hold_up(thread);
+            }
+            Served::Done(())
+        });
     }
 
     fn sched_getaffinity(&self) -> usize {

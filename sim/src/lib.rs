@@ -40,6 +40,23 @@
 //! when, the command that repeats it, the few choices that matter, the last events of all hosts side by side, who waits
 //! for what. [`Simulation`] is one run for programs, [`Hunt`] many of them, [`with_kernel`] the bare system calls.
 //!
+//! # What fails a seed
+//!
+//! | what | [`FailureKind`] |
+//! |---|---|
+//! | a main function, or the script, panics or returns an error; a panic of a thread or a coroutine that nobody joins | `Panic`, `Failed` |
+//! | a machine that cannot be unwound aborts its process | `Aborted` |
+//! | a coroutine sleeps, its machine sleeps, and the descriptor that it waits for is ready, or another machine's letter is there | `LostWakeUp` |
+//! | nothing can run and nothing will ever happen; or the run does not end | `Stuck`, `Endless` |
+//! | a process that ended well left descriptors open | `Leak` |
+//!
+//! # What a seed varies
+//!
+//! Latencies, the order of what happens at one instant, and what [`Faults`] and [`Cpu`] say. [`Faults::swarm`] draws them all. Two
+//! kinds are about the library itself: [`Fault::Preempt`] switches threads between any two operations on what machines share,
+//! and [`Fault::Limits`] shrinks budgets, batches and buffers. They change the tuning of a process's machines when these start,
+//! below programs that know nothing of it.
+//!
 //! # What a simulated main function may touch
 //!
 //! | what | is |
@@ -47,7 +64,7 @@
 //! | `machinarium::*`: time, sockets, threads, randomness | simulated |
 //! | statics and thread-locals | shared by all processes of the world, and by worlds that come later: use `machine_local!` |
 //! | `std::time`, `std::thread`, `std::net`, `HashMap`'s order, argv, environment | real: they make a run differ from its repetition, which the report of a failing seed then says |
-//! | `std::sync::Mutex` | fine, if no kernel call is made while it is held; else a monitor aborts with the thread's name |
+//! | `std::sync::Mutex` | fine, if no kernel call is made while it is held; else a monitor aborts with the coroutine's name and backtrace |
 //! | `std::fs` | real |
 //!
 //! Build tests with at least `opt-level = 1`: a world without optimisation is ten times slower.
@@ -61,7 +78,8 @@
 //! | `world`, `scheduler`, `queue`, `clock` | the loop; who runs when; what will happen; what clocks show |
 //! | `kernel`, `wake` | `Kernel` and `Wake`, served by the world |
 //! | `thread` | stacks and the switch: all unsafe code |
-//! | `choice`, `record`, `fault`, `trace` | the one source of chance; its records; what goes wrong; what happened |
+//! | `choice`, `record`, `fault`, `tuning`, `trace` | the one source of chance; its records; what goes wrong; small limits; what happened |
+//! | `oracle` | what must hold at every quiet moment |
 //! | `net`, `tcp`, `epoll`, `eventfd`, `files`, `options`, `link` | the objects of the simulated kernels, which know only `env` |
 //! | `outside`, `panics`, `monitor` | what is of the OS thread or the whole program, and not of a world |
 
@@ -81,6 +99,7 @@ mod net;
 #[cfg(test)]
 mod net_tests;
 mod options;
+mod oracle;
 mod outside;
 mod panics;
 mod queue;
@@ -95,6 +114,7 @@ mod tcp;
 #[allow(unsafe_code)] // stacks and switches of simulated threads
 mod thread;
 mod trace;
+mod tuning;
 mod wake;
 mod world;
 

@@ -3,16 +3,21 @@
 //! A simulated thread that takes a std `Mutex` which another one holds across a call would hang its world in silence:
 //! the OS thread sleeps, and nobody is left to wake it. So each OS thread with a world has a [`Pulse`] that beats at
 //! every call; the monitor, one for the whole program, looks at them ten times a second. If one has not beaten for two
-//! seconds while a simulated thread held the processor, it prints who that is and how to repeat the run, and aborts.
+//! seconds while a simulated thread held the processor, it prints who that is and how to repeat the run. Then it interrupts the
+//! OS thread, which writes the record of its choices, if there is one, prints its coroutine and backtrace, and aborts.
 //!
 //! An OS thread that computes is given longer than one that sleeps: a hash of a gigabyte is slow, not stuck. Looks are
 //! counted, not seconds, so that a debugger or a suspended laptop makes no alarm.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Once, PoisonError};
 use std::time::Duration;
 
-use crate::outside;
+use machinarium::coroutine::overflow;
+use machinarium::machine::current;
+
+use crate::{outside, world};
 
 #[allow(clippy::disallowed_types)] // the monitor is no part of any world
 type Mutex<T> = std::sync::Mutex<T>;
@@ -31,6 +36,8 @@ pub(crate) struct Pulse {
     names: Mutex<Vec<String>>,
     /// What the OS thread is called: the test's name.
     os_thread: String,
+    /// Its number in the system.
+    task: i32,
     /// Where the system tells how the OS thread is.
     stat: String,
 }
@@ -55,6 +62,7 @@ impl Pulse {
 
     fn register() -> Arc<Pulse> {
         let task = std::fs::read_link("/proc/thread-self").unwrap_or_default();
+        let number = task.file_name().and_then(|name| name.to_str()?.parse().ok());
         let pulse = Arc::new(Pulse {
             beats: AtomicU64::new(0),
             busy: AtomicBool::new(false),
@@ -62,6 +70,7 @@ impl Pulse {
             seed: AtomicU64::new(0),
             names: Mutex::new(Vec::new()),
             os_thread: std::thread::current().name().unwrap_or("unnamed").to_owned(),
+            task: number.unwrap_or(-1),
             stat: format!("/proc/{}/stat", task.display()),
         });
         lock(&PULSES).push(pulse.clone());
@@ -112,13 +121,28 @@ impl Pulse {
         eprintln!(
             "machinarium-sim: {who} has made no call of its kernel for {} seconds, and {how}.\n\
              All threads of a world share one OS thread. Does it hold or take a std Mutex across a call, or wait for \
-             something outside of the simulation? A backtrace: gdb -p {} -batch -ex 'thread apply all bt'\n\
+             something outside of the simulation?\n\
              reproduce: MACHINARIUM_SEED={seed:#x} cargo test {test}",
             if sleeps { ASLEEP } else { COMPUTING } / 10,
-            std::process::id(),
         );
-        std::process::abort();
+        overflow::abort_with(self.task, tell);
     }
+}
+
+/// On the OS thread that is stuck, in a signal handler: what its world has to say. Whatever goes wrong here, an alarm ends it.
+fn tell(out: &mut dyn fmt::Write) {
+    let world = world::current();
+    let record = world.as_ref().and_then(|world| world.state.try_borrow().ok()?.sched.choices.kept());
+    if let Some(record) = record {
+        let saved = record.save(std::thread::current().name().unwrap_or("world"));
+        let _ = writeln!(out, "its choices until now: {saved}");
+    }
+    let coroutine = current::with_coroutine(|id, name| writeln!(out, "coroutine {id} '{name}' is at"));
+    if coroutine.is_none() {
+        let _ = writeln!(out, "no coroutine of a machine; it is at");
+    }
+    // The process ends here, so nothing is given back.
+    std::mem::forget(world);
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

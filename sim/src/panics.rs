@@ -5,20 +5,40 @@
 //! hook that was there before.
 
 use std::backtrace::Backtrace;
+use std::fmt;
 use std::panic::PanicHookInfo;
 use std::sync::Once;
 
-use crate::outside;
+use machinarium::machine::current;
+
+use crate::{outside, world};
 
 /// What one panic said.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PanicNote {
+    /// Host and thread: "server/main". Empty: of the world itself.
+    pub thread: String,
+    /// Number and name of the coroutine of the thread's machine: "3 'reader'". Empty: in none.
+    pub coroutine: String,
     /// Its message.
     pub message: String,
     /// File, line and column.
     pub location: String,
     /// The calls it came from, if they were wanted.
     pub backtrace: Option<String>,
+}
+
+impl fmt::Display for PanicNote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a panic at {}", self.location)?;
+        if !self.thread.is_empty() {
+            write!(f, " in thread {}", self.thread)?;
+        }
+        if !self.coroutine.is_empty() {
+            write!(f, ", coroutine {}", self.coroutine)?;
+        }
+        write!(f, ": {}", self.message)
+    }
 }
 
 /// What the hook does on this OS thread.
@@ -73,7 +93,9 @@ fn keep(info: &PanicHookInfo<'_>) -> bool {
         take().into_iter().for_each(|note| eprintln!("panicked at {}: {}", note.location, note.message));
         return false;
     }
-    let note = PanicNote { message: message(info), location, backtrace };
+    let thread = world::current().and_then(|world| world.running_thread()).unwrap_or_default();
+    let coroutine = current::with_coroutine(|id, name| format!("{id} '{name}'")).unwrap_or_default();
+    let note = PanicNote { thread, coroutine, message: message(info), location, backtrace };
     outside::with(|outside| {
         let mut kept = outside.panics.borrow_mut();
         if kept.len() < KEPT {

@@ -29,6 +29,16 @@ impl Record {
         text
     }
 
+    /// Writes it to a file for temporary ones, of that name, and says how to repeat it.
+    pub(crate) fn save(&self, name: &str) -> String {
+        let name = name.replace(|letter: char| !letter.is_alphanumeric() && letter != '_', "-");
+        let path = std::env::temp_dir().join(format!("machinarium-{name}-{:x}.choices", self.seed));
+        match std::fs::write(&path, self.to_text()) {
+            Ok(()) => format!("MACHINARIUM_REPLAY={} repeats them", path.display()),
+            Err(error) => format!("they cannot be saved: {error}"),
+        }
+    }
+
     /// From text.
     ///
     /// # Errors

@@ -22,10 +22,14 @@ pub enum FailureKind {
     Panic,
     /// A main function returned an error.
     Failed,
+    /// A process aborted.
+    Aborted,
     /// Nothing can run and nothing will ever happen.
     Stuck,
     /// The run does not end.
     Endless,
+    /// A coroutine sleeps although the descriptor that it waits for is ready.
+    LostWakeUp,
     /// Something was left behind at the end.
     Leak,
 }
@@ -63,6 +67,9 @@ impl fmt::Display for Failure {
         f.write_str(&self.message)?;
         if !self.thread.is_empty() {
             write!(f, "\n  on {}, thread {}", self.host, self.thread)?;
+            if let Some(panic) = self.panic.as_ref().filter(|panic| !panic.coroutine.is_empty()) {
+                write!(f, ", coroutine {}", panic.coroutine)?;
+            }
         }
         write!(f, "\n  after {} s of virtual time", seconds(self.at))
     }

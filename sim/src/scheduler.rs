@@ -36,7 +36,10 @@ const WAKE: u64 = 500;
 const STEPS: u64 = 16;
 /// What a look at the clock costs.
 pub(crate) const GLANCE: u64 = 20;
+const MICROSECOND: u64 = 1_000;
 const MILLISECOND: u64 = 1_000_000;
+/// A preemption lasts one microsecond, doubled fewer times than this.
+const PREEMPTIONS: u64 = 10;
 
 /// A simulated thread of any process, in the order in which they were made; the script is the first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -115,6 +118,8 @@ pub(crate) struct Thread {
     stall: Rare,
     /// No stall before this instant, so that a thread is stalled for at most a fifth of the time.
     spared_until: u64,
+    /// How long it does not get the processor after the call that it is in.
+    held_up: u64,
     pub(crate) end: Option<ThreadEnd>,
     pub(crate) joined: bool,
     pub(crate) calls: u64,
@@ -209,6 +214,7 @@ impl Scheduler {
             stream,
             stall: Rare::new(stream, "stall", self.cpu.stall_mean()),
             spared_until: 0,
+            held_up: 0,
             end: None,
             joined: false,
             calls: 0,
@@ -232,6 +238,11 @@ impl Scheduler {
         // Glances at the clock let time pass without giving anybody a chance, so the event may be overdue.
         self.now = self.now.max(at);
         Some(event)
+    }
+
+    /// For how long nothing will happen: `None` for ever.
+    pub(crate) fn gap(&self) -> Option<u64> {
+        self.queue.next_at().map(|at| at.saturating_sub(self.now))
     }
 
     /// Whether `thread`, whose `Run` event has come, gets the processor; else it gets another event.
@@ -340,10 +351,23 @@ impl Scheduler {
 
     /// Whether the running thread, whose call is answered, loses the processor before it sees the answer.
     pub(crate) fn preempted(&mut self, thread: ThreadIndex) -> bool {
-        let Some(stall) = self.stall(thread) else { return false };
+        let held_up = std::mem::take(&mut self.threads[thread.0 as usize].held_up);
+        let stall = self.stall(thread).unwrap_or(0) + held_up;
+        if stall == 0 {
+            return false;
+        }
         self.threads[thread.0 as usize].phase = Phase::Ready;
         self.queue.push(self.now + stall, Event::Run(thread));
         true
+    }
+
+    /// The running thread has given the processor away, and gets it back only after a while.
+    pub(crate) fn hold_up(&mut self, thread: ThreadIndex) {
+        let record = &mut self.threads[thread.0 as usize];
+        let length = MICROSECOND << self.choices.draw(record.stream, "preemption length", PREEMPTIONS);
+        record.held_up = length;
+        let (host, name, micros) = (record.host, record.name.clone(), length / MICROSECOND);
+        self.inject(host, Fault::Preempt, format_args!("thread {name} is preempted for {micros} us"));
     }
 
     /// How processors behave from now on.

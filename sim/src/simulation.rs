@@ -109,8 +109,7 @@ impl Outcome {
         }
         let others = self.panics.iter().filter(|note| failure.panic.as_ref() != Some(note));
         for note in others {
-            text +=
-                &format!("\nan earlier panic, which was caught, at {}: {}\n", note.location, note.message);
+            text += &format!("\nearlier, and caught: {note}\n");
         }
         text += &self.scene;
         if !self.leaked.is_empty() {
@@ -210,6 +209,7 @@ impl Simulation {
         Rc::new(Shared {
             stage: Stage::new(),
             mode: Cell::new(Mode::Running),
+            rounds: Cell::new(0),
             current: Cell::new(None),
             strands: RefCell::default(),
             state: RefCell::new(state),

@@ -30,7 +30,7 @@ use crate::outside;
 use crate::report::Waiting;
 use crate::scheduler::ThreadIndex;
 use crate::world::State;
-use machinarium::machine::current;
+use machinarium::machine::current::{self, Readiness};
 
 /// The world's side of the switch. One for each world.
 pub(crate) struct Stage {
@@ -208,6 +208,20 @@ impl Strand {
             backtrace: info.backtrace,
         });
         waiting.collect()
+    }
+
+    /// Tells of each coroutine of this thread that waits for a descriptor.
+    pub(crate) fn for_each_readiness(&self, tell: &mut dyn FnMut(Readiness<'_>)) {
+        assert!(!self.stage.is_busy(), "only a suspended thread can be looked at");
+        // SAFETY: as in `describe`; the world's closures run nothing of a machine.
+        unsafe { current::for_each_readiness(self.slot.get(), tell) };
+    }
+
+    /// What other machines have sent to this thread's and it has not received.
+    pub(crate) fn undelivered(&self) -> Option<String> {
+        assert!(!self.stage.is_busy(), "only a suspended thread can be looked at");
+        // SAFETY: as in `describe`.
+        unsafe { current::undelivered(self.slot.get()) }
     }
 
     /// Switches to the world, from the strand or any coroutine on it.

@@ -27,11 +27,13 @@ use crate::host::HostState;
 use crate::link::{LinkOptions, Ratio};
 use crate::monitor::Pulse;
 use crate::net::Net;
+use crate::oracle::Watch;
 use crate::outside;
 use crate::panics::{self, PanicNote};
 use crate::report::{Failure, FailureKind};
 use crate::scheduler::{Event, Phase, Scheduler, Sleep, ThreadIndex, WaitsFor};
 use crate::thread::{Stage, Step, Strand};
+use crate::tuning::Retuned;
 
 /// What a call is told when it is served.
 pub(crate) enum Served<R> {
@@ -53,6 +55,8 @@ pub(crate) enum Mode {
 pub(crate) struct Shared {
     pub(crate) stage: Rc<Stage>,
     pub(crate) mode: Cell<Mode>,
+    /// How often all threads were asked to end, after the world's end.
+    pub(crate) rounds: Cell<u32>,
     /// Whose thread runs.
     pub(crate) current: Cell<Option<ThreadIndex>>,
     pub(crate) strands: RefCell<Vec<Rc<Strand>>>,
@@ -98,6 +102,8 @@ pub(crate) struct ProcessState {
     pub(crate) life: Life,
     /// Its main function answered an error.
     pub(crate) failed: bool,
+    /// What its machines' tunings are changed in.
+    pub(crate) retuned: Retuned,
     /// Stable: its host, and which process of it.
     pub(crate) identity: u64,
 }
@@ -133,7 +139,11 @@ impl Shared {
     /// Turns the world until there is a verdict or the script has ended.
     pub(crate) fn run(self: &Rc<Shared>, script: ThreadIndex) {
         let outer = enter(Rc::downgrade(self));
+        let mut watch = Watch::default();
         loop {
+            if watch.is_time(&self.state.borrow()) {
+                self.look_at_sleepers();
+            }
             let thread = self.state.borrow_mut().next_thread();
             match thread {
                 Some(thread) => self.turn(thread),
@@ -152,12 +162,9 @@ impl Shared {
         let outer = enter(Rc::downgrade(self));
         self.mode.set(Mode::Teardown);
         let threads = self.strands.borrow().len();
-        // Children first; one that joins another waits for it, so there may be many rounds.
-        loop {
-            let ended = (0..threads).rev().filter(|&index| self.reclaim(ThreadIndex(index as u32))).count();
-            if ended == 0 {
-                break;
-            }
+        // Children first; one that joins another, or waits for its letter, waits for it: so there may be many rounds.
+        while (0..threads).rev().filter(|&index| self.reclaim(ThreadIndex(index as u32))).count() > 0 {
+            self.rounds.set(self.rounds.get() + 1);
         }
         self.mode.set(Mode::Over);
         // Whoever sees this may also see that the world does nothing any more.
@@ -176,15 +183,17 @@ impl Shared {
         if strand.has_ended() || strand.is_fresh() {
             return false;
         }
-        // A thread leaves in this mode only to join another one, or because it has used up its calls.
-        let mut state = self.state.borrow_mut();
-        state.sched.stay_awake(thread);
-        match strand.serve(&mut state, thread) {
-            Some(Step::Asleep) => return false,
-            Some(Step::Done) | None => drop(state),
+        // A thread leaves in this mode only to join another one, which may have ended, or because it has used up its calls.
+        while !strand.has_ended() {
+            let mut state = self.state.borrow_mut();
+            state.sched.stay_awake(thread);
+            if matches!(strand.serve(&mut state, thread), Some(Step::Asleep)) {
+                return false;
+            }
+            drop(state);
+            self.resume(thread, &strand);
         }
-        self.resume(thread, &strand);
-        strand.has_ended()
+        true
     }
 
     /// Gives the processor to a thread until it sleeps, ends, or others come first.
@@ -237,6 +246,12 @@ impl Shared {
         goes_on
     }
 
+    /// Host and name of the thread that runs, for the panic hook: it may be called at any moment.
+    pub(crate) fn running_thread(&self) -> Option<String> {
+        let thread = self.current.get().filter(|_| self.stage.is_busy())?;
+        Some(self.state.try_borrow().ok()?.full_name(thread))
+    }
+
     fn resume(&self, thread: ThreadIndex, strand: &Strand) {
         let outer = self.current.replace(Some(thread));
         self.pulse.enter(thread.0);
@@ -285,7 +300,8 @@ impl Shared {
         answer
     }
 
-    /// A call made while the world ends. A thread that makes them without end is left where it is.
+    /// A call made while the world ends. A thread that makes them without end is left until another has ended, which may have
+    /// owed it something, and for good if none does.
     fn count_refusal(&self, thread: ThreadIndex) {
         self.pulse.beat();
         let mut state = self.state.borrow_mut();
@@ -293,12 +309,29 @@ impl Shared {
         let record = state.sched.thread(thread);
         record.refusals += 1;
         if record.refusals > REFUSALS && !std::thread::panicking() {
+            record.refusals = 0;
             drop(state);
             let strand = self.strands.borrow()[thread.0 as usize].clone();
-            // Never resumed: `reclaim` finds the thread asking for what is never there.
-            loop {
-                strand.ask(false, &mut |_, _| Step::Asleep);
-            }
+            let round = self.rounds.get();
+            strand.ask(false, &mut |_, _| if self.rounds.get() == round { Step::Asleep } else { Step::Done });
+        }
+    }
+
+    /// The process of `thread`, which runs, aborts. Returns only where leaving the thread would take others along: while it
+    /// panics, which std counts for the OS thread.
+    pub(crate) fn abort(&self, thread: ThreadIndex, why: &str) {
+        let panicking = std::thread::panicking();
+        if self.current.get() != Some(thread) || !self.stage.is_busy() || panicking {
+            return;
+        }
+        let strand = self.strands.borrow()[thread.0 as usize].clone();
+        loop {
+            strand.ask(false, &mut |state, thread| {
+                if self.mode.get() == Mode::Running {
+                    state.abort(thread, why);
+                }
+                Step::Asleep
+            });
         }
     }
 
@@ -313,6 +346,7 @@ impl Shared {
     }
 
     fn stuck(&self) {
+        self.look_at_sleepers();
         let mut state = self.state.borrow_mut();
         let message = "the world is stuck: no thread can run and nothing will ever happen".to_owned();
         state.fail(FailureKind::Stuck, message, None);
@@ -339,7 +373,7 @@ pub(crate) enum Asking {
 
 /// What a call made during teardown lets pass, so that patience there has an end.
 const TEARDOWN_STEP: u64 = 1_000_000;
-/// How many calls a thread may make during teardown.
+/// How many calls a thread may make in a round of the teardown.
 const REFUSALS: u32 = 20_000;
 
 impl State {
@@ -422,7 +456,7 @@ impl State {
 
     /// The verdict by the panic that ended `thread`.
     fn fail_by_panic(&mut self, thread: ThreadIndex) {
-        let note = self.panics.last().cloned();
+        let note = self.last_panic(thread).cloned();
         let message =
             note.as_ref().map_or("a panic without a message".to_owned(), |note| note.message.clone());
         self.fail(FailureKind::Panic, message, Some(thread));
@@ -457,17 +491,66 @@ impl State {
             matches!(record.end, Some(Err(_))) && !record.joined && **thread != process.main
         };
         let Some(&thread) = process.threads.iter().find(lost).filter(|_| !may_fail) else { return };
-        let said = self.panics.last().map_or("", |note| &note.message);
-        let message = format!("a thread panicked and nobody joined it; the last panic said: {said}");
+        let said = self.last_panic(thread).map_or("", |note| &note.message);
+        let message = format!("a thread panicked and nobody joined it: {said}");
         self.fail(FailureKind::Panic, message, Some(thread));
+    }
+
+    /// A coroutine of this thread has panicked, and nobody will join it.
+    pub(crate) fn coroutine_panicked(&mut self, thread: ThreadIndex, coroutine: &str) {
+        self.panics.extend(panics::take());
+        let may_fail =
+            self.sched.thread(thread).host.is_some_and(|host| self.hosts[host.0 as usize].may_fail);
+        if may_fail || self.verdict.is_some() {
+            return;
+        }
+        let name = self.full_name(thread);
+        let its = |note: &&PanicNote| note.thread == name && note.coroutine == coroutine;
+        let note = self.panics.iter().rev().find(its).cloned();
+        let said = note.as_ref().map_or("", |note| &note.message);
+        self.fail(
+            FailureKind::Panic,
+            format!("coroutine {coroutine} panicked and nobody joins it: {said}"),
+            Some(thread),
+        );
+        self.verdict.iter_mut().for_each(|verdict| verdict.panic = note.clone());
+    }
+
+    /// What the thread's last panic said; one that was caught and thrown again was said by another thread.
+    fn last_panic(&self, thread: ThreadIndex) -> Option<&PanicNote> {
+        let name = self.full_name(thread);
+        self.panics.iter().rev().find(|note| note.thread == name).or(self.panics.last())
+    }
+
+    /// Host and thread.
+    fn full_name(&self, thread: ThreadIndex) -> String {
+        let record = &self.sched.threads[thread.0 as usize];
+        format!("{}/{}", self.sched.host_name(record.host), record.name)
     }
 
     /// `kill -9`.
     pub(crate) fn crash(&mut self, process: ProcessIndex) {
         let host = self.processes[process.0 as usize].host;
+        self.sched.inject(Some(host), Fault::Crash, format_args!("the process is killed"));
+        self.kill(process);
+    }
+
+    /// A thread's process kills itself.
+    fn abort(&mut self, thread: ThreadIndex, why: &str) {
+        let process = self.sched.thread(thread).process.expect("only a process aborts");
+        let host = self.processes[process.0 as usize].host;
+        if self.sched.trace.is_on() {
+            self.sched.line(Some(host), format_args!("the process aborts: {why}"));
+        }
+        if !self.hosts[host.0 as usize].may_fail {
+            self.fail(FailureKind::Aborted, format!("the process aborts: {why}"), Some(thread));
+        }
+        self.kill(process);
+    }
+
+    fn kill(&mut self, process: ProcessIndex) {
         self.stop_threads(process);
         self.processes[process.0 as usize].life = Life::Crashed;
-        self.sched.inject(Some(host), Fault::Crash, format_args!("the process is killed"));
         self.net.crash_process(&mut self.sched, process);
         self.wake_joiners(self.processes[process.0 as usize].main);
     }

@@ -13,6 +13,8 @@
 //! overflow may have happened inside of, so an alarm (or a second fault) ends that after `PATIENCE`. The unwinder walks from the
 //! handler through the signal's frame into the coroutine, by unwind tables: no frame pointers are needed. Nothing is ever
 //! resumed: the handler does not return into a stack that has overflowed.
+//!
+//! In the same way [`abort_with`] ends a process one of whose threads is stuck: that thread is sent a signal.
 
 use std::fmt::{self, Write};
 use std::mem::zeroed;
@@ -178,8 +180,48 @@ impl Fault {
     }
 }
 
+/// Ends the process with a backtrace of another of its OS threads, which runs or blocks without end. That thread prints what
+/// `tell` tells, and its backtrace; if it cannot, the process ends all the same.
+pub fn abort_with(thread: libc::pid_t, tell: Tell) -> ! {
+    let _ = TELL.set(tell);
+    // SAFETY: all-zero is a valid sigaction, and `interrogated` has the signature of a handler. The thread is of this
+    // process, or gone, which tgkill says.
+    unsafe {
+        let mut action: libc::sigaction = zeroed();
+        action.sa_sigaction = interrogated as *const () as usize;
+        action.sa_flags = libc::SA_ONSTACK;
+        libc::sigaction(libc::SIGUSR2, &action, null_mut());
+        libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, libc::SIGUSR2);
+        // It aborts long before, by itself or by the alarm.
+        libc::sleep(2 * PATIENCE);
+        libc::abort()
+    }
+}
+
+/// What a thread that is interrogated tells of itself, before its backtrace.
+pub type Tell = fn(&mut dyn Write);
+
+static TELL: OnceLock<Tell> = OnceLock::new();
+
+/// On the thread that is asked, wherever it is: it may hold any lock, so an alarm ends this.
+unsafe extern "C" fn interrogated(_signal: libc::c_int) {
+    limit_time();
+    if let Some(tell) = TELL.get() {
+        tell(&mut Line::new());
+    }
+    print_backtrace();
+    // SAFETY: abort is async-signal-safe.
+    unsafe { libc::abort() };
+}
+
 /// Prints where the fault was, if that can be had.
 fn backtrace() {
+    limit_time();
+    print_backtrace();
+}
+
+/// From now on an alarm, or another fault, ends the process.
+fn limit_time() {
     // SAFETY: async-signal-safe calls. A second fault is as likely as a lock that is taken: the stack is a broken one.
     unsafe {
         let mut action: libc::sigaction = zeroed();
@@ -193,6 +235,9 @@ fn backtrace() {
         libc::pthread_sigmask(libc::SIG_UNBLOCK, &unblocked, null_mut());
         libc::alarm(PATIENCE);
     }
+}
+
+fn print_backtrace() {
     let _ =
         write!(Lines { left: LINES, line: Line::new() }, "{}", std::backtrace::Backtrace::force_capture());
 }

@@ -33,6 +33,9 @@ pub struct Tuning {
     pub spin: Duration,
     /// The order among ready coroutines is drawn from this seed. Default: first in, first out.
     pub shuffle: Option<u64>,
+    /// Each operation on what threads share is preceded by a call of `sched_yield`, so that rare orders become common: for
+    /// tests. Default false. A simulation sets it on machines of its choice (its `Fault::Preempt`).
+    pub preempt: bool,
     /// After the main closure has returned: how long others may go on undisturbed. Default zero.
     pub drain: Duration,
     /// After they were cancelled: how long they may take to end before they are unwound. Default 1 s.
@@ -64,6 +67,7 @@ impl Default for Tuning {
             events: 256,
             spin: Duration::ZERO,
             shuffle: None,
+            preempt: false,
             drain: Duration::ZERO,
             grace: Duration::from_secs(1),
             swallows: 100,
@@ -149,6 +153,12 @@ impl Builder {
     /// Draws the order among ready coroutines from a seed, so that a test can explore orders.
     pub fn shuffle(mut self, seed: u64) -> Builder {
         self.tuning.shuffle = Some(seed);
+        self
+    }
+
+    /// Gives the processor away before each operation on what threads share, so that a test can explore orders.
+    pub fn preempt(mut self, on: bool) -> Builder {
+        self.tuning.preempt = on;
         self
     }
 

@@ -16,11 +16,28 @@
 use std::rc::Rc;
 
 use super::Machine;
+pub use super::Readiness;
+pub use super::builder::Tuning;
 use crate::kernel::{Kernel, Linux};
+use crate::shared::primitive;
 
 /// What the slot points to, low bit set, while a thread has a kernel and no machine.
 struct Bare {
     kernel: Rc<dyn Kernel>,
+    starter: Rc<dyn Starter>,
+    /// What the starter makes of the default.
+    preempt: bool,
+}
+
+/// Whoever starts a thread, as far as machines on it go.
+pub trait Starter {
+    /// Has the last word on the tuning of every machine of the thread: so limits are shrunk from below, and no machine asks
+    /// why its are small.
+    fn retune(&self, tuning: &mut Tuning);
+    /// Is told of a coroutine that panicked and that nobody joins.
+    fn panic_lost(&self, coroutine: u64, name: &str);
+    /// Ends the process, and nothing of it runs again: a machine cannot go on.
+    fn abort(&self, why: &str) -> !;
 }
 
 const BARE: usize = 1;
@@ -101,8 +118,11 @@ impl Drop for Restore {
 
 /// Runs `f` on a thread whose system calls go to `kernel`: [`run`](crate::run) inside it uses this kernel. How a
 /// kernel's thread begins.
-pub fn with_kernel<R>(kernel: Rc<dyn Kernel>, f: impl FnOnce() -> R) -> R {
-    let bare = Bare { kernel };
+pub fn with_kernel<R>(kernel: Rc<dyn Kernel>, starter: Rc<dyn Starter>, f: impl FnOnce() -> R) -> R {
+    let mut tuning = Tuning::default();
+    starter.retune(&mut tuning);
+    hook_points(&tuning);
+    let bare = Bare { kernel, starter, preempt: tuning.preempt };
     // SAFETY: `bare` outlives the guard, which is dropped first.
     let _restore = Restore(unsafe { swap(&raw const bare as usize | BARE) });
     f()
@@ -150,9 +170,84 @@ pub(crate) fn kernel() -> Rc<dyn Kernel> {
         return machine()
             .map_or_else(|| Rc::new(Linux::new()) as Rc<dyn Kernel>, |machine| machine.kernel.clone());
     }
+    // SAFETY: the low bit is set.
+    unsafe { bare(slot) }.kernel.clone()
+}
+
+/// # Safety
+/// `slot` is this thread's, with the low bit set. The answer is for use within the call.
+unsafe fn bare<'a>(slot: usize) -> &'a Bare {
     // SAFETY: a slot with the low bit points to the `Bare` of a `with_kernel` on this thread's stack.
-    let bare = unsafe { &*((slot & !BARE) as *const Bare) };
-    bare.kernel.clone()
+    unsafe { &*((slot & !BARE) as *const Bare) }
+}
+
+/// A machine begins on this thread: whoever started the thread may change its tuning, and is the answer.
+pub(crate) fn retune(tuning: &mut Tuning) -> Option<Rc<dyn Starter>> {
+    let slot = get();
+    let starter = if slot & BARE != 0 {
+        // SAFETY: the low bit is set.
+        Some(unsafe { bare(slot) }.starter.clone())
+    } else {
+        None
+    };
+    starter.iter().for_each(|starter| starter.retune(tuning));
+    hook_points(tuning);
+    starter
+}
+
+/// From the first thread that wants it on, points of the program ask.
+fn hook_points(tuning: &Tuning) {
+    if tuning.preempt {
+        primitive::on_point(at_point);
+    }
+}
+
+/// What a point between two operations on shared memory does: gives the processor away, if this thread is to.
+#[cold]
+fn at_point() {
+    let slot = get();
+    let (preempt, kernel) = if slot & BARE != 0 {
+        // SAFETY: the low bit is set.
+        let bare = unsafe { bare(slot) };
+        (bare.preempt, &bare.kernel)
+    } else if let Some(machine) = machine() {
+        (machine.tuning.preempt, &machine.kernel)
+    } else {
+        return;
+    };
+    // Who unwinds must not be left in the middle of it.
+    if preempt && !std::thread::panicking() {
+        kernel.sched_yield();
+    }
+}
+
+/// Tells of each coroutine of the machine behind `slot` that waits for a descriptor.
+///
+/// # Safety
+/// As for [`describe`]. `tell` does not run anything of that machine.
+pub unsafe fn for_each_readiness(slot: usize, tell: &mut dyn FnMut(Readiness<'_>)) {
+    if slot != 0 && slot & BARE == 0 {
+        // SAFETY: the caller's promise.
+        unsafe { &*(slot as *const Machine) }.for_each_readiness(tell);
+    }
+}
+
+/// What the machine behind `slot` was sent by other machines and has not received: only they, or its own loop, can change that.
+///
+/// # Safety
+/// As for [`describe`].
+pub unsafe fn undelivered(slot: usize) -> Option<String> {
+    if slot == 0 || slot & BARE != 0 {
+        return None;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { &*(slot as *const Machine) }.undelivered()
+}
+
+/// The coroutine that runs on this thread, its number and name: for panic hooks. Not for keeping.
+pub fn with_coroutine<R>(tell: impl FnOnce(u64, &str) -> R) -> Option<R> {
+    let task = machine()?.running()?;
+    Some(tell(task.header.id, task.header.name()))
 }
 
 /// What the coroutines of the machine behind `slot` are doing, for a report.

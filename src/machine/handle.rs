@@ -284,7 +284,11 @@ impl Machine {
     pub(crate) fn reap(&self, task: TaskRef) {
         if task.panicked() {
             self.lost_panics.set(self.lost_panics.get() + 1);
-            eprintln!("coroutine {} '{}' panicked and nobody joins it", task.header.id, task.header.name());
+            let (id, name) = (task.header.id, task.header.name());
+            match &self.starter {
+                Some(starter) => starter.panic_lost(id, name),
+                None => eprintln!("coroutine {id} '{name}' panicked and nobody joins it"),
+            }
         }
         // SAFETY: `Finished`, and nobody else can take it: its handle is gone (detached) or is being dropped.
         unsafe { task.drop_result() };

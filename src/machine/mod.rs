@@ -74,6 +74,8 @@ pub struct Machine {
     ids: Cell<u64>,
     locals: local::Locals,
     lost_panics: Cell<u64>,
+    /// Whoever started this thread and wants to know.
+    starter: Option<Rc<dyn current::Starter>>,
     /// The kernel has said that it answers nothing any more.
     reclaimed: Cell<bool>,
     spinning: bool,
@@ -96,8 +98,26 @@ pub struct CoroutineInfo {
     pub backtrace: Option<String>,
 }
 
+/// A coroutine that waits for a descriptor.
+#[derive(Clone, Copy, Debug)]
+pub struct Readiness<'a> {
+    /// Its number in its machine.
+    pub id: u64,
+    /// Its name, or empty.
+    pub name: &'a str,
+    /// What it waits for.
+    pub fd: kernel::Fd,
+    /// Any of these would end the wait.
+    pub events: kernel::Events,
+}
+
 impl Machine {
-    fn new(kernel: Rc<dyn Kernel>, shared: Arc<Shared>, tuning: Tuning) -> io::Result<Rc<Machine>> {
+    fn new(
+        kernel: Rc<dyn Kernel>,
+        shared: Arc<Shared>,
+        tuning: Tuning,
+        starter: Option<Rc<dyn current::Starter>>,
+    ) -> io::Result<Rc<Machine>> {
         let stacks = Stacks::new(tuning.stack_options())?;
         let poller = Poller::new(&*kernel, tuning.events)?;
         if let Err(errno) = shared.register(&*kernel, poller.epoll) {
@@ -122,6 +142,7 @@ impl Machine {
             ids: Cell::new(1),
             locals: local::Locals::default(),
             lost_panics: Cell::new(0),
+            starter,
             reclaimed: Cell::new(false),
             spinning,
         }))
@@ -246,6 +267,30 @@ impl Machine {
         live.into_iter().map(|task| self.coroutine(task)).collect()
     }
 
+    /// Tells of each coroutine that waits for a descriptor.
+    fn for_each_readiness(&self, tell: &mut dyn FnMut(Readiness<'_>)) {
+        let Ok(live) = self.live.try_borrow() else { return };
+        for task in live.iter().filter(|task| task.state.get() == State::Parked) {
+            if let Some((fd, events)) = task.reason.get().readiness() {
+                tell(Readiness { id: task.header.id, name: task.header.name(), fd, events });
+            }
+        }
+    }
+
+    /// What another machine has sent, or must send, and this one has not received.
+    fn undelivered(&self) -> Option<String> {
+        if self.shared.has_letters() {
+            return Some("a letter is in its mailbox".to_owned());
+        }
+        let claimed = |task: &&TaskRef| {
+            let cell = self.shared.cells.get(task.header.index);
+            task.state.get() == State::Parked && task.remote.get() && cell.is_claimed(task.ticket.get())
+        };
+        let live = self.live.try_borrow().ok()?;
+        let header = &live.iter().find(claimed)?.header;
+        Some(format!("the wait of coroutine {} '{}' was ended by another machine", header.id, header.name()))
+    }
+
     fn coroutine(&self, task: TaskRef) -> CoroutineInfo {
         let parked = task.state.get() == State::Parked;
         let running = self.scheduler.running() == Some(task);
@@ -319,8 +364,10 @@ fn run_machine<T>(
     main: impl FnOnce() -> T,
 ) -> io::Result<T> {
     let _alternate = overflow::AltStack::new();
+    let mut tuning = tuning;
+    let starter = current::retune(&mut tuning);
     // A machine that cannot start sends back the letters that were posted to it, as one that has ended does.
-    let machine = Machine::new(kernel, shared.clone(), tuning).inspect_err(|_| shared.close())?;
+    let machine = Machine::new(kernel, shared.clone(), tuning, starter).inspect_err(|_| shared.close())?;
     let result = current::enter(&machine, || {
         let result = machine.run_main(main);
         machine.tear_down();

@@ -29,7 +29,7 @@ use std::ptr::NonNull;
 use super::scheduler::{Outcome, Waiter};
 use crate::coroutine::Header;
 use crate::error::Cause;
-use crate::kernel::Instant;
+use crate::kernel::{Events, Fd, Instant};
 use crate::shared::park::Ticket;
 
 /// What a panicking coroutine leaves behind.
@@ -99,15 +99,28 @@ impl ScopeDeadline {
 pub(crate) struct Reason {
     what: Option<&'static str>,
     number: i64,
+    /// Any of these ends it: what of a descriptor it waits for.
+    ready: Events,
 }
 
 impl Reason {
     pub(crate) const fn of(what: &'static str) -> Reason {
-        Reason { what: Some(what), number: -1 }
+        Reason::numbered(what, -1)
     }
 
     pub(crate) const fn numbered(what: &'static str, number: i64) -> Reason {
-        Reason { what: Some(what), number }
+        Reason { what: Some(what), number, ready: Events::NONE }
+    }
+
+    /// Waits for one of `events` of `fd`.
+    pub(crate) fn ready(what: &'static str, fd: Fd, events: Events) -> Reason {
+        Reason { ready: events, ..Reason::numbered(what, i64::from(fd.raw())) }
+    }
+
+    /// The descriptor that it waits for, and the events.
+    pub(crate) fn readiness(self) -> Option<(Fd, Events)> {
+        let fd = i32::try_from(self.number).ok().map(Fd::from_raw)?;
+        (!self.ready.is_empty()).then_some((fd, self.ready))
     }
 }
 

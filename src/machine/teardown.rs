@@ -77,11 +77,26 @@ impl Machine {
             self.scheduler.run(self.tuning.turns);
             self.bury();
             self.open_letters();
+            if self.await_letter() {
+                continue;
+            }
             rounds += 1;
             if rounds > self.tuning.swallows {
                 self.abort("coroutines that cannot be unwound");
             }
         }
+    }
+
+    /// Sleeps until a letter comes, if all that is left are waits that other machines have claimed: theirs come by letter
+    /// alone, however long whoever claimed them is kept from writing it. False: there is more to unwind.
+    fn await_letter(&self) -> bool {
+        let waits = self.scheduler.is_idle()
+            && self.live.borrow().iter().any(|task| task.state.get() == State::Parked && task.remote.get());
+        if waits && self.shared.sleep() {
+            self.poller.poll(self, None);
+            self.shared.awake();
+        }
+        waits
     }
 
     /// Has a coroutine unwound when it runs next, which is soon.
@@ -103,6 +118,9 @@ impl Machine {
     /// Prints what every coroutine is doing, and aborts the process.
     #[cold]
     pub(crate) fn abort(&self, why: &str) -> ! {
+        if let Some(starter) = &self.starter {
+            starter.abort(why);
+        }
         eprintln!("machinarium: {why}; the process aborts");
         for info in self.coroutines() {
             eprintln!("  coroutine {} '{}': {}, {}", info.id, info.name, info.state, info.waits_for);

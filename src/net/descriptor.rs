@@ -153,6 +153,11 @@ impl Socket {
         self.ahead.as_ref()
     }
 
+    /// The edges that make a direction of this socket ready: what its sleeper waits for.
+    pub(crate) fn edges(&self, direction: &Direction) -> Events {
+        if std::ptr::eq(direction, &self.read) { READABLE } else { WRITABLE }
+    }
+
     /// Waits for the caller's turn to read (or to accept).
     pub(crate) fn reading(&self) -> io::Result<Turn<'_>> {
         Turn::take(self, &self.read)

@@ -127,7 +127,7 @@ impl<'a> Turn<'a> {
         let Turn { socket, direction, .. } = *self;
         let at = *self.deadline.get_or_insert_with(|| end_of(socket, direction));
         let me = socket.machine().running().ok_or(Misuse::NoMachine)?;
-        let reason = Reason::numbered(direction.what, i64::from(socket.fd().raw()));
+        let reason = Reason::ready(direction.what, socket.fd(), socket.edges(direction));
         let waited = socket.machine().wait(me, reason, at, |waiter| direction.sleeper.set(Some(waiter)));
         direction.sleeper.set(None);
         Ok(waited?)

@@ -12,7 +12,7 @@
 use std::ptr;
 
 use super::park::Cell;
-use super::primitive::{AtomicPtr, Ordering};
+use super::primitive::{AtomicPtr, Ordering, point};
 
 /// The table. See the head of the file.
 pub struct Cells {
@@ -75,6 +75,7 @@ impl Cells {
     fn install(&self, chunk: usize) {
         let cells: Box<[Cell]> = (0..length(chunk)).map(|_| Cell::new()).collect();
         let cells = Box::into_raw(cells).cast::<Cell>();
+        point();
         // Release: the cells before the pointer to them. An exchange, so that two callers by mistake lose nothing.
         let installed =
             self.chunks[chunk].compare_exchange(ptr::null_mut(), cells, Ordering::Release, Ordering::Relaxed);

@@ -120,6 +120,7 @@ impl<T> Mailbox<T> {
             }
             // SAFETY: as above; nobody sees the chain before the exchange.
             unsafe { (*first).next = if is_node(head) { head } else { empty() } };
+            point();
             // Release, for the Acquire of `drain`: the letters before the pointer to them.
             match self.head.compare_exchange_weak(head, last, Ordering::Release, Ordering::Acquire) {
                 Ok(old) => return Ok(if old == asleep() { Wake::Needed } else { Wake::NotNeeded }),
@@ -144,6 +145,7 @@ impl<T> Mailbox<T> {
         if self.is_empty() {
             return Letters { next: empty() };
         }
+        point();
         // Acquire, for the Release of every push in the chain: each was an exchange, so they are one release sequence.
         // That there are letters stays true, as only this thread takes them: the word is not ASLEEP or CLOSED.
         Letters::oldest_first(self.head.swap(empty(), Ordering::Acquire))

@@ -105,6 +105,7 @@ impl<T, W: Waiter> Getter<T, W> {
 
     /// Whether `take` would not answer `NotYet`.
     pub fn is_ready(&self) -> bool {
+        point();
         // Acquire: whoever hears that the value is there may act on what its setter did before.
         matches!(self.slot.state.load(Ordering::Acquire), FULL | TAKEN)
     }

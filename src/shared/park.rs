@@ -22,8 +22,9 @@
 //! be found too: it leaves Open first, then claims the partner, and opens again if the partner is gone ([`meet`]). A
 //! claim that meets Committing is neither won nor lost yet: it waits, since the select neither sleeps nor takes a lock before it
 //! has decided. Two selects that meet each other both see that; the one of higher rank opens again and lets the
-//! other have it. Whoever waits while Committing thus waits for a higher rank, so no ring of them can close. In a simulation
-//! a crash must not fall inside [`meet`], just as none falls inside a lock.
+//! other have it. Whoever waits while Committing thus waits for a higher rank, so no ring of them can close.
+//! Committing is a lock, so no [`point`] stands between `commit` and what leaves it: in a simulation nobody is stalled or
+//! killed there, and the orders inside are loom's to try.
 //!
 //! Not here: what a wait waits for, how the owner is woken, and where the effect goes.
 
@@ -152,7 +153,6 @@ impl Cell {
     /// The partner was gone: waits on. The caller then looks again at what it waits for.
     #[inline]
     pub fn reopen(&self, ticket: Ticket) {
-        point();
         // Relaxed: no other thread writes a committing cell.
         debug_assert_eq!(
             self.word.load(Ordering::Relaxed),
@@ -181,6 +181,7 @@ impl Cell {
     /// The caller must not be committing itself (that is what [`meet`] is for): two such could wait for each other.
     #[inline]
     pub fn claim(&self, ticket: Ticket) -> Claim {
+        point();
         loop {
             match self.try_claim(ticket) {
                 Claim::Busy => pause(),
@@ -189,10 +190,9 @@ impl Cell {
         }
     }
 
-    /// One attempt to end the wait.
+    /// One attempt to end the wait. No point: [`meet`] calls it while it holds its own cell.
     #[inline]
     pub fn try_claim(&self, ticket: Ticket) -> Claim {
-        point();
         // Acquire, for the Release of `open` and `reopen`. A failure hands nothing over. It cannot be read from before
         // the wait began, since whoever has the ticket has it from after; an old Committing only asks again.
         let claimed = self.word.compare_exchange(
@@ -206,6 +206,12 @@ impl Cell {
             Err(word) if word == ticket.0 | COMMITTING => Claim::Busy,
             Err(_) => Claim::Lost,
         }
+    }
+
+    /// Whether that wait was ended by a claim, and its owner does not know yet. For reports: no point.
+    pub fn is_claimed(&self, ticket: Ticket) -> bool {
+        // Relaxed: hands nothing over.
+        self.word.load(Ordering::Relaxed) == ticket.0 | CLAIMED
     }
 
     fn is_committing(&self, ticket: Ticket) -> bool {
@@ -265,6 +271,7 @@ fn claim_for(mine: Side<'_>, theirs: Side<'_>) -> Claim {
         if claim != Claim::Busy || mine.rank > theirs.rank {
             return claim;
         }
+        // Never in a simulation: theirs would have been left inside its commit.
         pause();
     }
 }

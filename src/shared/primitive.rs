@@ -1,8 +1,17 @@
 //! What the files beside this one are made of: std's atomics here, loom's in `loom_tests`, which puts a file of its own
 //! in this one's place. Nothing else in this folder names std's atomics, so a model that passes speaks of the real code.
 //!
-//! [`point`] stands before every operation on what threads share. In a simulation all threads of all machines are one
+//! [`point`] stands before the operations on what threads share. In a simulation all threads of all machines are one
 //! thread of the system, and these are the places where they take turns; on Linux the same hook provokes rare orders.
+//! What a point does is not known here: whoever starts threads says so once, by [`on_point`].
+//!
+//! | between two points | |
+//! |---|---|
+//! | a simulated thread | runs alone, and is neither stalled nor killed there |
+//! | so a lock of this folder (a word that others spin on: [`park`](super::park)'s Committing) | is taken and left between two points: a crash never falls inside, and nobody in a simulation ever finds it taken |
+//! | what only loom tries | the orders of operations inside of such a lock |
+
+use std::sync::OnceLock;
 
 pub use std::hint::spin_loop;
 pub use std::sync::Arc;
@@ -33,15 +42,29 @@ impl<T> UnsafeCell<T> {
     }
 }
 
+/// What a point does in this program, if anything. Not state: it is said once and is the same for all threads, which look
+/// at what is their own.
+static HOOK: OnceLock<fn()> = OnceLock::new();
+
+/// Has every point of the program call `hook` from now on. The first one stays.
+pub fn on_point(hook: fn()) {
+    HOOK.get_or_init(|| hook);
+}
+
 /// Another thread may run here, between two operations on what threads share.
 ///
-/// With `Tuning::preempt` this is a call of `sched_yield`; without, one predicted branch.
+/// With `Tuning::preempt` this is a call of `sched_yield`; without, one predicted branch. Never inside a lock: see the
+/// head of the file.
 #[inline(always)]
-pub fn point() {}
+pub fn point() {
+    if let Some(hook) = HOOK.get() {
+        hook();
+    }
+}
 
 /// One turn of waiting for another thread that is between two operations, and will not sleep there.
 ///
-/// In a simulation that thread goes on only when this one lets it, so this must be a switch there.
+/// With `Tuning::preempt` that one gets the processor.
 #[inline]
 pub fn pause() {
     point();

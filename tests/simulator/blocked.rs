@@ -44,6 +44,51 @@ fn a_blocked_os_thread_is_reported_and_does_not_hang() {
     }
 }
 
+/// Waits for what its own OS thread holds. Its name is looked for in the backtrace.
+#[inline(never)]
+#[allow(clippy::disallowed_types)] // what must not be done is what is tried
+fn takes_a_mutex_that_another_holds(mutex: &std::sync::Mutex<u32>) -> u32 {
+    *mutex.lock().unwrap()
+}
+
+#[test]
+#[ignore = "aborts: started by the test below"]
+#[allow(clippy::disallowed_types)] // what must not be done is what is tried
+fn a_coroutine_holds_a_mutex_across_a_wait() {
+    Simulation::new(0x78).record(true).run(|world| {
+        let host = world.host("host").run(|| {
+            machinarium::run(|| {
+                let mutex = std::rc::Rc::new(std::sync::Mutex::new(0));
+                let other = mutex.clone();
+                machinarium::spawn_named("greedy", move || takes_a_mutex_that_another_holds(&other));
+                let held = mutex.lock().unwrap();
+                machinarium::sleep(1.secs())?;
+                drop(held);
+                std::io::Result::Ok(())
+            })
+        });
+        world.sleep(world.random(1000).micros());
+        world.join(&host);
+    });
+}
+
+#[test]
+fn a_blocked_coroutine_is_told_with_its_backtrace_and_its_record() {
+    let output = child("blocked::a_coroutine_holds_a_mutex_across_a_wait", &[]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&output.status), Some(6), "SIGABRT\n{text}");
+    let wanted =
+        ["host/main has made no call", "coroutine 2 'greedy' is at", "takes_a_mutex_that_another_holds"];
+    for wanted in wanted {
+        assert!(text.contains(wanted), "{wanted} is missing in\n{text}");
+    }
+    let path = text.split("MACHINARIUM_REPLAY=").nth(1).and_then(|rest| rest.split_whitespace().next());
+    let path = path.unwrap_or_else(|| panic!("no record in\n{text}"));
+    let record = std::fs::read_to_string(path).unwrap();
+    assert_eq!(machinarium_sim::Record::from_text(&record).unwrap().seed, 0x78);
+    std::fs::remove_file(path).unwrap();
+}
+
 #[test]
 #[ignore = "fails: started by the tests below"]
 fn fails_with_some_seeds() {

@@ -1,11 +1,12 @@
 //! Crashes, partitions, and failures of calls.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-use machinarium::kernel::{Call, Errno, errno};
-use machinarium_sim::{Durations, Fault, Faults, Simulation, with_kernel};
+use machinarium::kernel::{Call, Errno, Kernel, errno};
+use machinarium_sim::{Durations, Fault, Faults, Host, Simulation, with_kernel};
 
 use crate::raw::{self, Program};
 
@@ -45,6 +46,34 @@ fn a_crash_runs_no_destructor_and_its_peer_sees_the_end() {
     assert_eq!(outcome.stats.faults.of(Fault::Crash), 1);
     assert_eq!(dropped.load(SeqCst), 1, "and everything is at the end");
     assert!(outcome.leaked.is_empty());
+}
+
+/// Whatever ends a process that runs, no thread of it runs any further; what a restart leaves running is the new one alone.
+#[test]
+fn nothing_of_a_killed_process_runs_on() {
+    for ending in [Host::crash, Host::power_off, Host::restart] {
+        let outcome = Simulation::new(1).run(move |world| {
+            let turns: Arc<[AtomicU64; 2]> = Arc::default();
+            let (counters, processes) = (turns.clone(), AtomicU64::new(0));
+            let host = world.host("host").run_on_kernel(move |kernel: Rc<dyn Kernel>| -> () {
+                let process = processes.fetch_add(1, SeqCst) as usize;
+                loop {
+                    counters[process].fetch_add(1, SeqCst);
+                    kernel.sched_yield();
+                }
+            });
+            world.sleep(1.millis());
+            ending(&host);
+            let (first, before) = (turns[0].load(SeqCst), turns[1].load(SeqCst));
+            world.sleep(1.millis());
+            assert!(first > 0 && turns[0].load(SeqCst) == first, "the first process runs on");
+            assert_eq!(host.running(), turns[1].load(SeqCst) > before, "the second process");
+            assert_eq!(host.netstat().lines().count(), 1);
+        });
+        assert!(outcome.passed(), "{}", outcome.report(""));
+        let crashes = outcome.stats.faults.of(Fault::Crash);
+        assert_eq!(crashes, 1, "each kills a process that ran");
+    }
 }
 
 #[test]

@@ -1,7 +1,11 @@
 //! The library itself in a world: its `run`, coroutines, deadlines and sockets, on the simulated kernel.
 
+use std::cell::Cell;
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 use machinarium::net::{TcpListener, TcpStream};
@@ -129,6 +133,38 @@ fn coroutines_that_wait_are_told_with_what_they_wait_for() {
     for wanted in ["coroutine 1", "parked", "library.rs", "ESTABLISHED"] {
         assert!(report.contains(wanted), "{wanted} is missing in\n{report}");
     }
+}
+
+/// The order in which four coroutines run that are ready at once.
+fn order_of_four(seed: u64, faults: Faults) -> Vec<u32> {
+    let order = Arc::new([const { AtomicU32::new(u32::MAX) }; 4]);
+    let place = order.clone();
+    let outcome = Simulation::new(seed).faults(faults).run(move |world| {
+        let place = place.clone();
+        let host = world.host("host").run(move || {
+            machinarium::run(|| {
+                let turn = Rc::new(Cell::new(0));
+                let start = |number| {
+                    let (place, turn) = (place.clone(), turn.clone());
+                    machinarium::spawn(move || place[turn.replace(turn.get() + 1)].store(number, SeqCst))
+                };
+                let tasks: Vec<_> = (0..4).map(start).collect();
+                tasks.into_iter().for_each(|task| task.join().unwrap());
+                io::Result::Ok(())
+            })
+        });
+        world.join(&host);
+    });
+    assert!(outcome.passed(), "{}", outcome.report(""));
+    order.iter().map(|number| number.load(SeqCst)).collect()
+}
+
+#[test]
+fn limits_are_shrunk_below_a_program_that_did_not_ask() {
+    assert!((1..20).all(|seed| order_of_four(seed, Faults::default()) == [0, 1, 2, 3]));
+    let orders = (1..20).map(|seed| order_of_four(seed, Faults::none().with(Fault::Limits)));
+    let shuffled = orders.filter(|order| *order != [0, 1, 2, 3]).count();
+    assert!((2..18).contains(&shuffled), "{shuffled} of 19");
 }
 
 /// A host's `run` takes the simulated kernel, never the real one, where the address is a stranger's. It only binds, so that

@@ -4,6 +4,8 @@ mod blocked;
 mod calls;
 mod faults;
 mod library;
+mod oracle;
+mod preempt;
 mod raw;
 mod replay;
 mod report;

@@ -40,6 +40,82 @@ fn a_panic_is_told_with_host_thread_and_time() {
     }
 }
 
+/// A host whose machine starts a coroutine that panics.
+fn with_a_panic(may_fail: bool, joined: bool) -> Outcome {
+    Simulation::new(1).keep_events(10).run(move |world| {
+        let host = world.host("server");
+        let host = if may_fail { host.may_fail() } else { host };
+        let host = host.run(move || {
+            machinarium::run(|| {
+                let task = machinarium::spawn_named("worker", || {
+                    machinarium::sleep(250.millis()).unwrap();
+                    panic!("a coroutine breaks");
+                });
+                match joined {
+                    true => drop(task.join().unwrap_err()),
+                    false => drop(task),
+                }
+                machinarium::sleep(1.secs())?;
+                std::io::Result::Ok(())
+            })
+        });
+        world.join(&host);
+    })
+}
+
+#[test]
+fn a_panic_of_a_coroutine_that_nobody_joins_fails_the_world() {
+    let outcome = with_a_panic(false, false);
+    let report = outcome.report("");
+    assert_eq!(outcome.failure.expect("the panic is lost").kind, FailureKind::Panic);
+    for wanted in [
+        "nobody joins it: a coroutine breaks",
+        "report.rs:",
+        "on server, thread main, coroutine 2 'worker'",
+        "after 0.25",
+    ] {
+        assert!(report.contains(wanted), "{wanted} is missing in\n{report}");
+    }
+    assert!(with_a_panic(true, false).passed(), "such a host may fail");
+    let joined = with_a_panic(false, true);
+    assert!(joined.passed(), "{}", joined.report(""));
+    let note = &joined.panics[0];
+    assert_eq!((note.thread.as_str(), note.coroutine.as_str()), ("server/main", "2 'worker'"));
+}
+
+/// A machine one of whose coroutines swallows every attempt to unwind it.
+fn stubborn() -> std::io::Result<()> {
+    let tuning = machinarium::Tuning { swallows: 5, grace: 0.secs(), ..Default::default() };
+    machinarium::Builder::new().tuning(tuning).run(|| {
+        machinarium::spawn_named("stubborn", || {
+            loop {
+                let _ = std::panic::catch_unwind(|| machinarium::sleep(1000.secs()));
+            }
+        });
+        Ok(machinarium::sleep(1.secs())?)
+    })
+}
+
+#[test]
+fn a_machine_that_aborts_fails_its_seed_and_not_the_test_process() {
+    let outcome = failing(|world| {
+        let host = world.host("host").run(stubborn);
+        world.join(&host);
+    });
+    let (failure, report) = (outcome.failure.as_ref().unwrap(), outcome.report(""));
+    assert_eq!((failure.kind, failure.host.as_str()), (FailureKind::Aborted, "host"), "{report}");
+    for wanted in ["swallows every attempt to unwind it", "after 1.00", "'stubborn'"] {
+        assert!(report.contains(wanted), "{wanted} is missing in\n{report}");
+    }
+    // The same in a world that ends before the machine does.
+    let outcome = Simulation::new(1).run(|world| {
+        let _host = world.host("host").run(stubborn);
+        world.sleep(100.millis());
+    });
+    assert!(outcome.passed(), "{}", outcome.report(""));
+    assert_eq!(outcome.leaked, ["host/main"]);
+}
+
 #[test]
 fn a_stuck_world_tells_who_waits_for_what() {
     let outcome = failing(|world| {

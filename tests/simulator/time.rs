@@ -86,6 +86,36 @@ fn what_happens_at_the_same_instant_comes_in_either_order() {
     assert!(firsts.contains(&1) && firsts.contains(&2), "{firsts:?}");
 }
 
+/// A host's pause ends at the very instant at which the script wakes up. Whether the host's thread has run before the script
+/// looks: nothing costs time there, so nothing but the order of the two decides.
+fn the_host_is_first(seed: u64) -> bool {
+    let first = Arc::new(AtomicBool::new(false));
+    let place = first.clone();
+    let outcome = Simulation::new(seed).run(move |world| {
+        let turns = Arc::new(AtomicU64::new(0));
+        let counter = turns.clone();
+        let host = world.host("host").run_on_kernel(move |kernel: Rc<dyn Kernel>| -> () {
+            loop {
+                counter.fetch_add(1, SeqCst);
+                kernel.sched_yield();
+            }
+        });
+        world.sleep(1.millis());
+        host.pause(1.millis());
+        let before = turns.load(SeqCst);
+        world.sleep(1.millis());
+        place.store(turns.load(SeqCst) > before, SeqCst);
+    });
+    assert!(outcome.passed(), "{}", outcome.report(""));
+    first.load(SeqCst)
+}
+
+#[test]
+fn the_order_of_one_instant_is_drawn() {
+    let host_first = (1..60).filter(|&seed| the_host_is_first(seed)).count();
+    assert!((10..50).contains(&host_first), "the host was first with {host_first} of 59 seeds");
+}
+
 #[test]
 fn a_sleep_is_never_short_on_its_own_clock() {
     for seed in 1..50 {

@@ -1,9 +1,16 @@
 //! What the library promises, by name. Each body is one function; it runs on the real kernel, then in a simulated host on
 //! seeds, which draw latencies and the order of what happens at the same instant.
 
+#![allow(unreachable_pub)] // a test binary has no public names
+
+#[path = "../coroutine/child.rs"]
+mod child;
+mod configuration;
 mod coroutine;
 mod machine;
+mod soundness;
 mod tcp;
+mod teardown;
 mod time;
 
 use std::time::Duration;

@@ -249,6 +249,42 @@ unsafe extern "C" fn give_up(signal: libc::c_int) {
     unsafe { libc::abort() };
 }
 
+/// An OS thread that can be made to say where it is, as the last thing that its process does.
+#[derive(Clone, Copy, Debug)]
+pub struct Target(libc::pthread_t);
+
+impl Target {
+    /// This thread.
+    pub fn here() -> Target {
+        // SAFETY: always succeeds.
+        Target(unsafe { libc::pthread_self() })
+    }
+
+    /// Has the thread, which must not have ended, print its backtrace, whatever it runs; then aborts the process.
+    pub fn abort(self) -> ! {
+        // SAFETY: the handler has the signature of one without SA_SIGINFO; it never returns. If the thread cannot answer (it
+        // sleeps in a call that no signal ends), the alarm of this thread's own patience ends the process.
+        unsafe {
+            let mut action: libc::sigaction = zeroed();
+            action.sa_sigaction = say_where as *const () as usize;
+            action.sa_flags = libc::SA_ONSTACK;
+            libc::sigaction(libc::SIGABRT, &action, null_mut());
+            libc::pthread_kill(self.0, libc::SIGABRT);
+            libc::sleep(2 * PATIENCE);
+            libc::signal(libc::SIGABRT, libc::SIG_DFL);
+            libc::abort()
+        }
+    }
+}
+
+unsafe extern "C" fn say_where(_: libc::c_int) {
+    // SAFETY: what abort does from here on is what it does by default.
+    unsafe { libc::signal(libc::SIGABRT, libc::SIG_DFL) };
+    backtrace();
+    // SAFETY: async-signal-safe.
+    unsafe { libc::abort() };
+}
+
 /// Formats into a buffer of its own, which goes to standard error at each end of a line. Allocates nothing.
 struct Line {
     bytes: [u8; 512],

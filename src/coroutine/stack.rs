@@ -6,12 +6,16 @@
 //! |---|---|---|---|
 //! | fresh | none | none | behind `used` in the newest slab |
 //! | live | those touched | yes (or counted as unguarded) | with whoever allocated it |
-//! | warm | those touched | yes | `warm`, at most `cache` of them |
+//! | warm | those touched | yes | `warm`, at most `cache` of them; the lowest `clean` of them keep `keep` bytes at most |
 //! | cold | none | yes | `cold` |
 //!
 //! Allocation prefers warm to cold to fresh, and takes the one released last: its pages are in the cache. Slabs double from
 //! [`FIRST_SLAB`] slots, so that a small program maps little. They are unmapped when the pool is dropped, unless a stack is
 //! still live then: something may stand on it, so the slabs stay mapped for ever.
+//!
+//! How deep a stack was used is not known: to write it down at each release, or to ask the kernel, costs more than a spawn.
+//! So a release keeps all pages, and whoever is idle calls [`Stacks::sweep`], which gives back those of the warm
+//! slots that were used since the last time. A program that is busy finds its stacks warm to their depth.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -48,6 +52,8 @@ pub struct StackOptions {
     pub limit: usize,
     /// How many released stacks keep their pages.
     pub cache: usize,
+    /// How many bytes of each of those survive a sweep.
+    pub keep: usize,
     /// How many slots one mapping has at most.
     pub slab: usize,
     /// What happens when a stack can have no guard.
@@ -65,6 +71,7 @@ impl Default for StackOptions {
             guard: 64 << 10,
             limit: 1 << 20,
             cache: 1024,
+            keep: 16 << 10,
             slab: 1024,
             guards: Guards::Required,
             control: size_of::<Header>(),
@@ -188,6 +195,8 @@ struct Slots {
     /// How many slots of all slabs are no longer fresh: the next one's number.
     total: u32,
     warm: Vec<Slot>,
+    /// How many of the warm slots, from the one released first, were swept and not used since.
+    clean: usize,
     cold: Vec<Slot>,
     live: usize,
     unguarded: usize,
@@ -225,6 +234,7 @@ impl Stacks {
             Some(slot) => slot,
             None => self.allocate_cold(slots)?,
         };
+        slots.clean = slots.clean.min(slots.warm.len());
         slots.live += 1;
         let header = slot.header.as_ptr();
         // SAFETY: the slot is mapped, large enough for a control block (`checked_layout`), and was nobody's until now.
@@ -312,6 +322,24 @@ impl Stacks {
         assert!((low..=high).contains(&used_low), "an address in the stack");
         // SAFETY: below the red zone of a stack that does not run is nothing that it needs.
         unsafe { discard(low, (used_low - RED_ZONE).max(low) / PAGE * PAGE) };
+    }
+
+    /// How many warm slots a sweep would look at.
+    pub fn unswept(&self) -> usize {
+        let slots = self.slots.borrow();
+        slots.warm.len() - slots.clean
+    }
+
+    /// Gives back what lies deeper than `keep` in the warm slots that were used since the last sweep.
+    pub fn sweep(&self) {
+        let slots = &mut *self.slots.borrow_mut();
+        let kept = self.options.keep.next_multiple_of(PAGE).clamp(PAGE, self.layout.size);
+        for slot in &slots.warm[slots.clean..] {
+            let high = slot.base + self.layout.stride();
+            // SAFETY: the slot is nobody's, and this is above its guard. Its control block may go too: see `release`.
+            unsafe { discard(slot.base + self.layout.guard, high - kept) };
+        }
+        slots.clean = slots.warm.len();
     }
 
     /// How many stacks are in use.

@@ -19,6 +19,10 @@ pub struct Tuning {
     pub stack_limit: usize,
     /// How many unused stacks keep their memory. Default 1,024.
     pub stack_cache: usize,
+    /// How many bytes of each unused stack stay touched when the machine has been idle. Default 16 KiB.
+    pub stack_keep: usize,
+    /// How often an idle machine gives back what was touched deeper than that. Default 1 s.
+    pub stack_sweep: Duration,
     /// How many stacks one mapping holds, at most. Default 1,024.
     pub stack_slab: usize,
     /// What happens when a stack can have no guard. Default [`Guards::Required`]: the spawn fails.
@@ -40,6 +44,9 @@ pub struct Tuning {
     pub drain: Duration,
     /// After they were cancelled: how long they may take to end before they are unwound. Default 1 s.
     pub grace: Duration,
+    /// How long the whole teardown may take, from the main closure's return, before another thread prints every coroutine
+    /// and aborts the process. Default none: a coroutine that never waits holds its machine for ever.
+    pub teardown: Option<Duration>,
     /// How many swallowed unwindings of one coroutine are thrown again before the process aborts. Default 100.
     pub swallows: u32,
     /// Bytes that a stream reads ahead when nobody reads it. Default 16 KiB; 0 is off.
@@ -60,6 +67,8 @@ impl Default for Tuning {
             stack_guard: 64 << 10,
             stack_limit: 1 << 20,
             stack_cache: 1024,
+            stack_keep: 16 << 10,
+            stack_sweep: Duration::from_secs(1),
             stack_slab: 1024,
             guards: Guards::Required,
             budget: 128,
@@ -70,6 +79,7 @@ impl Default for Tuning {
             preempt: false,
             drain: Duration::ZERO,
             grace: Duration::from_secs(1),
+            teardown: None,
             swallows: 100,
             readahead: 16 << 10,
             buffers: 64,
@@ -86,6 +96,8 @@ impl Tuning {
             guard: self.stack_guard,
             limit: self.stack_limit,
             cache: self.stack_cache,
+            // Timer nodes point to the control blocks of unused stacks: those stay.
+            keep: self.stack_keep.max(4096 + size_of::<Control>()),
             slab: self.stack_slab,
             guards: self.guards,
             control: size_of::<Control>(),
@@ -171,6 +183,14 @@ impl Builder {
     /// How long cancelled coroutines may take to end before they are unwound.
     pub fn grace(mut self, duration: Duration) -> Builder {
         self.tuning.grace = duration;
+        self
+    }
+
+    /// How long the end of the machine may take as a whole, draining included, before another thread prints every
+    /// coroutine and aborts the process: for a service that would rather be restarted than hang. Without it, a coroutine
+    /// that never waits holds its machine for ever.
+    pub fn teardown(mut self, limit: Duration) -> Builder {
+        self.tuning.teardown = Some(limit);
         self
     }
 

@@ -27,6 +27,7 @@ mod timers;
 pub(crate) mod wait;
 mod wait_list;
 mod wakeup;
+mod watch;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -72,6 +73,10 @@ pub struct Machine {
     zombie: Cell<Option<TaskRef>>,
     main: Cell<Option<TaskRef>>,
     ids: Cell<u64>,
+    /// Who ends the process if this machine's end takes too long.
+    watch: Cell<Option<watch::Watch>>,
+    /// When unused stacks are next to be swept; `FAR` if nothing is known of it.
+    sweep: Cell<Instant>,
     locals: local::Locals,
     lost_panics: Cell<u64>,
     /// Whoever started this thread and wants to know.
@@ -140,6 +145,8 @@ impl Machine {
             zombie: Cell::new(None),
             main: Cell::new(None),
             ids: Cell::new(1),
+            watch: Cell::new(None),
+            sweep: Cell::new(Instant::FAR),
             locals: local::Locals::default(),
             lost_panics: Cell::new(0),
             starter,
@@ -169,7 +176,7 @@ impl Machine {
         if done(self) {
             return;
         }
-        let wake = self.timers.borrow().next().min(latest);
+        let wake = self.timers.borrow().next().min(latest).min(self.sweep_stacks());
         if self.spinning && self.spin() {
             return;
         }
@@ -178,6 +185,22 @@ impl Machine {
             self.poller.poll(self, timeout);
             self.shared.awake();
         }
+    }
+
+    /// Gives back what lies deep in unused stacks, so often and no oftener; says when that is next to be done.
+    fn sweep_stacks(&self) -> Instant {
+        if self.stacks.unswept() == 0 {
+            return Instant::FAR;
+        }
+        let (due, now) = (self.sweep.get(), self.now());
+        if due == Instant::FAR {
+            // Something was used since the last time. It has until then to be used again.
+            self.sweep.set(now + self.tuning.stack_sweep);
+        } else if due <= now {
+            self.stacks.sweep();
+            self.sweep.set(Instant::FAR);
+        }
+        self.sweep.get()
     }
 
     /// Looks for events without sleeping, if there is anything that could have some.
@@ -264,7 +287,15 @@ impl Machine {
 
     pub(crate) fn coroutines(&self) -> Vec<CoroutineInfo> {
         let live = self.live.borrow().clone();
-        live.into_iter().map(|task| self.coroutine(task)).collect()
+        let describe = |task| {
+            let mut info = self.coroutine(task);
+            // The one that runs would have to be resumed for it.
+            let suspended = self.scheduler.running() != Some(task);
+            info.backtrace =
+                suspended.then(|| self.scheduler.record(task)).flatten().map(|trace| trace.to_string());
+            info
+        };
+        live.into_iter().map(describe).collect()
     }
 
     /// Tells of each coroutine that waits for a descriptor.
@@ -291,11 +322,11 @@ impl Machine {
         Some(format!("the wait of coroutine {} '{}' was ended by another machine", header.id, header.name()))
     }
 
+    /// What a coroutine does; without its backtrace.
     fn coroutine(&self, task: TaskRef) -> CoroutineInfo {
         let parked = task.state.get() == State::Parked;
         let running = self.scheduler.running() == Some(task);
         let deadline = Some(task.deadline.get()).filter(|at| parked && *at != Instant::FAR);
-        let backtrace = (!running).then(|| self.scheduler.record(task)).flatten();
         CoroutineInfo {
             id: task.header.id,
             name: task.header.name().to_owned(),
@@ -308,7 +339,7 @@ impl Machine {
             },
             waits_for: task.reason.get().to_string(),
             deadline,
-            backtrace: backtrace.map(|backtrace| backtrace.to_string()),
+            backtrace: None,
         }
     }
 }

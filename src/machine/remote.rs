@@ -42,7 +42,7 @@ pub fn spawn<T: Send + 'static>(
     spawn_tuned(parent, name, parent.tuning.clone(), main)
 }
 
-fn spawn_tuned<T: Send + 'static>(
+pub(super) fn spawn_tuned<T: Send + 'static>(
     parent: &Machine,
     name: &str,
     tuning: Tuning,
@@ -83,6 +83,12 @@ impl<T: Send> Handle<T> {
             let _ = machine.kernel.join(self.thread);
         }
         ended.map_err(JoinError::Panicked)
+    }
+
+    /// Waits for its thread on the root stack, where nothing can park.
+    pub(super) fn join_firmly(self) {
+        let machine = current::machine().expect("the root stack of a machine");
+        let _ = machine.kernel.join(self.thread);
     }
 
     /// As `join`, waiting until `deadline` at most; after a `Wait` error it can be called again.

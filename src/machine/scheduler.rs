@@ -74,7 +74,8 @@ impl Scheduler {
             visitor: UnsafeCell::new(Context::default()),
             recording: Cell::new(false),
             recorded: Cell::new(None),
-            shuffle: Cell::new(shuffle.map_or(0, |seed| seed | 1)),
+            // Odd, so never zero, and another one for each seed (below 2^63).
+            shuffle: Cell::new(shuffle.map_or(0, |seed| seed << 1 | 1)),
             switches: Cell::new(0),
             cells,
         }

@@ -9,11 +9,15 @@
 //! An unwinding that is swallowed is thrown again at the next blocking call, `Tuning::swallows` times; after that, and
 //! when nothing can be unwound any more, the process aborts with a dump of every coroutine: going on would free stacks
 //! that safe code may still borrow from.
+//!
+//! None of this helps against a coroutine that never waits: the root stack does not run again. With `Tuning::teardown`, `watch`
+//! does: another thread prints what all were doing, and aborts.
 
 use std::time::Duration;
 
 use super::task::Panic;
-use super::{Machine, State, TaskRef, current};
+use super::watch::Watch;
+use super::{CoroutineInfo, Machine, State, TaskRef, current};
 use crate::error::Cause;
 use crate::kernel::Instant;
 
@@ -26,6 +30,9 @@ impl Machine {
         let place = &mut result;
         let handle = machine.start("main", None, move || {
             *place = Some(std::panic::catch_unwind(std::panic::AssertUnwindSafe(main)));
+            // Here already: who is ready runs before the root stack does, and may keep it from ever running.
+            let machine = current::machine().expect("the main coroutine is on its machine");
+            machine.watch.set(machine.tuning.teardown.and_then(|limit| Watch::start(machine, limit)));
         })?;
         let task = handle.task();
         self.main.set(Some(task));
@@ -44,6 +51,7 @@ impl Machine {
         self.unwind();
         self.reap_unjoined();
         self.locals.clear();
+        self.watch.take().into_iter().for_each(Watch::stop);
         self.shared.close();
         // The process's own answer to a close that fails is to go on; so is ours.
         let _ = self.kernel.close(self.poller.epoll);
@@ -115,19 +123,26 @@ impl Machine {
         }
     }
 
-    /// Prints what every coroutine is doing, and aborts the process.
-    #[cold]
-    pub(crate) fn abort(&self, why: &str) -> ! {
+    /// Does not return if whoever started this machine's thread ends processes in another way.
+    pub(super) fn abort_elsewhere(&self, why: &str) {
         if let Some(starter) = &self.starter {
             starter.abort(why);
         }
+    }
+
+    /// Prints what every coroutine is doing, and aborts the process.
+    #[cold]
+    pub(crate) fn abort(&self, why: &str) -> ! {
+        self.abort_elsewhere(why);
         eprintln!("machinarium: {why}; the process aborts");
-        for info in self.coroutines() {
-            eprintln!("  coroutine {} '{}': {}, {}", info.id, info.name, info.state, info.waits_for);
-            if let Some(backtrace) = info.backtrace {
-                eprintln!("{backtrace}");
-            }
-        }
+        self.coroutines().iter().for_each(print);
         std::process::abort()
+    }
+}
+
+pub(super) fn print(info: &CoroutineInfo) {
+    eprintln!("  coroutine {} '{}': {}, {}", info.id, info.name, info.state, info.waits_for);
+    if let Some(backtrace) = &info.backtrace {
+        eprintln!("{backtrace}");
     }
 }

@@ -21,13 +21,20 @@
 //! | a descriptor number used again at once | `ends::a_descriptor_number_that_is_used_again_..` |
 //! | an end behind a short read, an urgent byte | `ends::an_end_behind_..`, `ends::an_urgent_byte_..` |
 
+#![allow(unreachable_pub)] // a test binary has no public names
+
+#[path = "../coroutine/child.rs"]
+mod child;
+mod configuration;
 mod coroutine;
 mod ends;
 mod giving_up;
 mod machine;
 mod readahead;
 mod refusal;
+mod soundness;
 mod tcp;
+mod teardown;
 mod time;
 mod turn;
 

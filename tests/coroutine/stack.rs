@@ -169,6 +169,33 @@ fn beyond_the_cache_pages_go_back_and_guards_stay() {
     assert_eq!(indices, [1, 0, 4, 3, 2, 5]);
 }
 
+/// What was used deep and released goes back at the next sweep, and is not looked at again until it was used.
+#[test]
+fn a_sweep_gives_back_what_lies_deep_in_unused_stacks() {
+    let stacks = pool(|options| options.keep = 2 * PAGE);
+    let all: Vec<Stack> = (0..3).map(|_| stacks.allocate().unwrap()).collect();
+    let places: Vec<(usize, usize)> = all.iter().map(bounds).collect();
+    let dirty = |stack: &Stack| {
+        for page in (bounds(stack).0..stack.top() as usize - PAGE).step_by(PAGE) {
+            // SAFETY: a stack that nothing uses.
+            unsafe { (page as *mut u8).write(7) };
+        }
+    };
+    all.iter().for_each(dirty);
+    all.into_iter().for_each(|stack| release(&stacks, stack));
+    let resident = || places.iter().map(|(low, high)| resident_pages(*low, *high)).collect::<Vec<_>>();
+    assert_eq!((stacks.unswept(), resident()), (3, vec![64, 64, 64]));
+    stacks.sweep();
+    assert_eq!((stacks.unswept(), resident()), (0, vec![2, 2, 2]));
+    let again = stacks.allocate().unwrap();
+    dirty(&again);
+    release(&stacks, again);
+    assert_eq!(stacks.unswept(), 1);
+    stacks.sweep();
+    assert_eq!(resident(), [2, 2, 2]);
+    assert!(places.iter().all(|(low, _)| faults(low - 8)), "guards survive");
+}
+
 #[test]
 fn every_stack_has_a_guard_of_full_length() {
     for force_mprotect in [false, true] {

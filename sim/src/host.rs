@@ -164,6 +164,16 @@ impl Host {
         state.crash(process);
     }
 
+    /// The same in the place of a call of its own, after `calls` more of them: with 0, 1, 2 and so on, a crash between any two
+    /// calls is tried. A call that sleeps counts at each of its wake-ups.
+    pub fn crash_after(&self, calls: u64) {
+        if self.running() {
+            let mut state = self.shared.state.borrow_mut();
+            let process = state.hosts[self.index.0 as usize].process.expect("a running process");
+            state.processes[process.0 as usize].calls_left = Some(calls);
+        }
+    }
+
     /// Pulls the plug: as a crash, but nothing more leaves the host, and its peers find out by silence.
     pub fn power_off(&self) {
         self.crash();
@@ -303,6 +313,7 @@ impl Shared {
             threads: Vec::new(),
             life: Life::Running,
             failed: false,
+            calls_left: None,
             retuned,
             identity,
         });

@@ -102,6 +102,8 @@ pub(crate) struct ProcessState {
     pub(crate) life: Life,
     /// Its main function answered an error.
     pub(crate) failed: bool,
+    /// How many calls it makes before it is killed in the place of one.
+    pub(crate) calls_left: Option<u64>,
     /// What its machines' tunings are changed in.
     pub(crate) retuned: Retuned,
     /// Stable: its host, and which process of it.
@@ -283,6 +285,9 @@ impl Shared {
         let mut request = |state: &mut State, thread: ThreadIndex| {
             if self.mode.get() != Mode::Running && kind != Asking::Join {
                 return Step::Done;
+            }
+            if kind == Asking::Call && state.is_last_call(thread) {
+                return Step::Asleep;
             }
             match serve(state, thread) {
                 Served::Done(value) => {
@@ -526,6 +531,22 @@ impl State {
     fn full_name(&self, thread: ThreadIndex) -> String {
         let record = &self.sched.threads[thread.0 as usize];
         format!("{}/{}", self.sched.host_name(record.host), record.name)
+    }
+
+    /// Counts a call down, and kills the process of `thread` in the place of the one that it was not to survive. While it
+    /// panics the count stands still: no crash falls into an unwinding.
+    fn is_last_call(&mut self, thread: ThreadIndex) -> bool {
+        let Some(process) = self.sched.thread(thread).process else { return false };
+        let Some(left) = &mut self.processes[process.0 as usize].calls_left else { return false };
+        if std::thread::panicking() {
+            return false;
+        }
+        let dies = *left == 0;
+        *left = left.saturating_sub(1);
+        if dies {
+            self.crash(process);
+        }
+        dies
     }
 
     /// `kill -9`.

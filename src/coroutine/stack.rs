@@ -194,18 +194,18 @@ struct Slots {
     used: usize,
     /// How many slots of all slabs are no longer fresh: the next one's number.
     total: u32,
-    warm: Vec<Slot>,
+    /// Their headers are whole: a warm slot is no more than a pointer, which is what a spawn pays for.
+    warm: Vec<NonNull<Header>>,
     /// How many of the warm slots, from the one released first, were swept and not used since.
     clean: usize,
-    cold: Vec<Slot>,
+    cold: Vec<Cold>,
     live: usize,
     unguarded: usize,
 }
 
-/// A slot that is not live. The number is beside the pointer, since a cold slot's header is zeroes.
+/// A slot that has no pages: what its header said.
 #[derive(Clone, Copy)]
-struct Slot {
-    header: NonNull<Header>,
+struct Cold {
     base: usize,
     index: u32,
 }
@@ -230,33 +230,35 @@ impl Stacks {
         if slots.live >= self.options.limit {
             return Err(StackError::Limit { limit: self.options.limit });
         }
-        let slot = match slots.warm.pop() {
-            Some(slot) => slot,
+        let header = match slots.warm.pop() {
+            Some(header) => header,
             None => self.allocate_cold(slots)?,
         };
         slots.clean = slots.clean.min(slots.warm.len());
         slots.live += 1;
-        let header = slot.header.as_ptr();
-        // SAFETY: the slot is mapped, large enough for a control block (`checked_layout`), and was nobody's until now.
+        // SAFETY: the slot is mapped, its header whole, and it was nobody's until now.
         unsafe {
-            (*header).low = slot.base + self.layout.guard;
-            (*header).high = slot.base + self.layout.stride();
-            (*header).id = 0;
-            (*header).index = slot.index;
-            (*header).name_len = 0;
+            (*header.as_ptr()).id = 0;
+            (*header.as_ptr()).name_len = 0;
         }
-        Ok(Stack(slot.header))
+        Ok(Stack(header))
     }
 
     #[cold]
-    fn allocate_cold(&self, slots: &mut Slots) -> Result<Slot, StackError> {
-        if let Some(slot) = slots.cold.pop() {
-            return Ok(slot);
+    fn allocate_cold(&self, slots: &mut Slots) -> Result<NonNull<Header>, StackError> {
+        let Cold { base, index } = match slots.cold.pop() {
+            Some(slot) => slot,
+            None => self.first_use(slots)?,
+        };
+        let address = self.layout.header(base, index) as *mut Header;
+        let header = NonNull::new(address).expect("within a mapping");
+        // SAFETY: the slot is mapped, large enough for a control block (`checked_layout`), and nobody's.
+        unsafe {
+            (*address).low = base + self.layout.guard;
+            (*address).high = base + self.layout.stride();
+            (*address).index = index;
         }
-        if slots.slabs.last().is_none_or(|slab| slots.used == slab.slots()) {
-            self.grow(slots)?;
-        }
-        self.first_use(slots)
+        Ok(header)
     }
 
     fn grow(&self, slots: &mut Slots) -> Result<(), StackError> {
@@ -269,7 +271,10 @@ impl Stacks {
         Ok(())
     }
 
-    fn first_use(&self, slots: &mut Slots) -> Result<Slot, StackError> {
+    fn first_use(&self, slots: &mut Slots) -> Result<Cold, StackError> {
+        if slots.slabs.last().is_none_or(|slab| slots.used == slab.slots()) {
+            self.grow(slots)?;
+        }
         let slab = slots.slabs.last_mut().expect("a slab with a fresh slot");
         if let Err(source) = slab.guard(slots.used, self.options.force_mprotect) {
             if self.options.guards == Guards::Required {
@@ -281,8 +286,7 @@ impl Stacks {
         let (base, index) = (slab.slot(slots.used), slots.total);
         slots.used += 1;
         slots.total += 1;
-        let header = NonNull::new(self.layout.header(base, index) as *mut Header).expect("within a mapping");
-        Ok(Slot { header, base, index })
+        Ok(Cold { base, index })
     }
 
     /// Takes a stack back.
@@ -293,23 +297,23 @@ impl Stacks {
     #[inline]
     pub unsafe fn release(&self, stack: Stack) {
         let slots = &mut *self.slots.borrow_mut();
-        // SAFETY: the slot is live until the end of this call.
-        let (high, index) = unsafe { ((*stack.header()).high, (*stack.header()).index) };
-        debug_assert_eq!(stack.header() as usize, self.layout.header(high - self.layout.stride(), index));
-        let slot = Slot { header: stack.0, base: high - self.layout.stride(), index };
         slots.live -= 1;
         if slots.warm.len() < self.options.cache {
-            slots.warm.push(slot);
+            slots.warm.push(stack.0);
         } else {
-            self.cool(slots, slot);
+            self.cool(slots, stack);
         }
     }
 
     #[cold]
-    fn cool(&self, slots: &mut Slots, slot: Slot) {
+    fn cool(&self, slots: &mut Slots, stack: Stack) {
+        // SAFETY: `allocate` wrote the header, and a stack is of this pool.
+        let (high, index) = unsafe { ((*stack.header()).high, (*stack.header()).index) };
+        let base = high - self.layout.stride();
+        debug_assert_eq!(stack.header() as usize, self.layout.header(base, index));
         // SAFETY: the slot is nobody's, and this is all of it above the guard.
-        unsafe { discard(slot.base + self.layout.guard, slot.base + self.layout.stride()) };
-        slots.cold.push(slot);
+        unsafe { discard(base + self.layout.guard, high) };
+        slots.cold.push(Cold { base, index });
     }
 
     /// Gives the pages back that a suspended coroutine has used before, and does not use now.
@@ -334,10 +338,12 @@ impl Stacks {
     pub fn sweep(&self) {
         let slots = &mut *self.slots.borrow_mut();
         let kept = self.options.keep.next_multiple_of(PAGE).clamp(PAGE, self.layout.size);
-        for slot in &slots.warm[slots.clean..] {
-            let high = slot.base + self.layout.stride();
-            // SAFETY: the slot is nobody's, and this is above its guard. Its control block may go too: see `release`.
-            unsafe { discard(slot.base + self.layout.guard, high - kept) };
+        for header in &slots.warm[slots.clean..] {
+            // SAFETY: a warm slot's header is whole.
+            let (low, high) = unsafe { (header.as_ref().low, header.as_ref().high) };
+            let end = (high - kept).min(header.addr().get() / PAGE * PAGE);
+            // SAFETY: the slot is nobody's, and this is above its guard and below its header.
+            unsafe { discard(low, end) };
         }
         slots.clean = slots.warm.len();
     }

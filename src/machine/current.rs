@@ -154,6 +154,7 @@ pub(crate) fn machine<'a>() -> Option<&'a Machine> {
 }
 
 /// Keeps this thread's machine alive beyond the call.
+#[inline]
 pub(crate) fn machine_rc() -> Option<Rc<Machine>> {
     let machine: *const Machine = machine()?;
     // SAFETY: the pointer came from `Rc::as_ptr` in `enter`, and that `Rc` is alive.

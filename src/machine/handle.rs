@@ -32,6 +32,7 @@ pub struct JoinHandle<T> {
 ///
 /// # Panics
 /// Outside a machine, and when no stack can be had, as `std::thread::spawn` does; [`try_spawn`] answers an error.
+#[inline]
 pub fn spawn<T: 'static>(f: impl FnOnce() -> T + 'static) -> JoinHandle<T> {
     try_spawn("", f).unwrap_or_else(|error| panic!("spawn: {error}"))
 }
@@ -48,6 +49,7 @@ pub fn spawn_named<T: 'static>(name: &str, f: impl FnOnce() -> T + 'static) -> J
 ///
 /// # Errors
 /// [`SpawnError`]: no machine, no stack, or a closure or result too large for a stack. The closure is dropped.
+#[inline]
 pub fn try_spawn<T: 'static>(
     name: &str,
     f: impl FnOnce() -> T + 'static,
@@ -101,6 +103,7 @@ impl<T> JoinHandle<T> {
     /// # Errors
     /// [`JoinError::Panicked`] and [`JoinError::Unwound`] say how it ended otherwise; [`JoinError::Wait`] that the caller
     /// was cancelled or its scope's deadline passed first (the coroutine is then detached).
+    #[inline]
     pub fn join(mut self) -> Result<T, JoinError> {
         self.join_deadline(Instant::FAR)
     }
@@ -110,6 +113,7 @@ impl<T> JoinHandle<T> {
     /// # Errors
     /// As `join`; a passed deadline is a `Wait` error of kind `Expired`. Once the result was taken,
     /// [`Misuse::MachineEnded`] stands for "nothing left".
+    #[inline]
     pub fn join_deadline(&mut self, deadline: Instant) -> Result<T, JoinError> {
         self.check().map_err(|misuse| JoinError::Wait(misuse.into()))?;
         let me = self.machine.operation().map_err(JoinError::Wait)?;
@@ -165,6 +169,7 @@ impl<T> JoinHandle<T> {
         if self.taken || !self.task.is(self.id) { Err(Misuse::MachineEnded) } else { Ok(()) }
     }
 
+    #[inline]
     fn take(&mut self) -> Result<T, JoinError> {
         self.taken = true;
         // SAFETY: the state is `Finished` (the callers waited for it), the id is still ours, so `T` is the type of this
@@ -203,6 +208,7 @@ impl Machine {
     }
 
     /// Makes a coroutine and puts it into the ready queue.
+    #[inline(always)]
     pub(crate) fn start<F, T>(
         self: Rc<Machine>,
         name: &str,
@@ -222,7 +228,9 @@ impl Machine {
         // SAFETY: the slot was just allocated, with room for a control block (`Tuning::stack_options`) and for the payload
         // (checked above). Its stack begins below the payload, and its context is prepared before it can be popped.
         let task = unsafe {
-            (*header).set_name(name);
+            if !name.is_empty() {
+                (*header).set_name(name);
+            }
             let (task, top) = TaskRef::create::<F, T>(header, id, f);
             coroutine::prepare(&raw mut (*header).context, top, entry, task.as_ptr().cast());
             task
@@ -231,14 +239,11 @@ impl Machine {
         Ok(JoinHandle { machine: self, task, id, taken: false, result: PhantomData })
     }
 
+    #[inline]
     fn enlist(&self, task: TaskRef, parent: Option<TaskRef>) {
-        let index = task.header.index;
-        self.scheduler.cells.ensure(index);
-        let mut slots = self.slots.borrow_mut();
-        if slots.len() <= index as usize {
-            slots.resize(index as usize + 1, task);
+        if self.slots.borrow().len() <= task.header.index as usize {
+            self.first_use(task);
         }
-        slots[index as usize] = task;
         if let Some(parent) = parent {
             task.parent.set(Some(parent));
             task.scope.set(parent.scope.get());
@@ -250,7 +255,18 @@ impl Machine {
         self.scheduler.push(task);
     }
 
+    /// A slot's control block is where it is, and its park cell too, for as long as the machine lives.
+    #[cold]
+    fn first_use(&self, task: TaskRef) {
+        let index = task.header.index;
+        self.scheduler.cells.ensure(index);
+        let mut slots = self.slots.borrow_mut();
+        debug_assert_eq!(slots.len(), index as usize, "slots are used one after the other at first");
+        slots.push(task);
+    }
+
     /// The running coroutine has returned: hands its result on and never comes back.
+    #[inline]
     fn finish(&self, me: TaskRef) -> ! {
         me.state.set(State::Finished);
         let place = me.place.get() as usize;
@@ -274,6 +290,7 @@ impl Machine {
     }
 
     /// Reaps the coroutine that ended last, now that nobody stands on its stack.
+    #[inline]
     pub(crate) fn bury(&self) {
         if let Some(task) = self.zombie.take() {
             self.reap(task);
@@ -296,6 +313,7 @@ impl Machine {
     }
 
     /// Gives the stack of an ended coroutine back to the pool.
+    #[inline]
     pub(crate) fn release(&self, task: TaskRef) {
         task.cause.take();
         task.state.set(State::Free);

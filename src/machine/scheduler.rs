@@ -144,6 +144,7 @@ impl Scheduler {
     }
 
     /// Opens a wait of the running coroutine. With `remote`, its ticket may go to other machines.
+    #[inline]
     pub(crate) fn open(&self, me: TaskRef, remote: bool, reason: Reason) -> Ticket {
         debug_assert!(self.running.get() == Some(me), "only the running coroutine can wait");
         let cell = self.cells.get(me.header.index);
@@ -189,6 +190,7 @@ impl Scheduler {
     }
 
     /// Delivers the outcome of a claim that was already won, here or by another machine.
+    #[inline]
     pub(crate) fn deliver(&self, task: TaskRef, outcome: Outcome) {
         debug_assert_eq!(task.state.get(), State::Parked);
         task.outcome.set(outcome);

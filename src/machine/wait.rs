@@ -47,6 +47,7 @@ impl Machine {
     /// Waits until whoever gets the `Waiter` uses it, `deadline` or the scope's deadline passes, or a cancellation comes.
     ///
     /// After an error the waiter is stale: using it does nothing and says so, and its holder then tries the next.
+    #[inline(always)]
     pub(crate) fn wait(
         &self,
         me: TaskRef,
@@ -78,6 +79,7 @@ impl Machine {
         self.finish_wait(me, deadline)
     }
 
+    #[inline(always)]
     fn may_park(&self, me: TaskRef) -> Result<(), WaitError> {
         if std::thread::panicking() {
             return Err(Misuse::Unwinding.into());
@@ -91,6 +93,7 @@ impl Machine {
         Ok(())
     }
 
+    #[inline(always)]
     fn finish_wait(&self, me: TaskRef, deadline: Instant) -> Result<(), WaitError> {
         let scope = me.scope.get();
         let at = deadline.min(scope.at);

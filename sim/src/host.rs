@@ -21,12 +21,13 @@ use machinarium::kernel::Kernel;
 use crate::env::{HostIndex, ProcessIndex};
 use crate::fault::{Fault, Injector};
 use crate::kernel::SimKernel;
+use crate::process::{Life, ProcessState};
 use crate::report::FailureKind;
 use crate::scheduler::ThreadIndex;
 use crate::script::World;
 use crate::thread::Strand;
 use crate::tuning::Retuned;
-use crate::world::{Life, Mode, ProcessState, Shared, State};
+use crate::world::{Mode, Shared, State};
 use machinarium::machine::current::{self, Starter, Tuning};
 
 /// How a main function may end: with nothing, or with an error.

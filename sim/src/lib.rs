@@ -74,7 +74,7 @@
 //! | file | what |
 //! |---|---|
 //! | `harness`, `simulation`, `shrink`, `report` | many seeds, one seed, what mattered, what is said |
-//! | `script`, `host` | what the script is lent |
+//! | `script`, `host`, `process` | what the script is lent, and what runs on it |
 //! | `world`, `scheduler`, `queue`, `clock` | the loop; who runs when; what will happen; what clocks show |
 //! | `kernel`, `wake` | `Kernel` and `Wake`, served by the world |
 //! | `thread` | stacks and the switch: all unsafe code |
@@ -102,6 +102,7 @@ mod options;
 mod oracle;
 mod outside;
 mod panics;
+mod process;
 mod queue;
 mod record;
 mod report;

@@ -10,10 +10,11 @@ use machinarium::kernel::Instant;
 
 use crate::env::{HostIndex, ProcessIndex};
 use crate::panics::PanicNote;
+use crate::process::Life;
 use crate::scheduler::Phase;
 use crate::thread::Strand;
 use crate::trace::Line;
-use crate::world::{Life, Shared, State};
+use crate::world::{Shared, State};
 
 /// What went wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

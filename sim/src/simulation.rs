@@ -19,12 +19,13 @@ use crate::host::Ending;
 use crate::monitor::Pulse;
 use crate::net::Net;
 use crate::panics::{self, Hook, PanicNote};
+use crate::process::Life;
 use crate::report::{self, Failure, FailureKind};
 use crate::scheduler::Scheduler;
 use crate::script::{SCRIPT, World};
 use crate::thread::Stage;
 use crate::trace::Keep;
-use crate::world::{Identity, Life, Limits, Mode, Shared, State};
+use crate::world::{Identity, Limits, Mode, Shared, State};
 
 /// How a seed is to be run.
 #[derive(Clone, Debug)]

@@ -12,8 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use machinarium::kernel::{Call, Errno, Fd, ProcessId, Result, Wake, errno::TEARDOWN};
 
 use crate::env::ProcessIndex;
+use crate::process::Life;
 use crate::trace::Answer;
-use crate::world::{self, Asking, Identity, Life, Mode, Served, Shared, State};
+use crate::world::{self, Asking, Identity, Mode, Served, Shared, State};
 
 /// See the head of the file.
 #[derive(Debug)]

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use machinarium::kernel::ThreadEnd;
 
-use crate::env::{HostIndex, ProcessIndex};
+use crate::env::HostIndex;
 use crate::fault::{Fault, Faults, Injector};
 use crate::host::HostState;
 use crate::link::{LinkOptions, Ratio};
@@ -30,10 +30,10 @@ use crate::net::Net;
 use crate::oracle::Watch;
 use crate::outside;
 use crate::panics::{self, PanicNote};
+use crate::process::ProcessState;
 use crate::report::{Failure, FailureKind};
 use crate::scheduler::{Event, Phase, Scheduler, Sleep, ThreadIndex, WaitsFor};
 use crate::thread::{Stage, Step, Strand};
-use crate::tuning::Retuned;
 
 /// What a call is told when it is served.
 pub(crate) enum Served<R> {
@@ -92,39 +92,6 @@ pub(crate) struct State {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Limits {
     pub(crate) calls: u64,
-}
-
-/// A process of a host.
-pub(crate) struct ProcessState {
-    pub(crate) host: HostIndex,
-    pub(crate) main: ThreadIndex,
-    pub(crate) threads: Vec<ThreadIndex>,
-    pub(crate) life: Life,
-    /// Its main function answered an error.
-    pub(crate) failed: bool,
-    /// How many calls it makes before it is killed in the place of one.
-    pub(crate) calls_left: Option<u64>,
-    /// What its machines' tunings are changed in.
-    pub(crate) retuned: Retuned,
-    /// Stable: its host, and which process of it.
-    pub(crate) identity: u64,
-}
-
-/// How a process is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Life {
-    Running,
-    /// Its main function returned.
-    Ended,
-    /// It was killed.
-    Crashed,
-}
-
-impl ProcessState {
-    /// Whether its end is one that cleans up.
-    fn ends_cleanly(&self, panicked: bool) -> bool {
-        !panicked && !self.failed
-    }
 }
 
 /// The world that runs on this OS thread: what [`Wake`](machinarium::kernel::Wake) objects ask.
@@ -452,7 +419,7 @@ impl State {
     }
 
     /// A thread will not run again: whoever waits for that looks again.
-    fn wake_joiners(&mut self, thread: ThreadIndex) {
+    pub(crate) fn wake_joiners(&mut self, thread: ThreadIndex) {
         let joins = |on| matches!(on, WaitsFor::Join(other) if other == thread);
         while let Some(joiner) = self.sched.sleeper(joins) {
             self.sched.wake_thread(joiner);
@@ -470,35 +437,6 @@ impl State {
         {
             verdict.panic = note;
         }
-    }
-
-    /// The main function of a process has returned, and the process with it: its other threads are gone.
-    fn exit(&mut self, process: ProcessIndex, clean: bool) {
-        let others = self.stop_threads(process);
-        self.check_joined(process);
-        self.processes[process.0 as usize].life = Life::Ended;
-        let left = self.net.descriptors(process);
-        if clean && others == 0 && !left.is_empty() {
-            let listed: Vec<String> = left.iter().map(|(fd, what)| format!("{fd} ({what})")).collect();
-            let main = self.processes[process.0 as usize].main;
-            let message = format!("the process ended and left descriptors open: {}", listed.join(", "));
-            self.fail(FailureKind::Leak, message, Some(main));
-        }
-        self.net.crash_process(&mut self.sched, process);
-    }
-
-    /// A panic that no join has seen would be lost in production as well.
-    pub(crate) fn check_joined(&mut self, process: ProcessIndex) {
-        let process = &self.processes[process.0 as usize];
-        let may_fail = self.hosts[process.host.0 as usize].may_fail;
-        let lost = |thread: &&ThreadIndex| {
-            let record = &self.sched.threads[thread.0 as usize];
-            matches!(record.end, Some(Err(_))) && !record.joined && **thread != process.main
-        };
-        let Some(&thread) = process.threads.iter().find(lost).filter(|_| !may_fail) else { return };
-        let said = self.last_panic(thread).map_or("", |note| &note.message);
-        let message = format!("a thread panicked and nobody joined it: {said}");
-        self.fail(FailureKind::Panic, message, Some(thread));
     }
 
     /// A coroutine of this thread has panicked, and nobody will join it.
@@ -522,7 +460,7 @@ impl State {
     }
 
     /// What the thread's last panic said; one that was caught and thrown again was said by another thread.
-    fn last_panic(&self, thread: ThreadIndex) -> Option<&PanicNote> {
+    pub(crate) fn last_panic(&self, thread: ThreadIndex) -> Option<&PanicNote> {
         let name = self.full_name(thread);
         self.panics.iter().rev().find(|note| note.thread == name).or(self.panics.last())
     }
@@ -531,63 +469,6 @@ impl State {
     fn full_name(&self, thread: ThreadIndex) -> String {
         let record = &self.sched.threads[thread.0 as usize];
         format!("{}/{}", self.sched.host_name(record.host), record.name)
-    }
-
-    /// Counts a call down, and kills the process of `thread` in the place of the one that it was not to survive. While it
-    /// panics the count stands still: no crash falls into an unwinding.
-    fn is_last_call(&mut self, thread: ThreadIndex) -> bool {
-        let Some(process) = self.sched.thread(thread).process else { return false };
-        let Some(left) = &mut self.processes[process.0 as usize].calls_left else { return false };
-        if std::thread::panicking() {
-            return false;
-        }
-        let dies = *left == 0;
-        *left = left.saturating_sub(1);
-        if dies {
-            self.crash(process);
-        }
-        dies
-    }
-
-    /// `kill -9`.
-    pub(crate) fn crash(&mut self, process: ProcessIndex) {
-        let host = self.processes[process.0 as usize].host;
-        self.sched.inject(Some(host), Fault::Crash, format_args!("the process is killed"));
-        self.kill(process);
-    }
-
-    /// A thread's process kills itself.
-    fn abort(&mut self, thread: ThreadIndex, why: &str) {
-        let process = self.sched.thread(thread).process.expect("only a process aborts");
-        let host = self.processes[process.0 as usize].host;
-        if self.sched.trace.is_on() {
-            self.sched.line(Some(host), format_args!("the process aborts: {why}"));
-        }
-        if !self.hosts[host.0 as usize].may_fail {
-            self.fail(FailureKind::Aborted, format!("the process aborts: {why}"), Some(thread));
-        }
-        self.kill(process);
-    }
-
-    fn kill(&mut self, process: ProcessIndex) {
-        self.stop_threads(process);
-        self.processes[process.0 as usize].life = Life::Crashed;
-        self.net.crash_process(&mut self.sched, process);
-        self.wake_joiners(self.processes[process.0 as usize].main);
-    }
-
-    /// Stops all threads of a process that have not ended, and says how many there were.
-    fn stop_threads(&mut self, process: ProcessIndex) -> usize {
-        let threads = std::mem::take(&mut self.processes[process.0 as usize].threads);
-        let mut stopped = 0;
-        for &thread in &threads {
-            if self.sched.thread(thread).phase != Phase::Ended {
-                self.sched.kill(thread);
-                stopped += 1;
-            }
-        }
-        self.processes[process.0 as usize].threads = threads;
-        stopped
     }
 
     /// Lets `faults` have an effect on calls and links from now on.

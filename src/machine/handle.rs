@@ -249,9 +249,7 @@ impl Machine {
             task.scope.set(parent.scope.get());
             parent.children.set(parent.children.get() + 1);
         }
-        let mut live = self.live.borrow_mut();
-        task.place.set(live.len() as u32);
-        live.push(task);
+        self.alive.set(self.alive.get() + 1);
         self.scheduler.push(task);
     }
 
@@ -269,13 +267,7 @@ impl Machine {
     #[inline]
     fn finish(&self, me: TaskRef) -> ! {
         me.state.set(State::Finished);
-        let place = me.place.get() as usize;
-        let mut live = self.live.borrow_mut();
-        live.swap_remove(place);
-        if let Some(moved) = live.get(place) {
-            moved.place.set(place as u32);
-        }
-        drop(live);
+        self.alive.set(self.alive.get() - 1);
         if let Some(parent) = me.parent.get() {
             parent.children.set(parent.children.get() - 1);
         }

@@ -65,8 +65,8 @@ pub struct Machine {
     scheduler: Scheduler,
     timers: RefCell<Timers>,
     stacks: Stacks,
-    /// Every coroutine that has not ended, each at its `place`.
-    live: RefCell<Vec<TaskRef>>,
+    /// How many coroutines have not ended.
+    alive: Cell<usize>,
     /// By the index of the stack slot: who uses it, or used it last.
     slots: RefCell<Vec<TaskRef>>,
     /// A coroutine that has ended and could not release the stack it stood on.
@@ -140,7 +140,7 @@ impl Machine {
             scheduler,
             timers: RefCell::default(),
             stacks,
-            live: RefCell::default(),
+            alive: Cell::new(0),
             slots: RefCell::default(),
             zombie: Cell::new(None),
             main: Cell::new(None),
@@ -285,8 +285,17 @@ impl Machine {
         }
     }
 
+    /// Every coroutine that has not ended, by slot.
+    pub(crate) fn live(&self) -> Vec<TaskRef> {
+        let slots = self.slots.borrow();
+        slots
+            .iter()
+            .copied()
+            .filter(|task| matches!(task.state.get(), State::Ready | State::Parked))
+            .collect()
+    }
+
     pub(crate) fn coroutines(&self) -> Vec<CoroutineInfo> {
-        let live = self.live.borrow().clone();
         let describe = |task| {
             let mut info = self.coroutine(task);
             // The one that runs would have to be resumed for it.
@@ -295,13 +304,13 @@ impl Machine {
                 suspended.then(|| self.scheduler.record(task)).flatten().map(|trace| trace.to_string());
             info
         };
-        live.into_iter().map(describe).collect()
+        self.live().into_iter().map(describe).collect()
     }
 
     /// Tells of each coroutine that waits for a descriptor.
     fn for_each_readiness(&self, tell: &mut dyn FnMut(Readiness<'_>)) {
-        let Ok(live) = self.live.try_borrow() else { return };
-        for task in live.iter().filter(|task| task.state.get() == State::Parked) {
+        let Ok(slots) = self.slots.try_borrow() else { return };
+        for task in slots.iter().filter(|task| task.state.get() == State::Parked) {
             if let Some((fd, events)) = task.reason.get().readiness() {
                 tell(Readiness { id: task.header.id, name: task.header.name(), fd, events });
             }
@@ -317,8 +326,8 @@ impl Machine {
             let cell = self.shared.cells.get(task.header.index);
             task.state.get() == State::Parked && task.remote.get() && cell.is_claimed(task.ticket.get())
         };
-        let live = self.live.try_borrow().ok()?;
-        let header = &live.iter().find(claimed)?.header;
+        let slots = self.slots.try_borrow().ok()?;
+        let header = &slots.iter().find(claimed)?.header;
         Some(format!("the wait of coroutine {} '{}' was ended by another machine", header.id, header.name()))
     }
 
@@ -347,7 +356,7 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         // Teardown has emptied it; the last handle that outlived it goes now.
-        debug_assert!(self.live.get_mut().is_empty(), "a machine ends without coroutines");
+        debug_assert!(self.alive.get() == 0, "a machine ends without coroutines");
     }
 }
 

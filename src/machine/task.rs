@@ -63,8 +63,6 @@ pub(crate) struct Control {
     pub(crate) swallowed: Cell<u32>,
     /// Position in the timer heap plus one; 0 is absent.
     pub(crate) timer: Cell<u32>,
-    /// Position in the machine's list of live coroutines.
-    pub(crate) place: Cell<u32>,
     /// Children of open scopes that have not ended.
     pub(crate) children: Cell<u32>,
     /// Whether another machine may hold the ticket of the present wait.

@@ -45,8 +45,7 @@ impl Machine {
     /// Ends every coroutine, then whatever else the machine holds.
     pub(crate) fn tear_down(&self) {
         self.drain(self.tuning.drain);
-        let live = self.live.borrow().clone();
-        live.into_iter().for_each(|task| self.cancel(task, Cause::Borrowed("the machine ends")));
+        self.live().into_iter().for_each(|task| self.cancel(task, Cause::Borrowed("the machine ends")));
         self.drain(self.tuning.grace);
         self.unwind();
         self.reap_unjoined();
@@ -58,7 +57,7 @@ impl Machine {
     }
 
     fn drain(&self, patience: Duration) {
-        let done = |machine: &Machine| machine.live.borrow().is_empty() || machine.reclaimed.get();
+        let done = |machine: &Machine| machine.alive.get() == 0 || machine.reclaimed.get();
         self.turn_until(self.now() + patience, done);
     }
 
@@ -66,7 +65,7 @@ impl Machine {
     /// each later one, since neither events nor time will end a wait.
     #[cold]
     pub(crate) fn reclaim(&self) {
-        let live = self.live.borrow().clone();
+        let live = self.live();
         if !self.reclaimed.replace(true) {
             live.into_iter().for_each(|task| self.cancel(task, Cause::Borrowed("the process is reclaimed")));
             return;
@@ -78,9 +77,9 @@ impl Machine {
     fn unwind(&self) {
         self.scheduler.set_interrupt();
         let mut rounds = 0;
-        while !self.live.borrow().is_empty() {
+        while self.alive.get() > 0 {
             let leaves: Vec<TaskRef> =
-                self.live.borrow().iter().copied().filter(|task| task.children.get() == 0).collect();
+                self.live().into_iter().filter(|task| task.children.get() == 0).collect();
             leaves.into_iter().for_each(|task| self.force(task));
             self.scheduler.run(self.tuning.turns);
             self.bury();
@@ -99,7 +98,7 @@ impl Machine {
     /// alone, however long whoever claimed them is kept from writing it. False: there is more to unwind.
     fn await_letter(&self) -> bool {
         let waits = self.scheduler.is_idle()
-            && self.live.borrow().iter().any(|task| task.state.get() == State::Parked && task.remote.get());
+            && self.live().iter().any(|task| task.state.get() == State::Parked && task.remote.get());
         if waits && self.shared.sleep() {
             self.poller.poll(self, None);
             self.shared.awake();

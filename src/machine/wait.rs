@@ -135,8 +135,7 @@ impl Machine {
             self.scheduler.wake(Waiter { task, ticket: task.ticket.get() }, Outcome::Cancelled);
         }
         if task.children.get() > 0 {
-            let live = self.live.borrow().clone();
-            for child in live.into_iter().filter(|child| child.parent.get() == Some(task)) {
+            for child in self.live().into_iter().filter(|child| child.parent.get() == Some(task)) {
                 self.cancel(child, cause.clone());
             }
         }

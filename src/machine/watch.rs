@@ -63,9 +63,8 @@ struct Seen {
 
 impl Seen {
     fn all(machine: &Machine) -> Vec<Seen> {
-        let live = machine.live.borrow().clone();
         // The main coroutine, which has returned and asks, is none of them.
-        let others = live.into_iter().filter(|task| machine.running() != Some(*task));
+        let others = machine.live().into_iter().filter(|task| machine.running() != Some(*task));
         let seen = others.enumerate().map(|(place, task)| Seen {
             info: machine.coroutine(task),
             backtrace: if place < BACKTRACES { machine.scheduler.record(task) } else { None },

@@ -1,7 +1,7 @@
 //! Coroutines that borrow from the one that starts them.
 //!
 //! [`scope`] does not return, by a value or a panic, before every child has ended: that is what makes the borrows
-//! sound. The wait for them is firm: no deadline, cancellation or teardown ends it. A machine that is torn down unwinds
+//! sound: a child is over when its closure and its result, and all that they borrow, are gone. The wait for them is firm: no deadline, cancellation or teardown ends it. A machine that is torn down unwinds
 //! children before their parents, so the wait is short there. Children inherit the deadline, and a cancellation of the
 //! parent reaches them.
 
@@ -12,16 +12,14 @@ use std::rc::Rc;
 
 use crate::error::{Cause, JoinError, Misuse};
 use crate::kernel::Instant;
-use crate::machine::{
-    JoinHandle, Reason, SpawnError, TaskRef, WaitList, current, is_unwinding, throw_unwind,
-};
+use crate::machine::{Family, Reason, SpawnError, WaitList, Waiter, current, is_unwinding, throw_unwind};
 
 /// What [`scope`] lends to its closure: somewhere to start children.
 pub struct Scope<'scope, 'env: 'scope> {
-    parent: TaskRef,
-    children: RefCell<Vec<JoinHandle<()>>>,
-    /// Children that panicked and were not joined.
-    panics: Rc<Cell<usize>>,
+    family: Family,
+    children: Rc<Children>,
+    /// Opened by a destructor that runs in an unwinding, and so without children: to wait for them is to switch.
+    unwinding: bool,
     scope: PhantomData<&'scope mut &'scope ()>,
     env: PhantomData<&'env mut &'env ()>,
 }
@@ -32,11 +30,32 @@ pub struct ScopedJoinHandle<'scope, T> {
     scope: PhantomData<&'scope ()>,
 }
 
+/// What a scope and its children share. One that has ended leaves nothing else behind: a scope may last as long as its server.
+#[derive(Default)]
+struct Children {
+    /// How many hold something of the scope's: their closure, their result.
+    alive: Cell<usize>,
+    /// Whoever waits for that to be none.
+    waiter: Cell<Option<Waiter>>,
+    /// How many panicked and were not joined.
+    panics: Cell<usize>,
+}
+
 struct ChildState<T> {
     result: RefCell<Option<std::thread::Result<T>>>,
     ended: WaitList,
-    panics: Rc<Cell<usize>>,
+    children: Rc<Children>,
 }
+
+/// What a child runs. The fields are dropped in this order, run or not: `alive` when no borrow is left.
+struct Child<F, T> {
+    f: F,
+    state: Rc<ChildState<T>>,
+    alive: Alive,
+}
+
+/// One of `Children::alive`.
+struct Alive(Rc<Children>);
 
 /// Runs `f`, which may start children that borrow from the caller; returns when `f` and all of them have ended.
 ///
@@ -60,11 +79,13 @@ struct ChildState<T> {
 /// assert_eq!(parts, [10, 20, 30]);
 /// ```
 pub fn scope<'env, T>(f: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T) -> T {
-    let parent = current::machine().and_then(|machine| machine.running()).expect("scope outside a machine");
+    let machine = current::machine().expect("scope outside a machine");
+    let parent = machine.running().expect("scope outside a coroutine");
+    let family = Family { parent, id: machine.next_id(), sheltered: parent.shields.get() > 0 };
     let scope = Scope {
-        parent,
-        children: RefCell::default(),
-        panics: Rc::default(),
+        family,
+        children: Rc::default(),
+        unwinding: std::thread::panicking(),
         scope: PhantomData,
         env: PhantomData,
     };
@@ -75,16 +96,17 @@ pub fn scope<'env, T>(f: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) ->
     scope.wait();
     match result {
         Err(panic) => resume_unwind(panic),
-        Ok(_) if scope.panics.get() > 0 => panic!("a scoped coroutine panicked"),
+        Ok(_) if scope.children.panics.get() > 0 => panic!("a scoped coroutine panicked"),
         Ok(value) => value,
     }
 }
 
 impl<'scope> Scope<'scope, '_> {
-    /// Starts a child.
+    /// Starts a child. It has the deadline of whoever starts it, and is cancelled if the scope's owner is, already or later,
+    /// unless the scope was opened inside a [`shield`](crate::shield()): then its children are in the shield too.
     ///
     /// # Panics
-    /// If no stack can be had.
+    /// If no stack can be had, and in a scope that a destructor has opened in an unwinding.
     pub fn spawn<T: 'scope>(&'scope self, f: impl FnOnce() -> T + 'scope) -> ScopedJoinHandle<'scope, T> {
         self.try_spawn("", f).unwrap_or_else(|error| panic!("spawn: {error}"))
     }
@@ -92,55 +114,83 @@ impl<'scope> Scope<'scope, '_> {
     /// Starts a child with a name.
     ///
     /// # Errors
-    /// See [`SpawnError`]; the closure is dropped.
+    /// See [`SpawnError`]; the closure is dropped. [`Misuse::Unwinding`] in a scope that a destructor has opened in an
+    /// unwinding: it could not wait for the child.
     pub fn try_spawn<T: 'scope>(
         &'scope self,
         name: &str,
         f: impl FnOnce() -> T + 'scope,
     ) -> Result<ScopedJoinHandle<'scope, T>, SpawnError> {
         let machine = current::machine_rc().ok_or(SpawnError::Misuse(Misuse::NoMachine))?;
-        if machine.running() != Some(self.parent) {
-            // A child may start siblings, but only on the machine of the scope.
-            machine.owns(self.parent).map_err(SpawnError::Misuse)?;
+        if self.unwinding {
+            return Err(SpawnError::Misuse(Misuse::Unwinding));
         }
-        let (ended, panics) = (WaitList::default(), self.panics.clone());
-        let state = Rc::new(ChildState { result: RefCell::new(None), ended, panics });
-        let theirs = state.clone();
-        let run = move || {
-            let result = catch_unwind(AssertUnwindSafe(f));
-            let unwound = result.as_ref().err().is_some_and(|panic| is_unwinding(&**panic));
-            if result.is_err() && !unwound {
-                theirs.panics.set(theirs.panics.get() + 1);
-            }
-            *theirs.result.borrow_mut() = Some(result);
-            theirs.ended.notify_all();
-            // The result's borrow of the scope ends with the last handle, before the scope does.
-            drop(theirs);
-            if unwound {
-                throw_unwind();
-            }
-        };
-        let handle = machine.start(name, Some(self.parent), run)?;
-        self.children.borrow_mut().push(handle);
+        if machine.running() != Some(self.family.parent) {
+            // A child may start siblings, but only on the machine of the scope.
+            machine.owns(self.family.parent).map_err(SpawnError::Misuse)?;
+        }
+        let (ended, children) = (WaitList::default(), self.children.clone());
+        let state = Rc::new(ChildState { result: RefCell::new(None), ended, children });
+        let child = Child { f, state: state.clone(), alive: Alive::new(&self.children) };
+        // Detached: its result is in its state, and the scope counts.
+        drop(machine.start(name, Some(self.family), move || child.run())?);
         Ok(ScopedJoinHandle { state, scope: PhantomData })
     }
 
     /// Cancels every child that has not ended.
     pub fn cancel(&self, cause: impl Into<Cause>) {
-        let cause = cause.into();
-        for child in self.children.borrow().iter() {
-            // The scope's parent is on this machine, so the handles are too.
-            let _ = child.cancel(cause.clone());
+        // A scope is used on its own machine only: nobody can send it to another.
+        if let Some(machine) = current::machine() {
+            machine.cancel_family(self.family, &cause.into());
         }
     }
 
     /// Waits for all children, also those that children start meanwhile.
     fn wait(&self) {
-        loop {
-            let next = self.children.borrow_mut().pop();
-            let Some(child) = next else { return };
-            // How it ended is in its state; here only that it has ended matters.
-            let _ = child.join_firmly();
+        while self.children.alive.get() > 0 {
+            let machine = current::machine().expect("the parent is on its machine");
+            let register = |waiter| self.children.waiter.set(Some(waiter));
+            machine.wait_firmly(self.family.parent, Reason::of("the children of its scope"), register);
+        }
+    }
+}
+
+impl<F: FnOnce() -> T, T> Child<F, T> {
+    fn run(self) {
+        // Declared first, so dropped last, also by a panic.
+        let _alive = self.alive;
+        let (f, state) = (self.f, self.state);
+        let result = catch_unwind(AssertUnwindSafe(f));
+        let unwound = result.as_ref().err().is_some_and(|panic| is_unwinding(&**panic));
+        if result.is_err() && !unwound {
+            state.children.panics.set(state.children.panics.get() + 1);
+        }
+        *state.result.borrow_mut() = Some(result);
+        state.ended.notify_all();
+        // The result's borrow of the scope ends with the last handle, before the scope does.
+        drop(state);
+        if unwound {
+            throw_unwind();
+        }
+    }
+}
+
+impl Alive {
+    fn new(children: &Rc<Children>) -> Alive {
+        children.alive.set(children.alive.get() + 1);
+        Alive(children.clone())
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        let alive = self.0.alive.get() - 1;
+        self.0.alive.set(alive);
+        if alive == 0
+            && let (Some(waiter), Some(machine)) = (self.0.waiter.take(), current::machine())
+        {
+            // The parent runs when this coroutine has been left, for good but for its own last steps.
+            machine.wake(waiter);
         }
     }
 }
@@ -161,7 +211,8 @@ impl<T> ScopedJoinHandle<'_, T> {
             if is_unwinding(&*panic) {
                 return JoinError::Unwound;
             }
-            self.state.panics.set(self.state.panics.get() - 1);
+            let panics = &self.state.children.panics;
+            panics.set(panics.get() - 1);
             JoinError::Panicked(panic)
         })
     }

@@ -1,18 +1,19 @@
 //! Starting a coroutine, and what its starter keeps of it.
 //!
-//! The result lies on the dead coroutine's stack until the handle takes or drops it; only then is the stack reused. A
-//! handle dropped on another machine (they can share an OS thread) only says so in the control block, and its machine
-//! reaps the result when it ends.
+//! The result lies on the dead coroutine's stack until the handle takes or drops it; only then is the stack reused. If the
+//! handle is gone before, the coroutine drops its result itself, as its last act: a destructor may wait. A handle dropped on
+//! another machine (they can share an OS thread) only says so in the control block, and its machine reaps the result when it
+//! ends.
 
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::rc::Rc;
 
-use super::task::{Panic, Unwound, payload_layout};
+use super::task::{Family, Panic, Unwound, payload_layout, quietly};
 use super::{Machine, Reason, State, TaskRef, current};
 use crate::coroutine::{self, Stack, StackError};
-use crate::error::{Cause, JoinError, Misuse, WaitError};
+use crate::error::{Cause, JoinError, Misuse};
 use crate::kernel::Instant;
 
 /// A coroutine of this machine, from the outside. Dropping it detaches the coroutine, which goes on.
@@ -37,7 +38,7 @@ pub fn spawn<T: 'static>(f: impl FnOnce() -> T + 'static) -> JoinHandle<T> {
     try_spawn("", f).unwrap_or_else(|error| panic!("spawn: {error}"))
 }
 
-/// As [`spawn`], with a name for reports (its first 47 bytes).
+/// As [`spawn`], with a name for reports (its first 67 bytes).
 ///
 /// # Panics
 /// As `spawn`.
@@ -66,9 +67,9 @@ pub enum SpawnError {
     Misuse(Misuse),
     /// No stack could be had.
     Stack(StackError),
-    /// The closure or its result would take more than a quarter of the stack: box it, or raise `stack_size`.
+    /// The closure or its result, or the alignment of one, would take more than a quarter of the stack: box it, or raise `stack_size`.
     TooLarge {
-        /// Bytes of the larger of the two.
+        /// Bytes of the largest of them.
         bytes: usize,
     },
 }
@@ -121,16 +122,6 @@ impl<T> JoinHandle<T> {
             let reason = Reason::numbered("join coroutine", self.id as i64);
             let register = |waiter| self.task.joiner.set(Some(waiter));
             self.machine.wait(me, reason, deadline, register).map_err(JoinError::Wait)?;
-        }
-        self.take()
-    }
-
-    /// As `join`, for a scope: nothing ends the wait but the coroutine's end.
-    pub(crate) fn join_firmly(mut self) -> Result<T, JoinError> {
-        let me = self.machine.running().ok_or(JoinError::Wait(WaitError::Misuse(Misuse::NoMachine)))?;
-        while self.task.state.get() != State::Finished {
-            let reason = Reason::numbered("join child", self.id as i64);
-            self.machine.wait_firmly(me, reason, |waiter| self.task.joiner.set(Some(waiter)));
         }
         self.take()
     }
@@ -212,7 +203,7 @@ impl Machine {
     pub(crate) fn start<F, T>(
         self: Rc<Machine>,
         name: &str,
-        parent: Option<TaskRef>,
+        family: Option<Family>,
         f: F,
     ) -> Result<JoinHandle<T>, SpawnError>
     where
@@ -235,22 +226,33 @@ impl Machine {
             coroutine::prepare(&raw mut (*header).context, top, entry, task.as_ptr().cast());
             task
         };
-        self.enlist(task, parent);
+        self.enlist(task, family);
         Ok(JoinHandle { machine: self, task, id, taken: false, result: PhantomData })
     }
 
     #[inline]
-    fn enlist(&self, task: TaskRef, parent: Option<TaskRef>) {
+    fn enlist(&self, task: TaskRef, family: Option<Family>) {
         if self.slots.borrow().len() <= task.header.index as usize {
             self.first_use(task);
         }
-        if let Some(parent) = parent {
-            task.parent.set(Some(parent));
-            task.scope.set(parent.scope.get());
-            parent.children.set(parent.children.get() + 1);
+        if let Some(family) = family {
+            self.adopt(family, task);
         }
+        // What begins when all others are being unwound does not run.
+        task.unwind.set(self.unwinding.get());
         self.alive.set(self.alive.get() + 1);
         self.scheduler.push(task);
+    }
+
+    /// A child has the deadline of whoever starts it, its parent or a sibling, and its parent's cancellation.
+    fn adopt(&self, family: Family, child: TaskRef) {
+        let Family { parent, sheltered, .. } = family;
+        child.join_family(family);
+        child.scope.set(self.scheduler.running().unwrap_or(parent).scope.get());
+        if !sheltered && let Some(cause) = &*parent.cause.borrow() {
+            *child.cause.borrow_mut() = Some(cause.clone());
+            child.cancelled.set(true);
+        }
     }
 
     /// A slot's control block is where it is, and its park cell too, for as long as the machine lives.
@@ -263,45 +265,63 @@ impl Machine {
         slots.push(task);
     }
 
-    /// The running coroutine has returned: hands its result on and never comes back.
+    /// The running coroutine has returned: hands its result on and never comes back. No user's code runs from here on.
     #[inline]
     fn finish(&self, me: TaskRef) -> ! {
-        me.state.set(State::Finished);
         self.alive.set(self.alive.get() - 1);
-        if let Some(parent) = me.parent.get() {
-            parent.children.set(parent.children.get() - 1);
-        }
-        if let Some(waiter) = me.joiner.take() {
-            self.wake(waiter);
+        if me.family.get().is_some() {
+            me.leave_family();
         }
         if me.detached.get() {
+            // Its result is gone, so the slot is free as soon as nobody stands on it.
+            me.state.set(State::Free);
             self.bury();
             self.zombie.set(Some(me));
+        } else {
+            me.state.set(State::Finished);
+            if let Some(waiter) = me.joiner.take() {
+                self.wake(waiter);
+            }
         }
         self.scheduler.exit(me)
     }
 
-    /// Reaps the coroutine that ended last, now that nobody stands on its stack.
+    /// Frees the stack of the coroutine that ended last, now that nobody stands on it.
     #[inline]
     pub(crate) fn bury(&self) {
         if let Some(task) = self.zombie.take() {
-            self.reap(task);
+            self.release(task);
         }
     }
 
     /// Drops the result of a finished coroutine that nobody asks for, and frees its stack.
     pub(crate) fn reap(&self, task: TaskRef) {
-        if task.panicked() {
+        debug_assert_eq!(task.state.get(), State::Finished);
+        // Before the destructor runs: what it drops may hold the handle, for which nothing is left here.
+        task.state.set(State::Free);
+        // SAFETY: it was `Finished`, and nobody else can take it: its handle is gone, is being dropped, or finds it `Free`.
+        unsafe { self.drop_unjoined(task) };
+        self.release(task);
+    }
+
+    /// Drops a result, and reports a panic that nobody will see.
+    ///
+    /// # Safety
+    /// As for [`TaskRef::drop_result`].
+    #[cold]
+    unsafe fn drop_unjoined(&self, task: TaskRef) {
+        // SAFETY: the caller's promise.
+        if unsafe { task.panicked() } {
             self.lost_panics.set(self.lost_panics.get() + 1);
             let (id, name) = (task.header.id, task.header.name());
             match &self.starter {
                 Some(starter) => starter.panic_lost(id, name),
-                None => eprintln!("coroutine {id} '{name}' panicked and nobody joins it"),
+                // Nobody may be there to read it.
+                None => quietly(|| eprintln!("coroutine {id} '{name}' panicked and nobody joins it")),
             }
         }
-        // SAFETY: `Finished`, and nobody else can take it: its handle is gone (detached) or is being dropped.
+        // SAFETY: the caller's promise.
         unsafe { task.drop_result() };
-        self.release(task);
     }
 
     /// Gives the stack of an ended coroutine back to the pool.
@@ -326,5 +346,9 @@ unsafe extern "C" fn entry(argument: *mut u8) -> ! {
     machine.scheduler.visited(me);
     // SAFETY: this is the coroutine's entry.
     unsafe { me.run(me.unwind.get()) };
+    if me.detached.get() {
+        // SAFETY: `run` wrote the result, and there is no handle any more that could take it.
+        unsafe { machine.drop_unjoined(me) };
+    }
     machine.finish(me)
 }

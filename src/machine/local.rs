@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::current;
+use super::task::quietly;
 
 /// A key of a value that each machine makes for itself at first use. Made by [`machine_local!`](crate::machine_local).
 pub struct MachineLocal<T: 'static> {
@@ -46,19 +47,34 @@ impl Locals {
         let found = self.values.borrow().iter().find(|value| value.0 == address).map(|value| value.1.clone());
         let value = found.unwrap_or_else(|| {
             // Made outside the borrow: it may use other locals.
-            let made: Rc<dyn Any> = Rc::new((key.make)());
-            self.values.borrow_mut().push((address, made.clone()));
-            made
+            self.put(address, Rc::new((key.make)()))
         });
         value.downcast().expect("an address belongs to one key, which has one type")
     }
 
+    /// Keeps what was made, unless another coroutine has made one while this one was waiting for its own.
+    fn put(&self, address: usize, made: Rc<dyn Any>) -> Rc<dyn Any> {
+        let mut values = self.values.borrow_mut();
+        let first = values.iter().find(|value| value.0 == address).map(|value| value.1.clone());
+        if first.is_none() {
+            values.push((address, made.clone()));
+        }
+        drop(values);
+        first.unwrap_or(made)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.values.borrow().is_empty()
+    }
+
+    /// Drops all values, and those that their destructors make.
     pub(crate) fn clear(&self) {
         loop {
             let last = self.values.borrow_mut().pop();
             if last.is_none() {
                 return;
             }
+            quietly(|| drop(last));
         }
     }
 }

@@ -39,13 +39,13 @@ pub use local::MachineLocal;
 pub use remote::{Handle, Remote, RemoteJoin, current_remote as current, spawn};
 
 pub(crate) use builder::{Builder, Tuning};
-pub(crate) use handle::{JoinHandle, SpawnError, try_spawn};
+pub(crate) use handle::{SpawnError, try_spawn};
 pub(crate) use wait::yield_now;
 
 pub(crate) use poller::{Key, Source};
 pub(crate) use process::Process;
 pub(crate) use scheduler::{Outcome, Waiter, throw_unwind};
-pub(crate) use task::{Reason, ScopeDeadline, State, TaskRef, is_unwinding};
+pub(crate) use task::{Family, Reason, ScopeDeadline, State, TaskRef, is_unwinding};
 pub(crate) use wait_list::WaitList;
 
 use crate::coroutine::{Stacks, overflow};
@@ -79,6 +79,8 @@ pub struct Machine {
     sweep: Cell<Instant>,
     locals: local::Locals,
     lost_panics: Cell<u64>,
+    /// Everything is being unwound, and what begins now does not run.
+    unwinding: Cell<bool>,
     /// Whoever started this thread and wants to know.
     starter: Option<Rc<dyn current::Starter>>,
     /// The kernel has said that it answers nothing any more.
@@ -149,6 +151,7 @@ impl Machine {
             sweep: Cell::new(Instant::FAR),
             locals: local::Locals::default(),
             lost_panics: Cell::new(0),
+            unwinding: Cell::new(false),
             starter,
             reclaimed: Cell::new(false),
             spinning,
@@ -409,9 +412,14 @@ fn run_machine<T>(
     // A machine that cannot start sends back the letters that were posted to it, as one that has ended does.
     let machine = Machine::new(kernel, shared.clone(), tuning, starter).inspect_err(|_| shared.close())?;
     let result = current::enter(&machine, || {
-        let result = machine.run_main(main);
-        machine.tear_down();
-        result
+        let life = std::panic::AssertUnwindSafe(|| {
+            let result = machine.run_main(main);
+            machine.tear_down();
+            result
+        });
+        // Coroutines may borrow from the caller's frames, and lend what they borrow to other threads: while one of them is
+        // not unwound, this stack must not be.
+        std::panic::catch_unwind(life).unwrap_or_else(|_| machine.abort("a panic on the machine's own stack"))
     });
     match result? {
         Ok(value) => Ok(value),

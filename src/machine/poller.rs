@@ -113,6 +113,15 @@ impl Poller {
         drop(source);
     }
 
+    /// Lets go of every source, when the instance is about to be closed. A source holds its machine, and so this: a stream that
+    /// outlives its machine must not make a ring of them.
+    pub(crate) fn forget_all(&self) {
+        let mut entries = self.entries.borrow_mut();
+        let sources: Vec<_> = entries.iter_mut().map(|entry| entry.source.take()).collect();
+        drop(entries);
+        drop(sources);
+    }
+
     /// Sleeps for at most `timeout` (`None`: until an event) and tells the sources what has come.
     pub(crate) fn poll(&self, machine: &Machine, timeout: Option<Duration>) {
         let mut events = self.events.borrow_mut();

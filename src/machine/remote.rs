@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use super::task::Panic;
+use super::task::{Panic, quietly};
 use super::wakeup::{Letter, RemoteWaiter, Shared};
 use super::{Machine, Reason, Tuning, current, run_machine};
 use crate::error::{Cause, JoinError, Misuse};
@@ -186,8 +186,8 @@ fn start_here<T: Send + 'static>(
             ended => setter.set(ended),
         }
     };
-    // No stack: the closure and its setter are dropped, which the join reports.
-    drop(super::try_spawn("remote", run));
+    // No stack: the closure and its setter are dropped, which the join reports. This is the root stack.
+    quietly(|| drop(super::try_spawn("remote", run)));
 }
 
 /// A coroutine that was started on another machine. `Send`: it can be joined on any. Dropping it detaches.

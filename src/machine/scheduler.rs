@@ -203,7 +203,8 @@ impl Scheduler {
     pub(crate) fn spend(&self, weight: u32) -> bool {
         self.turns.set(self.turns.get().saturating_sub(weight));
         let left = self.budget.get();
-        self.budget.set(left.wrapping_sub(1));
+        // Not below zero: what ends while a destructor unwinds, which cannot yield, is still over after it.
+        self.budget.set(left.saturating_sub(1));
         left <= 1
     }
 

@@ -63,8 +63,13 @@ pub(crate) struct Control {
     pub(crate) swallowed: Cell<u32>,
     /// Position in the timer heap plus one; 0 is absent.
     pub(crate) timer: Cell<u32>,
-    /// Children of open scopes that have not ended.
-    pub(crate) children: Cell<u32>,
+    /// The children of its open scopes that have not ended are a list, last started first; these are its head and, in each
+    /// child, its neighbours.
+    pub(crate) first_child: Cell<Option<TaskRef>>,
+    pub(crate) next_sibling: Cell<Option<TaskRef>>,
+    previous_sibling: Cell<Option<TaskRef>>,
+    /// Whose child it is, if it is one.
+    pub(crate) family: Cell<Option<Family>>,
     /// Whether another machine may hold the ticket of the present wait.
     pub(crate) remote: Cell<bool>,
     pub(crate) outcome: Cell<Outcome>,
@@ -75,10 +80,20 @@ pub(crate) struct Control {
     pub(crate) scope: Cell<ScopeDeadline>,
     pub(crate) reason: Cell<Reason>,
     pub(crate) joiner: Cell<Option<Waiter>>,
-    pub(crate) parent: Cell<Option<TaskRef>>,
     pub(crate) cause: RefCell<Option<Cause>>,
     body: Cell<Option<&'static Body>>,
     payload: Cell<usize>,
+}
+
+/// A scope as its children know it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Family {
+    /// The coroutine that opened the scope, and does not leave it before they have ended.
+    pub(crate) parent: TaskRef,
+    /// Which of its scopes.
+    pub(crate) id: u64,
+    /// Opened inside a `shield`: a cancellation of the parent does not reach them.
+    pub(crate) sheltered: bool,
 }
 
 /// A deadline with the identity of the `timeout` that set it (0: none).
@@ -184,14 +199,14 @@ impl TaskRef {
             control.cancelled.set(false);
             control.shields.set(0);
             control.swallowed.set(0);
-            control.children.set(0);
+            control.first_child.set(None);
             control.remote.set(false);
             control.outcome.set(Outcome::None);
             control.deadline.set(Instant::FAR);
             control.scope.set(ScopeDeadline::NONE);
             control.reason.set(Reason::of("its first run"));
             control.joiner.set(None);
-            control.parent.set(None);
+            control.family.set(None);
             control.body.set(Some(const { &Body::of::<F, T>() }));
             control.payload.set(payload);
         }
@@ -218,6 +233,50 @@ impl TaskRef {
         self.header.id == id && self.state.get() != State::Free
     }
 
+    /// Puts a new child at the head of its parent's list.
+    pub(crate) fn join_family(self, family: Family) {
+        self.family.set(Some(family));
+        let next = family.parent.first_child.replace(Some(self));
+        self.next_sibling.set(next);
+        self.previous_sibling.set(None);
+        next.inspect(|next| next.previous_sibling.set(Some(self)));
+    }
+
+    /// Takes a child that has ended off its parent's list.
+    pub(crate) fn leave_family(self) {
+        let Some(family) = self.family.take() else { return };
+        let (previous, next) = (self.previous_sibling.get(), self.next_sibling.get());
+        match previous {
+            Some(previous) => previous.next_sibling.set(next),
+            None => family.parent.first_child.set(next),
+        }
+        next.inspect(|next| next.previous_sibling.set(previous));
+    }
+
+    /// Visits this one, and the children of whomever `visit` says so, parents first. Without recursion: nestings may be as deep
+    /// as there are stacks, and whoever walks stands on one of them.
+    pub(crate) fn walk(self, mut visit: impl FnMut(TaskRef) -> bool) {
+        let mut at = self;
+        loop {
+            let down = if visit(at) { at.first_child.get() } else { None };
+            let Some(next) = down.or_else(|| at.beside(self)) else { return };
+            at = next;
+        }
+    }
+
+    /// The next sibling: its own, or of the nearest of those above it that has one, below `top`.
+    fn beside(self, top: TaskRef) -> Option<TaskRef> {
+        let mut at = self;
+        while at != top {
+            let sibling = at.next_sibling.get();
+            if sibling.is_some() {
+                return sibling;
+            }
+            at = at.family.get()?.parent;
+        }
+        None
+    }
+
     /// Runs the closure to its end (or drops it unrun), leaving the result in the payload. On its own stack, once.
     ///
     /// # Safety
@@ -238,7 +297,8 @@ impl TaskRef {
         unsafe { (self.payload.get() as *mut Result<T, Panic>).read() }
     }
 
-    /// Drops the result of a finished coroutine that nobody takes.
+    /// Drops the result of a coroutine that nobody takes. The value has left the control block by then: its destructor is free
+    /// to wait, and to look for the coroutine.
     ///
     /// # Safety
     /// As for [`take_result`](Self::take_result).
@@ -248,11 +308,13 @@ impl TaskRef {
         unsafe { (body.drop_result)(self.payload.get() as *mut u8) }
     }
 
-    /// Whether a finished coroutine ended by a panic that is not our own unwinding.
-    pub(crate) fn panicked(self) -> bool {
+    /// Whether a coroutine whose closure has returned ended by a panic that is not our own unwinding.
+    ///
+    /// # Safety
+    /// The result is there: nobody took or dropped it.
+    pub(crate) unsafe fn panicked(self) -> bool {
         let body = self.body.get().expect("a finished coroutine has a body");
-        debug_assert_eq!(self.state.get(), State::Finished);
-        // SAFETY: the state says that the payload holds the result.
+        // SAFETY: the caller's promise.
         unsafe { (body.panicked)(self.payload.get() as *mut u8) }
     }
 }
@@ -263,6 +325,15 @@ pub(crate) struct Unwound;
 /// Whether a caught panic is a forced unwinding, which must go on.
 pub(crate) fn is_unwinding(panic: &(dyn Any + Send)) -> bool {
     panic.is::<Unwound>()
+}
+
+/// Runs what calls destructors of users and must go on, and takes their panics, which the hook has reported.
+pub(crate) fn quietly(f: impl FnOnce()) {
+    let Err(panic) = catch_unwind(AssertUnwindSafe(f)) else { return };
+    // What was thrown has a destructor too. What that throws is not asked again.
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        std::mem::forget(again);
+    }
 }
 
 impl Body {
@@ -289,7 +360,7 @@ unsafe fn drop_result<T>(payload: *mut u8) {
     // SAFETY: the caller's promise: a result is there, and it is dropped once.
     let result = unsafe { payload.cast::<Result<T, Panic>>().read() };
     // A destructor that panics must not tear the scheduler that drops it.
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(result)));
+    quietly(|| drop(result));
 }
 
 unsafe fn panicked<T>(payload: *mut u8) -> bool {
@@ -300,11 +371,13 @@ unsafe fn panicked<T>(payload: *mut u8) -> bool {
     }
 }
 
-/// The room that a closure and its result share.
+/// The room that a closure and its result share: no smaller than its alignment, by which its place may move down, since a
+/// closure of no size may want any.
 pub(crate) const fn payload_layout<F, T>() -> std::alloc::Layout {
     let (closure, result) = (std::alloc::Layout::new::<F>(), std::alloc::Layout::new::<Result<T, Panic>>());
     let size = if closure.size() > result.size() { closure.size() } else { result.size() };
     let align = if closure.align() > result.align() { closure.align() } else { result.align() };
+    let size = if size > align { size } else { align };
     match std::alloc::Layout::from_size_align(size, align) {
         Ok(layout) => layout,
         Err(_) => panic!("a closure or result larger than the address space"),

@@ -6,6 +6,10 @@
 //! | cancel | every blocking call fails with the cause "the machine ends" | all ended, or `Tuning::grace` is over |
 //! | unwind | each is resumed into an unwinding, children before their parents | all ended |
 //!
+//! What users' destructors start meanwhile is dropped unrun, so it goes round until nothing is left: coroutines, results, the
+//! values of `machine_local!`, letters. Their panics end with them: nothing may unwind the root stack, on which everything
+//! stands, and a panic of the library's own there aborts.
+//!
 //! An unwinding that is swallowed is thrown again at the next blocking call, `Tuning::swallows` times; after that, and
 //! when nothing can be unwound any more, the process aborts with a dump of every coroutine: going on would free stacks
 //! that safe code may still borrow from.
@@ -15,7 +19,8 @@
 
 use std::time::Duration;
 
-use super::task::Panic;
+use super::task::{Panic, quietly};
+use super::wait::OPERATION;
 use super::watch::Watch;
 use super::{CoroutineInfo, Machine, State, TaskRef, current};
 use crate::error::Cause;
@@ -45,13 +50,20 @@ impl Machine {
     /// Ends every coroutine, then whatever else the machine holds.
     pub(crate) fn tear_down(&self) {
         self.drain(self.tuning.drain);
-        self.live().into_iter().for_each(|task| self.cancel(task, Cause::Borrowed("the machine ends")));
+        let parents = self.live().into_iter().filter(|task| task.family.get().is_none());
+        parents.for_each(|task| self.cancel(task, Cause::Borrowed("the machine ends")));
         self.drain(self.tuning.grace);
-        self.unwind();
-        self.reap_unjoined();
-        self.locals.clear();
+        loop {
+            self.unwind();
+            self.reap_unjoined();
+            self.locals.clear();
+            self.shared.close();
+            if self.alive.get() == 0 && self.locals.is_empty() {
+                break;
+            }
+        }
         self.watch.take().into_iter().for_each(Watch::stop);
-        self.shared.close();
+        self.poller.forget_all();
         // The process's own answer to a close that fails is to go on; so is ours.
         let _ = self.kernel.close(self.poller.epoll);
     }
@@ -67,38 +79,51 @@ impl Machine {
     pub(crate) fn reclaim(&self) {
         let live = self.live();
         if !self.reclaimed.replace(true) {
-            live.into_iter().for_each(|task| self.cancel(task, Cause::Borrowed("the process is reclaimed")));
+            let cause = Cause::Borrowed("the process is reclaimed");
+            live.into_iter().for_each(|task| self.cancel_alone(task, &cause));
             return;
         }
         self.scheduler.set_interrupt();
-        live.into_iter().filter(|task| task.children.get() == 0).for_each(|task| self.force(task));
+        live.into_iter().filter(|task| task.first_child.get().is_none()).for_each(|task| self.force(task));
     }
 
     fn unwind(&self) {
+        self.unwinding.set(true);
         self.scheduler.set_interrupt();
-        let mut rounds = 0;
+        // Rounds in which everyone ran and nobody ended.
+        let mut vain = 0;
         while self.alive.get() > 0 {
-            let leaves: Vec<TaskRef> =
-                self.live().into_iter().filter(|task| task.children.get() == 0).collect();
-            leaves.into_iter().for_each(|task| self.force(task));
-            self.scheduler.run(self.tuning.turns);
-            self.bury();
+            let alive = self.alive.get();
+            let live = self.live().into_iter();
+            live.filter(|task| task.first_child.get().is_none()).for_each(|task| self.force(task));
             self.open_letters();
+            // Enough for each of them to run, and to try an operation.
+            let ready = u32::try_from(self.scheduler.ready_len()).unwrap_or(u32::MAX);
+            self.scheduler.run(ready.saturating_mul(1 + OPERATION));
+            self.bury();
             if self.await_letter() {
                 continue;
             }
-            rounds += 1;
-            if rounds > self.tuning.swallows {
+            vain = if self.alive.get() < alive { 0 } else { vain + 1 };
+            if vain > self.tuning.swallows {
                 self.abort("coroutines that cannot be unwound");
             }
         }
     }
 
-    /// Sleeps until a letter comes, if all that is left are waits that other machines have claimed: theirs come by letter
-    /// alone, however long whoever claimed them is kept from writing it. False: there is more to unwind.
+    /// Sleeps until a letter comes, if all that can be unwound now are waits that other machines have claimed: theirs come by
+    /// letter alone, however long whoever claimed them is kept from writing it. False: there is more to unwind.
+    ///
+    /// A wait that was to be unwound, and is one still, was claimed. One of a parent whose children have only just ended was
+    /// not asked yet.
     fn await_letter(&self) -> bool {
+        let claimed =
+            |task: &TaskRef| task.state.get() == State::Parked && task.remote.get() && task.unwind.get();
+        let leaf = |task: &TaskRef| task.first_child.get().is_none();
+        let live = self.live();
         let waits = self.scheduler.is_idle()
-            && self.live().iter().any(|task| task.state.get() == State::Parked && task.remote.get());
+            && live.iter().any(claimed)
+            && live.iter().all(|task| claimed(task) || !leaf(task));
         if waits && self.shared.sleep() {
             self.poller.poll(self, None);
             self.shared.awake();
@@ -133,15 +158,18 @@ impl Machine {
     #[cold]
     pub(crate) fn abort(&self, why: &str) -> ! {
         self.abort_elsewhere(why);
-        eprintln!("machinarium: {why}; the process aborts");
+        quietly(|| eprintln!("machinarium: {why}; the process aborts"));
         self.coroutines().iter().for_each(print);
         std::process::abort()
     }
 }
 
 pub(super) fn print(info: &CoroutineInfo) {
-    eprintln!("  coroutine {} '{}': {}, {}", info.id, info.name, info.state, info.waits_for);
-    if let Some(backtrace) = &info.backtrace {
-        eprintln!("{backtrace}");
-    }
+    // Nobody may be there to read it, and the process must end all the same.
+    quietly(|| {
+        eprintln!("  coroutine {} '{}': {}, {}", info.id, info.name, info.state, info.waits_for);
+        if let Some(backtrace) = &info.backtrace {
+            eprintln!("{backtrace}");
+        }
+    });
 }

@@ -6,12 +6,13 @@
 //! machine.
 
 use super::scheduler::throw_unwind;
+use super::task::Family;
 use super::{Machine, Outcome, Reason, TaskRef, Waiter, current};
 use crate::error::{Cancelled, Cause, Expired, Misuse, WaitError};
 use crate::kernel::Instant;
 
 /// How many switches an operation counts for, when it comes to looking at the descriptors: a system call takes as long.
-const OPERATION: u32 = 16;
+pub(super) const OPERATION: u32 = 16;
 
 impl Machine {
     /// What every operation that may block asks first. Gives the running coroutine.
@@ -127,17 +128,33 @@ impl Machine {
     }
 
     /// Asks `task` to end: its present wait and all later ones fail with `cause`, unless shielded. The first cause stays.
-    /// Goes on to the children of its scopes.
+    /// Goes on to the children of its scopes, and theirs, but for those that a shield covers.
     pub(crate) fn cancel(&self, task: TaskRef, cause: Cause) {
+        task.walk(|reached| {
+            let open = reached == task || reached.family.get().is_none_or(|family| !family.sheltered);
+            if open {
+                self.cancel_alone(reached, &cause);
+            }
+            open
+        });
+    }
+
+    /// As `cancel`, for all children of one scope.
+    pub(crate) fn cancel_family(&self, family: Family, cause: &Cause) {
+        let mut next = family.parent.first_child.get();
+        while let Some(child) = next {
+            next = child.next_sibling.get();
+            if child.family.get() == Some(family) {
+                self.cancel(child, cause.clone());
+            }
+        }
+    }
+
+    pub(super) fn cancel_alone(&self, task: TaskRef, cause: &Cause) {
         task.cause.borrow_mut().get_or_insert_with(|| cause.clone());
         if task.shields.get() == 0 {
             task.cancelled.set(true);
             self.scheduler.wake(Waiter { task, ticket: task.ticket.get() }, Outcome::Cancelled);
-        }
-        if task.children.get() > 0 {
-            for child in self.live().into_iter().filter(|child| child.parent.get() == Some(task)) {
-                self.cancel(child, cause.clone());
-            }
         }
     }
 

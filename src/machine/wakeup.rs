@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::process::Process;
 use super::scheduler::Outcome;
+use super::task::quietly;
 use super::{Machine, State};
 use crate::error::Cause;
 use crate::kernel::{self, EpollEvent, EpollOp, Events, Kernel, Wake};
@@ -79,9 +80,9 @@ impl Shared {
         !self.mailbox.is_empty()
     }
 
-    /// Refuses letters from now on; those that had arrived are dropped.
+    /// Refuses letters from now on; those that had arrived are dropped, with what users have put into them.
     pub(crate) fn close(&self) {
-        drop(self.mailbox.close());
+        self.mailbox.close().for_each(|letter| quietly(|| drop(letter)));
     }
 }
 

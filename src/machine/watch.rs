@@ -8,6 +8,7 @@ use std::backtrace::Backtrace;
 use std::time::Duration;
 
 use super::remote::{Handle, spawn_tuned};
+use super::task::quietly;
 use super::teardown::print;
 use super::{CoroutineInfo, Machine, Reason, Tuning, current};
 use crate::coroutine::overflow::Target;
@@ -29,10 +30,9 @@ impl Watch {
             if expires(limit) {
                 let why = format!("the end of machine '{name}' takes longer than {limit:?}");
                 current::machine().expect("the watch is a machine").abort_elsewhere(&why);
-                eprintln!("machinarium: {why}; the process aborts");
-                eprintln!("when it began:");
+                quietly(|| eprintln!("machinarium: {why}; the process aborts\nwhen it began:"));
                 seen.into_iter().for_each(Seen::print);
-                eprintln!("what runs now:");
+                quietly(|| eprintln!("what runs now:"));
                 target.abort();
             }
         };

@@ -157,7 +157,7 @@ fn patiently<T>(machine: &Machine, mut attempt: impl FnMut() -> io::Result<T>) -
             Failure::Connection => machine.operation().map(drop)?,
             Failure::Exhausted => {
                 crate::time::sleep(pause)?;
-                pause = (pause * 2).min(longest);
+                pause = pause.saturating_mul(2).min(longest);
             }
             Failure::Listener => return Err(error),
         }

@@ -27,7 +27,9 @@
 mod child;
 mod configuration;
 mod coroutine;
+mod destructor;
 mod ends;
+mod family;
 mod giving_up;
 mod machine;
 mod readahead;

@@ -286,6 +286,10 @@ impl Kernel for Linux {
         handle.unwrap_or_else(|| panic!("{thread:?} is not a thread of this process, or was joined")).join()
     }
 
+    fn detach(&self, thread: Thread) {
+        drop(Threads::take(thread));
+    }
+
     fn futex_wait(&self, word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> Result<()> {
         let timeout = timeout.map(timespec);
         let limit = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
@@ -382,9 +386,7 @@ impl Drop for Shared {
     }
 }
 
-/// The threads that were spawned and not yet joined, of the whole process: any of its kernels may join.
-///
-/// One that nobody ever joins keeps its entry, some 100 bytes, as a zombie keeps its own.
+/// The threads that were spawned and neither joined nor detached, of the whole process: any of its kernels may do either.
 struct Threads {
     last: u64,
     running: BTreeMap<Thread, thread::JoinHandle<()>>,

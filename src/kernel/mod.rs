@@ -127,12 +127,14 @@ pub trait Kernel: sealed::Sealed {
 
     /// `clone(2)` of a thread of this process.
     fn spawn(&self, options: &ThreadOptions, main: ThreadMain) -> Result<Thread>;
-    /// Waits until the thread has ended (`pthread_join(3)`). Each thread is joined at most once; one that
-    /// is never joined is detached.
+    /// Waits until the thread has ended (`pthread_join(3)`). Each thread is joined or detached at most once; one that is neither
+    /// keeps its stack when it has ended.
     ///
     /// # Panics
     /// If this process has no such thread, or it was joined already.
     fn join(&self, thread: Thread) -> ThreadEnd;
+    /// Nobody will join the thread (`pthread_detach(3)`): what it holds goes when it ends.
+    fn detach(&self, thread: Thread);
     /// `futex(2)`, `FUTEX_WAIT_PRIVATE`: sleeps while `*word == expected`, until woken or `timeout` is over.
     fn futex_wait(&self, word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> Result<()>;
     /// `futex(2)`, `FUTEX_WAKE_PRIVATE`: wakes at most `count` threads, and answers how many.

@@ -192,6 +192,11 @@ impl Kernel for Traced {
         end
     }
 
+    fn detach(&self, thread: Thread) {
+        self.inner.detach(thread);
+        self.tell(format_args!("detach({})", thread.0));
+    }
+
     fn futex_wait(&self, word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> Result<()> {
         // Not the word's address: it differs from run to run.
         traced!(self.futex_wait(word, expected, timeout), "{}, {:?}", expected, timeout)

@@ -61,12 +61,13 @@ pub(super) fn spawn_tuned<T: Send + 'static>(
             setter.set(ended.and_then(|result| result.map_err(|error| Box::new(error.to_string()) as Panic)));
         }),
     )?;
-    Ok(Handle { thread, getter, remote: Remote { shared } })
+    Ok(Handle { thread, joined: false, getter, remote: Remote { shared } })
 }
 
 /// A machine on another thread. Dropping it lets the machine go on.
 pub struct Handle<T: Send> {
     thread: Thread,
+    joined: bool,
     getter: Getter<Ended<T>, RemoteWaiter>,
     remote: Remote,
 }
@@ -77,18 +78,20 @@ impl<T: Send> Handle<T> {
     /// # Errors
     /// As for [`JoinHandle::join`](crate::JoinHandle::join); a machine that could not start is `Panicked` with the text.
     pub fn join(mut self) -> Result<T, JoinError> {
-        let ended = receive(&mut self.getter, "join machine", Instant::FAR)?;
-        if let Some(machine) = current::machine() {
-            // The thread has delivered its result and is about to return: this does not wait for user code.
-            let _ = machine.kernel.join(self.thread);
-        }
-        ended.map_err(JoinError::Panicked)
+        self.join_deadline(Instant::FAR)
     }
 
     /// Waits for its thread on the root stack, where nothing can park.
-    pub(super) fn join_firmly(self) {
-        let machine = current::machine().expect("the root stack of a machine");
-        let _ = machine.kernel.join(self.thread);
+    pub(super) fn join_firmly(mut self) {
+        self.join_thread();
+    }
+
+    fn join_thread(&mut self) {
+        if let Some(machine) = current::machine()
+            && !std::mem::replace(&mut self.joined, true)
+        {
+            let _ = machine.kernel.join(self.thread);
+        }
     }
 
     /// As `join`, waiting until `deadline` at most; after a `Wait` error it can be called again.
@@ -96,7 +99,10 @@ impl<T: Send> Handle<T> {
     /// # Errors
     /// As for `join`.
     pub fn join_deadline(&mut self, deadline: Instant) -> Result<T, JoinError> {
-        receive(&mut self.getter, "join machine", deadline)?.map_err(JoinError::Panicked)
+        let ended = receive(&mut self.getter, "join machine", deadline)?;
+        // The thread has delivered its result and is about to return: this waits for no coroutine.
+        self.join_thread();
+        ended.map_err(JoinError::Panicked)
     }
 
     /// Cancels the machine's main coroutine with this cause; when that returns, the machine ends.
@@ -112,6 +118,18 @@ impl<T: Send> Handle<T> {
     /// The machine as other threads see it.
     pub fn remote(&self) -> Remote {
         self.remote.clone()
+    }
+}
+
+impl<T: Send> Drop for Handle<T> {
+    fn drop(&mut self) {
+        // On a thread that is no machine of its process, nobody knows which thread is meant.
+        if !self.joined
+            && let Some(machine) = current::machine()
+            && Arc::ptr_eq(&machine.shared.process, &self.remote.shared.process)
+        {
+            machine.kernel.detach(self.thread);
+        }
     }
 }
 

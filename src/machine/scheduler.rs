@@ -40,6 +40,13 @@ pub(crate) struct Waiter {
     pub(crate) ticket: Ticket,
 }
 
+impl Waiter {
+    /// Whether that wait is not over. One that was claimed, and whose coroutine does not know yet, may be called either.
+    pub(crate) fn waits(&self) -> bool {
+        self.task.state.get() == State::Parked && self.task.ticket.get() == self.ticket
+    }
+}
+
 pub(crate) struct Scheduler {
     ready: UnsafeCell<Ring>,
     running: Cell<Option<TaskRef>>,

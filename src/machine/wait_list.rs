@@ -1,9 +1,10 @@
 //! Coroutines of one machine that wait for the same thing, first in, first out.
 //!
-//! A waiter whose wait ended otherwise (deadline, cancellation) takes itself off; one that lost the race at the same
-//! instant is skipped by the notifier, who goes on to the next: a notification is never eaten.
+//! A waiter whose wait ended otherwise (deadline, cancellation) stays in the list, stale, until there are more of those than
+//! others, so that any number of them may give up at a small cost each. A notifier skips stale ones, and so one that lost the
+//! race at the same instant, and goes on to the next: a notification is never eaten.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -17,6 +18,8 @@ pub(crate) struct WaitList {
     /// Whose coroutines wait here, from the first wait on: keeps their control blocks mapped.
     machine: OnceCell<Rc<Machine>>,
     waiters: RefCell<VecDeque<Waiter>>,
+    /// How many gave up since the list was last cleaned: at least as many as there are stale ones in it, skipped ones apart.
+    stale: Cell<usize>,
 }
 
 impl WaitList {
@@ -28,15 +31,21 @@ impl WaitList {
             return Err(Misuse::OtherMachine.into());
         }
         let me = machine.running().ok_or(Misuse::NoMachine)?;
-        let mut ticket = Default::default();
-        let waited = machine.wait(me, reason, deadline, |waiter| {
-            ticket = waiter.ticket;
-            self.waiters.borrow_mut().push_back(waiter);
-        });
+        let waited = machine.wait(me, reason, deadline, |waiter| self.waiters.borrow_mut().push_back(waiter));
         if waited.is_err() {
-            self.waiters.borrow_mut().retain(|waiter| waiter.task != me || waiter.ticket != ticket);
+            self.give_up();
         }
         waited
+    }
+
+    /// The caller's waiter, if it is still here, is stale.
+    fn give_up(&self) {
+        let mut waiters = self.waiters.borrow_mut();
+        self.stale.set(self.stale.get() + 1);
+        if self.stale.get() > waiters.len() / 2 {
+            waiters.retain(Waiter::waits);
+            self.stale.set(0);
+        }
     }
 
     /// Wakes the first that still waits.

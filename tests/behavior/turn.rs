@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::both;
 use crate::tcp::{loopback, pair, with_pair};
 use machinarium::net::{TcpListener, TcpStream};
-use machinarium::{Builder, Tuning, run, scope, sleep, spawn, timeout, yield_now};
+use machinarium::{Builder, Tuning, now, run, scope, sleep, spawn, timeout, yield_now};
 
 /// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(5);
@@ -261,4 +261,28 @@ fn a_budget_ends_a_loop_of_reads_that_never_wait() {
         });
         result.unwrap();
     });
+}
+
+/// As many as will not wait any more, at no more cost for each.
+#[test]
+fn a_crowd_that_gives_up_waiting_takes_a_moment() {
+    const CROWD: usize = 30_000;
+    let result: io::Result<()> = Builder::new().guards(machinarium::Guards::BestEffort).run(|| {
+        let listener = Rc::new(TcpListener::bind(loopback())?);
+        let crowd: Vec<_> = (0..CROWD)
+            .map(|_| {
+                let listener = listener.clone();
+                spawn(move || listener.accept().is_err())
+            })
+            .collect();
+        sleep(Duration::from_millis(1))?;
+        let start = now();
+        // The first has the turn, and keeps it.
+        crowd[1..].iter().for_each(|one| one.cancel("enough").unwrap());
+        assert!(crowd.into_iter().skip(1).all(|one| one.join().unwrap()));
+        let took = now() - start;
+        assert!(took < Duration::from_secs(2), "{took:?}");
+        Ok(())
+    });
+    result.unwrap();
 }

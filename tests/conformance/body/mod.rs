@@ -38,7 +38,7 @@ bodies! {
         room_is_an_edge levels_take_turns one_shot exclusive instances_nest closing_forgets
         a_socket_before_and_after_connecting;
     eventfd: eventfd share a_write_to_a_readable_eventfd_is_an_edge a_full_eventfd_refuses;
-    thread: spawn join futex_wait futex_wake clock_gettime getrandom sched_yield sched_getaffinity process;
+    thread: spawn join detach futex_wait futex_wake clock_gettime getrandom sched_yield sched_getaffinity process;
 }
 
 /// Each call has its body, so a new one is not forgotten.

@@ -51,6 +51,30 @@ pub(super) fn join(scene: &mut Scene) {
     scene.say(format!("panicked with {:?}", end.downcast_ref::<&str>()));
 }
 
+/// A thread that was detached goes on, whether it has ended by then or not, and uses what its process has.
+pub(super) fn detach(scene: &mut Scene) {
+    let kernel = scene.kernel.clone();
+    let ended = Arc::new(AtomicU32::new(0));
+    for early in [true, false] {
+        let told = ended.clone();
+        let main = move |_: Rc<dyn Kernel>| {
+            told.fetch_add(1, SeqCst);
+        };
+        let before = ended.load(SeqCst);
+        let thread = kernel.spawn(&named("detached"), Box::new(main)).expect("a thread");
+        if early {
+            kernel.detach(thread);
+        }
+        while ended.load(SeqCst) == before {
+            let _ = kernel.futex_wait(&AtomicU32::new(0), 0, Some(Duration::from_millis(1)));
+        }
+        if !early {
+            kernel.detach(thread);
+        }
+    }
+    scene.say(format!("both went on: {}", ended.load(SeqCst)));
+}
+
 pub(super) fn futex_wait(scene: &mut Scene) {
     let kernel = scene.kernel.clone();
     let word = AtomicU32::new(3);

@@ -12,7 +12,9 @@ use std::rc::Rc;
 
 use crate::error::{Cause, JoinError, Misuse};
 use crate::kernel::Instant;
-use crate::machine::{Family, Reason, SpawnError, WaitList, Waiter, current, is_unwinding, throw_unwind};
+use crate::machine::{
+    Family, Reason, SpawnError, WaitList, Waiter, current, is_unwinding, quietly, throw_unwind,
+};
 
 /// What [`scope`] lends to its closure: somewhere to start children.
 pub struct Scope<'scope, 'env: 'scope> {
@@ -158,7 +160,7 @@ impl<'scope> Scope<'scope, '_> {
 impl<F: FnOnce() -> T, T> Child<F, T> {
     fn run(self) {
         // Declared first, so dropped last, also by a panic.
-        let _alive = self.alive;
+        let alive = self.alive;
         let (f, state) = (self.f, self.state);
         let result = catch_unwind(AssertUnwindSafe(f));
         let unwound = result.as_ref().err().is_some_and(|panic| is_unwinding(&**panic));
@@ -168,7 +170,10 @@ impl<F: FnOnce() -> T, T> Child<F, T> {
         *state.result.borrow_mut() = Some(result);
         state.ended.notify_all();
         // The result's borrow of the scope ends with the last handle, before the scope does.
-        drop(state);
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(state))) {
+            alive.0.panics.set(alive.0.panics.get() + 1);
+            quietly(|| drop(panic));
+        }
         if unwound {
             throw_unwind();
         }

@@ -272,6 +272,10 @@ impl Machine {
         if me.family.get().is_some() {
             me.leave_family();
         }
+        // A scope is over when nothing of it is borrowed any more, which is a little before its children are.
+        while let Some(child) = me.first_child.get() {
+            child.leave_family();
+        }
         if me.detached.get() {
             // Its result is gone, so the slot is free as soon as nobody stands on it.
             me.state.set(State::Free);

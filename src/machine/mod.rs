@@ -45,7 +45,7 @@ pub(crate) use wait::yield_now;
 pub(crate) use poller::{Key, Source};
 pub(crate) use process::Process;
 pub(crate) use scheduler::{Outcome, Waiter, throw_unwind};
-pub(crate) use task::{Family, Reason, ScopeDeadline, State, TaskRef, is_unwinding};
+pub(crate) use task::{Family, Reason, ScopeDeadline, State, TaskRef, is_unwinding, quietly};
 pub(crate) use wait_list::WaitList;
 
 use crate::coroutine::{Stacks, overflow};

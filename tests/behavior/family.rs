@@ -210,6 +210,40 @@ fn a_parent_that_waits_for_another_machine_is_unwound_after_its_children() {
     });
 }
 
+/// The child's result is dropped by the child, if nobody keeps its handle, and before the scope's end whatever comes of it.
+#[test]
+fn a_panic_of_a_childs_result_is_the_scopes() {
+    struct Slow<'a>(&'a Cell<u32>);
+    impl Drop for Slow<'_> {
+        fn drop(&mut self) {
+            struct Payload;
+            impl Drop for Payload {
+                fn drop(&mut self) {
+                    sleep(Duration::from_millis(1)).unwrap();
+                }
+            }
+            self.0.set(self.0.get() + 1);
+            std::panic::panic_any(Payload);
+        }
+    }
+    both(|| {
+        let result: io::Result<()> = run(|| {
+            let (dropped, start) = (Cell::new(0), now());
+            let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                scope(|scope| {
+                    for _ in 0..3 {
+                        scope.spawn(|| Slow(&dropped));
+                    }
+                });
+            }));
+            assert!(caught.is_err() && dropped.get() == 3, "{}", dropped.get());
+            assert!(now() - start >= Duration::from_millis(1), "the scope waits for all of it");
+            Ok(())
+        });
+        result.unwrap();
+    });
+}
+
 /// As large as it is aligned, as far as its place on a stack goes.
 #[test]
 fn a_closure_of_no_size_and_a_large_alignment_is_refused() {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::ahead::Ahead;
 use super::direction::{Direction, Turn};
 use crate::error::Misuse;
-use crate::kernel::{self, Events, Fd, Kernel, Wake};
+use crate::kernel::{self, Events, Fd, Kernel, RecvFlags, Wake};
 use crate::machine::{Key, Machine, Source, current};
 
 /// Edges after which a short read does not mean that nothing is left.
@@ -168,9 +168,9 @@ impl Socket {
         Turn::take(self, &self.write)
     }
 
-    /// `read(2)`.
+    /// `recv(2)`, which on a socket costs less than `read(2)`: no file position, no file system on the way.
     pub(crate) fn read_from_system(&self, buf: &mut [u8]) -> kernel::Result<usize> {
-        let count = self.kernel().read(self.fd, buf)?;
+        let count = self.kernel().recv(self.fd, buf, RecvFlags::default())?;
         self.note_count(count, buf.len());
         Ok(count)
     }

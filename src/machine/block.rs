@@ -160,11 +160,7 @@ impl Machine {
     }
 }
 
-fn block_thread(
-    cases: &mut [&mut dyn Case],
-    start: usize,
-    deadline: Instant,
-) -> Result<usize, WaitError> {
+fn block_thread(cases: &mut [&mut dyn Case], start: usize, deadline: Instant) -> Result<usize, WaitError> {
     if std::thread::panicking() {
         return try_all(cases, start).ok_or(WaitError::Misuse(Misuse::Unwinding));
     }

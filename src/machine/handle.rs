@@ -9,14 +9,14 @@ use std::io;
 use std::marker::PhantomData;
 use std::rc::Rc;
 
-use super::task::{Panic, Unwound, payload_layout};
 use super::block::{Attempt, Case};
 use super::seat::Seat;
+use super::task::{Panic, Unwound, payload_layout};
 use super::{Machine, Reason, State, TaskRef, Waiter, current};
-use crate::shared::line::Waiter as _;
 use crate::coroutine::{self, Stack, StackError};
 use crate::error::{Cause, JoinError, Misuse, WaitError};
 use crate::kernel::Instant;
+use crate::shared::line::Waiter as _;
 
 /// A coroutine of this machine, from the outside. Dropping it detaches the coroutine, which goes on.
 ///

@@ -125,7 +125,11 @@ impl<T, W: Waiter> Channel<T, W> {
         }
         match me {
             _ if self.sending_ends == 0 => {
-                if is_overtaken(me) { Received::Overtaken } else { Received::Disconnected }
+                if is_overtaken(me) {
+                    Received::Overtaken
+                } else {
+                    Received::Disconnected
+                }
             }
             None => Received::Empty,
             Some(me) => Received::Waits(self.receivers.join(*me, None)),

@@ -87,7 +87,8 @@ impl<W: Waiter, T> Line<W, T> {
 
     /// Takes a place at the end.
     pub fn join(&mut self, waiter: W, item: Option<T>) -> Key {
-        let place = Place { waiter: Some(waiter), item, state: State::Waiting, before: self.last, after: NONE };
+        let place =
+            Place { waiter: Some(waiter), item, state: State::Waiting, before: self.last, after: NONE };
         let key = self.reserve(place);
         match self.last {
             NONE => self.first = key,
@@ -248,8 +249,10 @@ mod tests {
         let second = line.claim_first(None).unwrap().unwrap();
         assert_eq!(line.take(second).1, Some(0));
         assert!(line.claim_first(None).unwrap().is_none() && line.is_empty());
-        let left: Vec<(bool, Option<i32>)> =
-            [keys[0], keys[1], keys[3]].map(|key| line.leave(key)).map(|left| (left.served, left.item)).into();
+        let left: Vec<(bool, Option<i32>)> = [keys[0], keys[1], keys[3]]
+            .map(|key| line.leave(key))
+            .map(|left| (left.served, left.item))
+            .into();
         assert_eq!(left, [(false, Some(0)), (true, Some(7)), (true, None)]);
     }
 

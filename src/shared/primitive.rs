@@ -68,11 +68,18 @@ pub fn point() {
 /// `turns` counts the turns so far. Not a point: who waits may be inside of a lock himself.
 #[inline]
 pub fn relax(turns: u32) {
-    if turns < SPINS {
-        spin_loop();
-    } else {
-        std::thread::yield_now();
+    match RELAX.get() {
+        Some(relax) if turns >= SPINS => relax(),
+        _ => spin_loop(),
     }
+}
+
+/// How a thread gives up its processor: a call to the kernel, which is not known here.
+static RELAX: OnceLock<fn()> = OnceLock::new();
+
+/// Has threads that wait for another inside of a lock call `relax` after a while. The first one stays.
+pub fn on_relax(relax: fn()) {
+    RELAX.get_or_init(|| relax);
 }
 
 /// About a microsecond: many times what anybody stays inside.

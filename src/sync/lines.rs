@@ -14,7 +14,7 @@ use crate::shared::watch::{Seen, Watched};
 
 /// The moment `timeout` from now.
 pub(super) fn after(timeout: Duration) -> Instant {
-    crate::now() + timeout
+    crate::time::now() + timeout
 }
 
 /// A number of permits that threads share.

@@ -65,7 +65,7 @@ pub struct Timer {
 
 /// A case that is chosen `duration` from now.
 pub fn after(duration: Duration) -> Timer {
-    at(crate::now() + duration)
+    at(crate::time::now() + duration)
 }
 
 /// A case that is chosen at `deadline`.
@@ -75,7 +75,7 @@ pub fn at(deadline: Instant) -> Timer {
 
 impl Case for Timer {
     fn attempt(&mut self, me: Option<&Seat>) -> Attempt {
-        let due = self.at != Instant::FAR && crate::now() >= self.at;
+        let due = self.at != Instant::FAR && crate::time::now() >= self.at;
         match me {
             None if due => Attempt::Done,
             None => Attempt::NotNow,
@@ -110,7 +110,7 @@ impl Case for Timer {
 /// | `wait(event)` | nothing: the [`Event`](crate::sync::Event) is set |
 /// | `after(duration)`, `at(deadline)` | nothing |
 ///
-/// See [`sync::select`](crate::sync::select) for the rules, and for a list of cases that is made at run time.
+/// See [`sync::select`](mod@crate::sync::select) for the rules, and for a list of cases that is made at run time.
 #[macro_export]
 macro_rules! select {
     (@cases [$($done:tt)*] recv($end:expr) -> $result:pat => $body:expr, $($rest:tt)*) => {{

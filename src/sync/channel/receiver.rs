@@ -1,4 +1,4 @@
-//! The receiving end.
+//! The receiving end of a channel, and receiving as one case of several.
 
 use std::fmt;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ impl<T> Receiver<T> {
         match self.try_recv() {
             Ok(item) => Ok(item),
             Err(TryRecvError::Disconnected) => Err(RecvError::Disconnected),
-            Err(TryRecvError::Empty) => self.recv_deadline(crate::now() + timeout),
+            Err(TryRecvError::Empty) => self.recv_deadline(crate::time::now() + timeout),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The sending end.
+//! The sending end of a channel, and sending as one case of several.
 
 use std::fmt;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ impl<T> Sender<T> {
         match self.try_send(item) {
             Ok(()) => Ok(()),
             Err(TrySendError::Disconnected(item)) => Err(SendError::Disconnected(item)),
-            Err(TrySendError::Full(item)) => self.send_deadline(item, crate::now() + timeout),
+            Err(TrySendError::Full(item)) => self.send_deadline(item, crate::time::now() + timeout),
         }
     }
 

@@ -6,7 +6,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 
-use machinarium::kernel::{Domain, Errno, Events, Fd, RecvFlags, Result, SendFlags, SocketKind};
+use machinarium::kernel::{Errno, Events, Fd, RecvFlags, Result, SendFlags};
 
 use crate::env::{Env, ProcessIndex};
 use crate::eventfd::EventFd;
@@ -107,29 +107,6 @@ impl Net {
         &mut self.processes[process.0 as usize].table
     }
 
-    /// The socket `fd` is: EBADF, ENOTSOCK.
-    pub(crate) fn socket_of(&self, process: ProcessIndex, fd: Fd) -> Result<Key> {
-        match self.table(process).get(fd)? {
-            File::Socket(key) => Ok(key),
-            _ => Err(Errno::NOTSOCK),
-        }
-    }
-
-    /// `socket(2)`.
-    pub(crate) fn socket(
-        &mut self,
-        _env: &mut dyn Env,
-        process: ProcessIndex,
-        domain: Domain,
-        kind: SocketKind,
-    ) -> Result<Fd> {
-        let SocketKind::Stream = kind;
-        self.table(process).check_room()?;
-        let host = self.processes[process.0 as usize].host;
-        let key = self.new_socket(host, domain);
-        self.table_mut(process).insert(File::Socket(key))
-    }
-
     /// `eventfd(2)`.
     pub(crate) fn eventfd(&mut self, _env: &mut dyn Env, process: ProcessIndex, initial: u32) -> Result<Fd> {
         self.table(process).check_room()?;
@@ -190,44 +167,6 @@ impl Net {
                 Ok(8)
             }
         }
-    }
-
-    /// `recv(2)`.
-    pub(crate) fn recv(
-        &mut self,
-        env: &mut dyn Env,
-        process: ProcessIndex,
-        fd: Fd,
-        buf: &mut [u8],
-        flags: RecvFlags,
-    ) -> Result<usize> {
-        let key = self.socket_of(process, fd)?;
-        self.receive(env, key, &mut [IoSliceMut::new(buf)], flags)
-    }
-
-    /// `send(2)`.
-    pub(crate) fn send(
-        &mut self,
-        env: &mut dyn Env,
-        process: ProcessIndex,
-        fd: Fd,
-        buf: &[u8],
-        flags: SendFlags,
-    ) -> Result<usize> {
-        self.sendmsg(env, process, fd, &[IoSlice::new(buf)], flags)
-    }
-
-    /// `sendmsg(2)`.
-    pub(crate) fn sendmsg(
-        &mut self,
-        env: &mut dyn Env,
-        process: ProcessIndex,
-        fd: Fd,
-        bufs: &[IoSlice<'_>],
-        flags: SendFlags,
-    ) -> Result<usize> {
-        let key = self.socket_of(process, fd)?;
-        self.transfer(env, key, bufs, flags)
     }
 
     /// `close(2)`.

@@ -80,7 +80,7 @@
 //! | `thread` | stacks and the switch: all unsafe code |
 //! | `choice`, `record`, `fault`, `tuning`, `trace` | the one source of chance; its records; what goes wrong; small limits; what happened |
 //! | `oracle` | what must hold at every quiet moment |
-//! | `net`, `tcp`, `epoll`, `eventfd`, `files`, `options`, `link` | the objects of the simulated kernels, which know only `env` |
+//! | `net`, `sockets`, `tcp`, `epoll`, `eventfd`, `files`, `options`, `link` | the objects of the simulated kernels, which know only `env` |
 //! | `outside`, `panics`, `monitor` | what is of the OS thread or the whole program, and not of a world |
 
 mod choice;
@@ -111,6 +111,7 @@ mod script;
 mod shrink;
 mod simulation;
 mod slab;
+mod sockets;
 mod tcp;
 #[allow(unsafe_code)] // stacks and switches of simulated threads
 mod thread;

@@ -10,9 +10,9 @@
 
 use std::time::Duration;
 
-use machinarium::kernel::{Domain, Errno, Events, Fd, OptionName, Result, SocketOption};
+use machinarium::kernel::{Domain, Errno, Events, OptionName, Result, SocketOption};
 
-use crate::env::{Env, ProcessIndex};
+use crate::env::Env;
 use crate::files::File;
 use crate::net::Net;
 use crate::tcp::Socket;
@@ -79,27 +79,13 @@ impl Options {
 }
 
 impl Net {
-    /// `getsockopt(2)`.
-    pub(crate) fn getsockopt(
-        &mut self,
-        _env: &mut dyn Env,
-        process: ProcessIndex,
-        fd: Fd,
-        name: OptionName,
-    ) -> Result<SocketOption> {
-        let key = self.socket_of(process, fd)?;
-        self.sockets[key].option(name)
-    }
-
     /// `setsockopt(2)`.
-    pub(crate) fn setsockopt(
+    pub(crate) fn set_tcp_option(
         &mut self,
         env: &mut dyn Env,
-        process: ProcessIndex,
-        fd: Fd,
+        key: crate::slab::Key,
         option: SocketOption,
     ) -> Result<()> {
-        let key = self.socket_of(process, fd)?;
         self.sockets[key].set_option(option)?;
         match option {
             // Those who wait for room in the old buffer may have it in the new one.
@@ -127,7 +113,7 @@ impl Net {
 }
 
 impl Socket {
-    fn option(&mut self, name: OptionName) -> Result<SocketOption> {
+    pub(crate) fn option(&mut self, name: OptionName) -> Result<SocketOption> {
         let options = &self.options;
         Ok(match name {
             OptionName::ReuseAddr => SocketOption::ReuseAddr(options.reuse_address),

@@ -11,7 +11,8 @@ use machinarium::kernel::{Events, OptionName, RecvFlags, SendFlags, SocketOption
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use crate::scene::{Name, Scene, Tally, To};
+use crate::place::To;
+use crate::scene::{Name, Scene, Tally};
 use crate::stage::{self, Difference};
 
 /// How many calls are drawn for one sequence.

@@ -37,9 +37,9 @@ fn step(lab: &mut Lab, process: ProcessIndex) {
             let fd = lab.socket(process);
             let _ = net_connect(lab, process, fd, &to);
         }
-        2 => drop(net.bind(env, process, fd, &address(&format!("0.0.0.0:{port}")))),
+        2 => drop(net.bind(env, process, fd, &address(&format!("0.0.0.0:{port}")).into())),
         3 | 4 => drop(net.listen(env, process, fd, 1)),
-        5 | 6 => drop(net.connect(env, process, fd, &to)),
+        5 | 6 => drop(net.connect(env, process, fd, &to.into())),
         7 | 8 => {
             for (fd, _) in open {
                 let _ = net.accept4(env, process, fd);
@@ -75,7 +75,7 @@ fn step(lab: &mut Lab, process: ProcessIndex) {
 }
 
 fn net_connect(lab: &mut Lab, process: ProcessIndex, fd: Fd, to: &std::net::SocketAddr) -> bool {
-    lab.net.connect(&mut lab.env, process, fd, to).is_ok()
+    lab.net.connect(&mut lab.env, process, fd, &(*to).into()).is_ok()
 }
 
 fn sequence(seed: u64) -> (u64, crate::net::Books) {

@@ -189,10 +189,7 @@ struct Urgent {
 
 /// The address of a socket that has none.
 fn any(domain: Domain) -> IpAddr {
-    match domain {
-        Domain::Inet => Ipv4Addr::UNSPECIFIED.into(),
-        Domain::Inet6 => Ipv6Addr::UNSPECIFIED.into(),
-    }
+    if domain == Domain::Inet6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }
 }
 
 impl Socket {

@@ -27,8 +27,12 @@ pub enum Fault {
     EpollOrder,
     /// `epoll_wait` tells fewer events than it could; the rest come with the next.
     EpollSubset,
-    /// A segment is lost: its bytes come after a retransmission timeout.
+    /// A packet is lost: the bytes of a segment come after a retransmission timeout, a datagram never (`udp(7)`: "unreliable").
     Loss,
+    /// A datagram comes twice (`udp(7)`: "may be reordered or duplicated before they arrive").
+    Duplicate,
+    /// A datagram is late, and others of its socket overtake it (`udp(7)`, as above).
+    Reorder,
     /// Bytes arrive in smaller pieces than they were sent.
     ShortRead,
     /// Socket buffers are small, so that writes are short.
@@ -63,11 +67,13 @@ pub enum Fault {
 
 impl Fault {
     /// Every kind.
-    pub const ALL: [Fault; 18] = [
+    pub const ALL: [Fault; 20] = [
         Fault::Latency,
         Fault::EpollOrder,
         Fault::EpollSubset,
         Fault::Loss,
+        Fault::Duplicate,
+        Fault::Reorder,
         Fault::ShortRead,
         Fault::ShortWrite,
         Fault::Eintr,
@@ -242,10 +248,11 @@ const fn candidates(call: Call) -> &'static [(Fault, Errno)] {
             (Fault::Memory, Errno::NOBUFS),
             (Fault::ConnAborted, Errno::CONNABORTED),
         ],
-        Call::Read | Call::Recv | Call::Readv | Call::EpollWait | Call::FutexWait => {
+        Call::Read | Call::Recv | Call::Recvmsg | Call::Readv | Call::EpollWait | Call::FutexWait => {
             &[(Fault::Eintr, Errno::INTR)]
         }
         Call::Send | Call::Sendmsg => &[(Fault::Eintr, Errno::INTR)],
+        Call::Socketpair => &[(Fault::Emfile, Errno::MFILE), (Fault::Memory, Errno::NOBUFS)],
         Call::EpollCreate1 | Call::Eventfd => &[(Fault::Emfile, Errno::MFILE), (Fault::Memory, Errno::NOMEM)],
         Call::EpollCtl => &[(Fault::Memory, Errno::NOMEM)],
         Call::Spawn => &[(Fault::Spawn, Errno::AGAIN)],
@@ -258,6 +265,8 @@ const SITES: [&str; Fault::MASKED] = [
     "epoll order",
     "epoll subset",
     "loss",
+    "duplicate",
+    "reordering",
     "short read",
     "short write",
     "EINTR",

@@ -4,7 +4,7 @@
 //! the standard streams, which are not simulated). There is no `dup`: an object has one descriptor, and goes
 //! when it is closed; a socket's connection may outlive it, as on Linux.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::IoSliceMut;
 
 use machinarium::kernel::{Errno, Events, Fd, RecvFlags, Result, SendFlags};
 
@@ -17,6 +17,8 @@ use crate::slab::Key;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum File {
     Socket(Key),
+    Udp(Key),
+    Unix(Key),
     Epoll(Key),
     Eventfd(Key),
 }
@@ -136,8 +138,11 @@ impl Net {
         let length: usize = bufs.iter().map(|buf| buf.len()).sum();
         match self.table(process).get(fd)? {
             // Reading nothing from a socket never looks at the socket; recv(2) does.
-            File::Socket(_) if length == 0 => Ok(0),
-            File::Socket(key) => self.receive(env, key, bufs, RecvFlags::default()),
+            File::Socket(_) | File::Udp(_) | File::Unix(_) if length == 0 => Ok(0),
+            File::Socket(_) | File::Udp(_) | File::Unix(_) => {
+                let received = self.recvmsg(env, process, fd, bufs, RecvFlags::default())?;
+                Ok(received.count)
+            }
             File::Epoll(_) => Err(Errno::INVAL),
             File::Eventfd(_) if length < 8 => Err(Errno::INVAL),
             File::Eventfd(key) => {
@@ -158,7 +163,9 @@ impl Net {
         buf: &[u8],
     ) -> Result<usize> {
         match self.table(process).get(fd)? {
-            File::Socket(key) => self.transfer(env, key, &[IoSlice::new(buf)], SendFlags::default()),
+            File::Socket(_) | File::Udp(_) | File::Unix(_) => {
+                self.send(env, process, fd, buf, SendFlags::default())
+            }
             File::Epoll(_) => Err(Errno::INVAL),
             File::Eventfd(key) => {
                 let value: [u8; 8] = buf.try_into().map_err(|_| Errno::INVAL)?;
@@ -181,6 +188,8 @@ impl Net {
         self.forget_watchers(file);
         match file {
             File::Socket(key) => self.close_socket(env, key),
+            File::Udp(key) => self.close_udp(key),
+            File::Unix(key) => self.close_unix(env, key),
             File::Epoll(key) => self.close_epoll(key),
             File::Eventfd(key) => drop(self.eventfds.remove(key)),
         }
@@ -188,7 +197,7 @@ impl Net {
 }
 
 /// Spreads `bytes` over `bufs`, which have room for them.
-fn scatter(mut bytes: &[u8], bufs: &mut [IoSliceMut<'_>]) {
+pub(crate) fn scatter(mut bytes: &[u8], bufs: &mut [IoSliceMut<'_>]) {
     for buf in bufs {
         let count = bytes.len().min(buf.len());
         buf[..count].copy_from_slice(&bytes[..count]);

@@ -80,7 +80,7 @@
 //! | `thread` | stacks and the switch: all unsafe code |
 //! | `choice`, `record`, `fault`, `tuning`, `trace` | the one source of chance; its records; what goes wrong; small limits; what happened |
 //! | `oracle` | what must hold at every quiet moment |
-//! | `net`, `sockets`, `tcp`, `epoll`, `eventfd`, `files`, `options`, `link` | the objects of the simulated kernels, which know only `env` |
+//! | `net`, `sockets`, `tcp`, `udp`, `unix`, `epoll`, `eventfd`, `files`, `options`, `link` | the objects of the simulated kernels, which know only `env` |
 //! | `outside`, `panics`, `monitor` | what is of the OS thread or the whole program, and not of a world |
 
 mod choice;
@@ -117,6 +117,8 @@ mod tcp;
 mod thread;
 mod trace;
 mod tuning;
+mod udp;
+mod unix;
 mod wake;
 mod world;
 

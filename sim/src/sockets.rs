@@ -2,7 +2,6 @@
 //!
 //! Owns nothing. Every call finds its socket first: EBADF if the number is nobody's, ENOTSOCK if it is of something else.
 
-use std::ffi::CStr;
 use std::io::{IoSlice, IoSliceMut};
 use std::net::Shutdown;
 
@@ -19,15 +18,27 @@ use crate::slab::Key;
 #[derive(Clone, Copy)]
 pub(crate) enum Protocol {
     Tcp(Key),
+    Udp(Key),
+    Unix(Key),
 }
 
-use Protocol::Tcp;
+use Protocol::{Tcp, Udp, Unix};
 
 impl Net {
     pub(crate) fn protocol_of(&self, process: ProcessIndex, fd: Fd) -> Result<Protocol> {
         match self.table(process).get(fd)? {
             File::Socket(key) => Ok(Tcp(key)),
+            File::Udp(key) => Ok(Udp(key)),
+            File::Unix(key) => Ok(Unix(key)),
             File::Epoll(_) | File::Eventfd(_) => Err(Errno::NOTSOCK),
+        }
+    }
+
+    pub(crate) fn is_datagram(&self, process: ProcessIndex, fd: Fd) -> bool {
+        match self.protocol_of(process, fd) {
+            Ok(Unix(key)) => self.unixes[key].kind() == SocketKind::Datagram,
+            Ok(Udp(_)) => true,
+            Ok(Tcp(_)) | Err(_) => false,
         }
     }
 
@@ -39,23 +50,14 @@ impl Net {
         domain: Domain,
         kind: SocketKind,
     ) -> Result<Fd> {
-        if domain == Domain::Unix || kind != SocketKind::Stream {
-            return Err(Errno::AFNOSUPPORT);
-        }
         self.table(process).check_room()?;
         let host = self.processes[process.0 as usize].host;
-        let key = self.new_socket(host, domain);
-        self.table_mut(process).insert(File::Socket(key))
-    }
-
-    /// `socketpair(2)`.
-    pub(crate) fn socketpair(
-        &mut self,
-        _env: &mut dyn Env,
-        _process: ProcessIndex,
-        _kind: SocketKind,
-    ) -> Result<(Fd, Fd)> {
-        Err(Errno::AFNOSUPPORT)
+        let file = match (domain, kind) {
+            (Domain::Unix, kind) => File::Unix(self.new_unix(host, kind)),
+            (_, SocketKind::Stream) => File::Socket(self.new_socket(host, domain)),
+            (_, SocketKind::Datagram) => File::Udp(self.new_udp(host, domain)),
+        };
+        self.table_mut(process).insert(file)
     }
 
     /// `bind(2)`.
@@ -68,6 +70,8 @@ impl Net {
     ) -> Result<()> {
         match self.protocol_of(process, fd)? {
             Tcp(key) => self.bind_tcp(key, address),
+            Udp(key) => self.bind_udp(key, address),
+            Unix(key) => self.bind_unix(key, address),
         }
     }
 
@@ -81,6 +85,8 @@ impl Net {
     ) -> Result<()> {
         match self.protocol_of(process, fd)? {
             Tcp(key) => self.listen_tcp(key, backlog),
+            Udp(_) => Err(Errno::OPNOTSUPP),
+            Unix(key) => self.listen_unix(process, key, backlog),
         }
     }
 
@@ -95,6 +101,8 @@ impl Net {
         self.table(process).check_room()?;
         match self.protocol_of(process, fd)? {
             Tcp(key) => self.accept_tcp(env, process, key).map(|(fd, peer)| (fd, peer.into())),
+            Udp(_) => Err(Errno::OPNOTSUPP),
+            Unix(key) => self.accept_unix(process, key).map(|(fd, peer)| (fd, peer.into())),
         }
     }
 
@@ -108,6 +116,8 @@ impl Net {
     ) -> Result<()> {
         match self.protocol_of(process, fd)? {
             Tcp(key) => self.connect_tcp(env, process, fd, key, address),
+            Udp(key) => self.connect_udp(key, address),
+            Unix(key) => self.connect_unix(env, process, key, address),
         }
     }
 
@@ -121,6 +131,11 @@ impl Net {
     ) -> Result<()> {
         match self.protocol_of(process, fd)? {
             Tcp(key) => self.shutdown_tcp(env, key, how),
+            Udp(key) => self.shutdown_udp(env, key, how),
+            Unix(key) => {
+                self.shutdown_unix(env, key, how);
+                Ok(())
+            }
         }
     }
 
@@ -133,6 +148,8 @@ impl Net {
     ) -> Result<Address> {
         Ok(match self.protocol_of(process, fd)? {
             Tcp(key) => self.name_of_tcp(key).into(),
+            Udp(key) => self.udps[key].name().into(),
+            Unix(key) => self.unixes[key].name().into(),
         })
     }
 
@@ -145,6 +162,8 @@ impl Net {
     ) -> Result<Address> {
         Ok(match self.protocol_of(process, fd)? {
             Tcp(key) => self.peer_of_tcp(key)?.into(),
+            Udp(key) => self.udps[key].peer()?.into(),
+            Unix(key) => self.peer_of_unix(key)?.into(),
         })
     }
 
@@ -158,6 +177,8 @@ impl Net {
     ) -> Result<SocketOption> {
         match self.protocol_of(process, fd)? {
             Tcp(key) => self.sockets[key].option(name),
+            Udp(key) => self.udps[key].option(name),
+            Unix(key) => self.unixes[key].option(name),
         }
     }
 
@@ -171,6 +192,8 @@ impl Net {
     ) -> Result<()> {
         match self.protocol_of(process, fd)? {
             Tcp(key) => self.set_tcp_option(env, key, option),
+            Udp(key) => self.set_udp_option(env, key, option),
+            Unix(key) => self.set_unix_option(env, key, option),
         }
     }
 
@@ -183,14 +206,11 @@ impl Net {
     ) -> Result<usize> {
         match self.protocol_of(process, fd) {
             Ok(Tcp(key)) => self.sockets[key].pending(),
+            Ok(Udp(key)) => Ok(self.udps[key].pending()),
+            Ok(Unix(key)) => self.unixes[key].pending(),
             Err(Errno::NOTSOCK) => Err(Errno::NOTTY),
             Err(errno) => Err(errno),
         }
-    }
-
-    /// `unlink(2)`. There are no files yet.
-    pub(crate) fn unlink(&mut self, _env: &mut dyn Env, _process: ProcessIndex, _path: &CStr) -> Result<()> {
-        Err(Errno::NOENT)
     }
 
     /// `recv(2)`.
@@ -232,6 +252,8 @@ impl Net {
                 let count = self.receive(env, key, bufs, flags)?;
                 Ok(Received { count, from: None, truncated: false })
             }
+            Udp(key) => self.receive_udp(key, bufs, flags),
+            Unix(key) => self.receive_unix(env, key, bufs, flags),
         }
     }
 
@@ -268,11 +290,13 @@ impl Net {
         protocol: Protocol,
         bufs: &[IoSlice<'_>],
         flags: SendFlags,
-        _to: Option<&Address>,
+        to: Option<&Address>,
     ) -> Result<usize> {
         match protocol {
             // Linux does not look at the address that comes with bytes of a stream.
             Tcp(key) => self.transfer(env, key, bufs, flags),
+            Udp(key) => self.send_udp(env, key, bufs, flags, to),
+            Unix(key) => self.send_unix(env, key, bufs, flags, to),
         }
     }
 }

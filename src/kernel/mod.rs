@@ -100,8 +100,7 @@ pub trait Kernel: sealed::Sealed {
     fn getsockopt(&self, fd: Fd, name: OptionName) -> Result<SocketOption>;
     /// `setsockopt(2)`.
     fn setsockopt(&self, fd: Fd, option: SocketOption) -> Result<()>;
-    /// `ioctl(2)` with `FIONREAD`: how many bytes wait for the reader; of datagrams, the length of the next one (`udp(7)`),
-    /// on Unix sockets of all of them.
+    /// `ioctl(2)` with `FIONREAD`: how many bytes wait for the reader; of datagrams, the length of the next one.
     fn ioctl_fionread(&self, fd: Fd) -> Result<usize>;
     /// `unlink(2)`: removes the file that binding a Unix socket to a path has made, or any other.
     fn unlink(&self, path: &CStr) -> Result<()>;

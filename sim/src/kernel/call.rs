@@ -131,7 +131,10 @@ impl SimKernel {
             Fault::ShortWrite,
             format_args!("socket {fd} has buffers of {size}"),
         );
-        for option in [SocketOption::SendBuffer(size), SocketOption::ReceiveBuffer(size)] {
+        // A datagram is not shortened but refused, if it is larger than the buffer: no fault may do that.
+        let datagrams = state.net.is_datagram(self.process, fd);
+        let send = (!datagrams).then_some(SocketOption::SendBuffer(size));
+        for option in send.into_iter().chain([SocketOption::ReceiveBuffer(size)]) {
             // The descriptor was made just now, and any size is taken.
             let _ = state.net.setsockopt(&mut state.sched, self.process, fd, option);
         }

@@ -152,7 +152,7 @@ impl Net {
     }
 
     /// Payload bytes that will never be read.
-    pub(super) fn refuse(&mut self, bytes: u64) {
+    pub(crate) fn refuse(&mut self, bytes: u64) {
         if self.crashing {
             self.books.lost += bytes;
         } else {
@@ -162,7 +162,7 @@ impl Net {
 }
 
 impl Shut {
-    fn and(self, how: Shutdown) -> Shut {
+    pub(crate) fn and(self, how: Shutdown) -> Shut {
         Shut { receive: self.receive || how != Shutdown::Write, send: self.send || how != Shutdown::Read }
     }
 }

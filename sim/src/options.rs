@@ -142,8 +142,11 @@ impl Net {
     ) -> Result<()> {
         self.sockets[key].set_option(option)?;
         match option {
-            // Those who wait for room in the old buffer may have it in the new one.
-            SocketOption::SendBuffer(_) => self.write_space(env, key),
+            // Those who wait for room in the old buffer may have it in the new one. Who does not wait is told as well.
+            SocketOption::SendBuffer(_) => {
+                self.sockets[key].sending.wants_room = true;
+                self.write_space(env, key);
+            }
             SocketOption::KeepAlive(true) => {
                 self.sockets[key].timer.heard_at = env.now();
                 self.arm(env, key);

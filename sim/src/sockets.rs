@@ -208,7 +208,11 @@ impl Net {
             Ok(Tcp(key)) => self.sockets[key].pending(),
             Ok(Udp(key)) => Ok(self.udps[key].pending()),
             Ok(Unix(key)) => self.unixes[key].pending(),
-            Err(Errno::NOTSOCK) => Err(Errno::NOTTY),
+            // An epoll instance has requests of its own, of which this is none.
+            Err(Errno::NOTSOCK) => match self.table(process).get(fd)? {
+                File::Epoll(_) => Err(Errno::INVAL),
+                _ => Err(Errno::NOTTY),
+            },
             Err(errno) => Err(errno),
         }
     }

@@ -12,7 +12,6 @@ use crate::scene::{Name, Scene};
 
 /// An address as an argument. All are of this host, or cannot be bound.
 #[derive(Clone, Copy, Debug)]
-#[allow(dead_code, reason = "bodies of datagrams and Unix sockets follow")]
 pub(crate) enum To {
     /// The scene's own address; the kernel chooses the port.
     Own,
@@ -39,8 +38,8 @@ pub(crate) enum To {
     Mapped(Name),
     /// Port 0 of the scene's address, as a destination.
     NoPort,
-    /// Everybody at once.
-    Broadcast,
+    /// Everybody on loopback.
+    LocalBroadcast,
     /// A path of the scene's directory.
     Path(u8),
     /// An abstract name.
@@ -132,7 +131,7 @@ impl Scene {
                 SocketAddr::V4(found) => SocketAddr::new(found.ip().to_ipv6_mapped().into(), found.port()),
                 found => found,
             },
-            To::Broadcast => at(Ipv4Addr::BROADCAST, 9),
+            To::LocalBroadcast => at(Ipv4Addr::new(127, 255, 255, 255), 9),
             To::Path(number) => {
                 return UnixName::path(self.places.path(number).as_bytes()).expect("a short path").into();
             }

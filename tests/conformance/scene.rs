@@ -215,6 +215,39 @@ impl Scene {
         self.made(Call::Socket, format_args!("socket({domain:?})"), answer)
     }
 
+    /// A socket of any kind as it comes.
+    pub(crate) fn open(&mut self, domain: Domain, kind: SocketKind) -> Name {
+        if domain != Domain::Unix && kind == SocketKind::Stream {
+            return self.socket_of(domain);
+        }
+        let answer = self.kernel.socket(domain, kind);
+        let name = self.made(Call::Socket, format_args!("socket({domain:?}, {kind:?})"), answer);
+        if kind == SocketKind::Datagram {
+            self.datagrams.insert(name);
+        }
+        name
+    }
+
+    pub(crate) fn udp(&mut self) -> Name {
+        self.open(Domain::Inet, SocketKind::Datagram)
+    }
+
+    pub(crate) fn unix(&mut self, kind: SocketKind) -> Name {
+        self.open(Domain::Unix, kind)
+    }
+
+    pub(crate) fn socketpair(&mut self, kind: SocketKind) -> (Name, Name) {
+        let answer = self.kernel.socketpair(kind);
+        let second = answer.map(|pair| pair.1);
+        let first =
+            self.made(Call::Socketpair, format_args!("socketpair({kind:?})"), answer.map(|pair| pair.0));
+        let second = self.made(Call::Socketpair, format_args!("  and"), second);
+        if kind == SocketKind::Datagram {
+            self.datagrams.extend([first, second]);
+        }
+        (first, second)
+    }
+
     pub(crate) fn eventfd(&mut self, initial: u32) -> Name {
         let answer = self.kernel.eventfd(initial);
         self.made(Call::Eventfd, format_args!("eventfd({initial})"), answer)
@@ -284,9 +317,18 @@ impl Scene {
 
     pub(crate) fn getsockopt(&mut self, name: Name, option: OptionName) {
         let answer = self.kernel.getsockopt(self.fd(name), option);
-        self.answer(Call::Getsockopt, format_args!("getsockopt({name}, {option:?})"), answer, |_, value| {
-            format!("{value:?}")
-        });
+        self.answer(
+            Call::Getsockopt,
+            format_args!("getsockopt({name}, {option:?})"),
+            answer,
+            |scene, value| match value {
+                SocketOption::PeerCredentials(Some(who)) => {
+                    let own = u64::from(who.pid) == scene.kernel.process().0;
+                    format!("PeerCredentials, {}", if own { "this process" } else { "another process" })
+                }
+                value => format!("{value:?}"),
+            },
+        );
     }
 
     /// `SO_ERROR`.
@@ -326,6 +368,36 @@ impl Scene {
         self.received(Call::Recv, format_args!("recv({name}, {len}{flags})"), answer, &buf)
     }
 
+    /// Tells the sender and the truncation as well.
+    pub(crate) fn recvmsg(&mut self, name: Name, lens: &[usize], flags: RecvFlags) {
+        let mut parts: Vec<Vec<u8>> = lens.iter().map(|len| vec![0; *len]).collect();
+        let mut slices: Vec<IoSliceMut<'_>> = parts.iter_mut().map(|part| IoSliceMut::new(part)).collect();
+        let answer = self.kernel.recvmsg(self.fd(name), &mut slices, flags);
+        let buf = parts.concat();
+        let peek = if flags.peek { ", PEEK" } else { "" };
+        self.answer(
+            Call::Recvmsg,
+            format_args!("recvmsg({name}, {lens:?}{peek})"),
+            answer,
+            |scene, received| {
+                let from = received.from.map_or("nobody".to_owned(), |from| scene.shown(name, from));
+                let end = if received.truncated { ", cut off" } else { "" };
+                format!("{} from {from}{end}", told(&buf[..received.count]))
+            },
+        );
+    }
+
+    pub(crate) fn fionread(&mut self, name: Name) {
+        let answer = self.kernel.ioctl_fionread(self.fd(name));
+        self.count_of(Call::IoctlFionread, format_args!("ioctl_fionread({name})"), answer)
+    }
+
+    pub(crate) fn unlink(&mut self, path: u8) {
+        let text = std::ffi::CString::new(self.places.path(path)).expect("a path without zeros");
+        let answer = self.kernel.unlink(&text);
+        self.plain(Call::Unlink, format_args!("unlink(path {path})"), answer)
+    }
+
     fn received(&mut self, call: Call, shown: fmt::Arguments<'_>, answer: Result<usize>, buf: &[u8]) {
         self.answer(call, shown, answer, |_, count| told(&buf[..*count]));
     }
@@ -339,16 +411,26 @@ impl Scene {
     pub(crate) fn send(&mut self, name: Name, len: usize, flags: SendFlags) {
         let bytes = self.numbered(len);
         let answer = self.kernel.send(self.fd(name), &bytes, flags);
+        self.learn(name);
         let SendFlags { oob, more } = flags;
         let flags = [(oob, ", OOB"), (more, ", MORE")].map(|(on, text)| if on { text } else { "" }).concat();
         self.count_of(Call::Send, format_args!("send({name}, {}{flags})", told(&bytes)), answer)
     }
 
     pub(crate) fn sendmsg(&mut self, name: Name, lens: &[usize]) {
+        self.send_to(name, lens, None, SendFlags::default());
+    }
+
+    pub(crate) fn send_to(&mut self, name: Name, lens: &[usize], to: Option<To>, flags: SendFlags) {
         let parts: Vec<Vec<u8>> = lens.iter().map(|len| self.numbered(*len)).collect();
         let slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
-        let answer = self.kernel.sendmsg(self.fd(name), &slices, SendFlags::default(), None);
-        self.count_of(Call::Sendmsg, format_args!("sendmsg({name}, {lens:?})"), answer)
+        let address = to.map(|to| self.resolve(to));
+        let answer = self.kernel.sendmsg(self.fd(name), &slices, flags, address.as_ref());
+        self.learn(name);
+        let to = to.map_or(String::new(), |to| format!(", to {to:?}"));
+        let flags =
+            [(flags.oob, ", OOB"), (flags.more, ", MORE")].map(|(on, text)| if on { text } else { "" });
+        self.count_of(Call::Sendmsg, format_args!("sendmsg({name}, {lens:?}{to}{})", flags.concat()), answer)
     }
 
     fn count_of(&mut self, call: Call, shown: fmt::Arguments<'_>, answer: Result<usize>) {

@@ -58,6 +58,9 @@ impl Net {
         let most = if route.to.is_ipv6() { MOST_V6 } else { MOST };
         let gathered = self.udps[key].corked.as_ref().map_or(0, |(_, bytes)| bytes.len());
         if gathered + length > most {
+            // What was gathered is lost with the rest (`udp_flush_pending_frames`).
+            self.udps[key].corked = None;
+            self.refuse(gathered as u64);
             return Err(Errno::MSGSIZE);
         }
         let socket = &mut self.udps[key];

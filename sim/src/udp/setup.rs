@@ -164,11 +164,14 @@ impl Net {
     }
 }
 
+/// The first port that is chosen: not TCP's, so that a program that confuses them is found out.
+const FIRST: u16 = 48_000;
+
 impl super::UdpPorts {
     /// The next ephemeral port that nobody has, in turn, so that one just given up is not given to a stranger at once.
     fn ephemeral(&mut self) -> Option<u16> {
         for _ in EPHEMERAL {
-            let port = self.cursor.max(*EPHEMERAL.start());
+            let port = if self.cursor == 0 { FIRST } else { self.cursor };
             self.cursor = if port == *EPHEMERAL.end() { *EPHEMERAL.start() } else { port + 1 };
             if !self.owners.contains_key(&port) {
                 return Some(port);

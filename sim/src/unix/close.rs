@@ -77,13 +77,7 @@ impl Net {
 
     /// `unix_dgram_disconnected`: what the old peer had sent is lost, and it is told if it thought itself connected.
     pub(super) fn leave_peer(&mut self, env: &mut dyn Env, key: Key, old: Key) {
-        let other = &mut self.unixes[old];
-        other.referrers -= 1;
-        let stalled = other.stalled.len();
-        other.stalled.retain(|waiting| *waiting != key);
-        if other.stalled.len() < stalled {
-            self.notify(env, File::Unix(key), Events::OUT);
-        }
+        self.unixes[old].stalled.retain(|waiting| *waiting != key);
         if !self.unixes[key].queue.is_empty() {
             self.purge_unix(env, key);
             for waiting in std::mem::take(&mut self.unixes[key].stalled) {
@@ -95,6 +89,8 @@ impl Net {
                 self.notify(env, File::Unix(old), Events::ERR);
             }
         }
+        // Only now: it may be all that keeps a dead one.
+        self.unixes[old].referrers -= 1;
         self.free_unix_if_over(old);
     }
 

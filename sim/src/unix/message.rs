@@ -62,6 +62,8 @@ impl Net {
                 return if sent > 0 { Ok(sent) } else { Err(errno) };
             }
             if self.unixes[peer].dead || self.unixes[peer].shut.receive {
+                // The message was made, and goes: an edge.
+                self.unix_write_space(env, key);
                 return if sent > 0 { Ok(sent) } else { Err(Errno::PIPE) };
             }
             let (now, later) = bytes.split_at(most.min(bytes.len()));
@@ -88,7 +90,23 @@ impl Net {
             return Err(Errno::MSGSIZE);
         }
         socket.allocate()?;
-        let (host, peer) = (socket.host, socket.peer);
+        let length = bytes.len();
+        match self.find_receiver(env, key, to) {
+            Ok(other) => {
+                self.enqueue(env, key, other, bytes);
+                Ok(length)
+            }
+            Err(errno) => {
+                // The message was made, and goes: an edge.
+                self.unix_write_space(env, key);
+                Err(errno)
+            }
+        }
+    }
+
+    /// Who gets a datagram, if anybody does.
+    fn find_receiver(&mut self, env: &mut dyn Env, key: Key, to: Option<&Address>) -> Result<Key> {
+        let (host, peer) = (self.unixes[key].host, self.unixes[key].peer);
         let other = match to {
             Some(to) => self.find_unix(host, SocketKind::Datagram, to)?,
             None => peer.ok_or(Errno::NOTCONN)?,
@@ -99,6 +117,7 @@ impl Net {
         if self.unixes[other].dead {
             self.unixes[key].peer = None;
             self.unixes[key].state = State::Closed;
+            self.notify(env, File::Unix(key), Events::OUT);
             self.leave_peer(env, key, other);
             return Err(Errno::CONNREFUSED);
         }
@@ -112,9 +131,7 @@ impl Net {
             }
             return Err(Errno::AGAIN);
         }
-        let length = bytes.len();
-        self.enqueue(env, key, other, bytes);
-        Ok(length)
+        Ok(other)
     }
 
     fn enqueue(&mut self, env: &mut dyn Env, from: Key, to: Key, bytes: Vec<u8>) {

@@ -154,6 +154,10 @@ impl Net {
             return Err(Errno::PERM);
         }
         let old = self.unixes[key].peer;
+        if old.is_some() {
+            // Nobody waits for the old peer's room any more.
+            self.notify(env, File::Unix(key), Events::OUT);
+        }
         if old == Some(other) {
             return Ok(());
         }

@@ -96,6 +96,10 @@ impl Net {
         let route = self.udp_route(key, to)?;
         let socket = &mut self.udps[key];
         socket.remote = Some(route.to);
+        // What MSG_MORE has gathered goes there too: Linux keeps its way where connect works out its own.
+        if let Some((way, _)) = &mut socket.corked {
+            *way = route;
+        }
         if socket.local.ip().is_unspecified() {
             socket.local.set_ip(route.from.ip());
             // It is found by its address from now on, before those who got theirs earlier.

@@ -318,11 +318,13 @@ impl Chance {
     fn message(&mut self) -> Step {
         let (fd, other, place) = (self.fd(), self.fd(), self.place());
         let len = self.one(&[0, 1, 8, 100]);
-        let flags = SendFlags { oob: false, more: self.kind == Kind::Udp && self.below(10) == 0 };
+        let plain = SendFlags::default();
+        // With an address of its own Linux would send what follows there too, connected or not.
+        let more = SendFlags { oob: false, more: self.kind == Kind::Udp && self.seldom() };
         match self.below(9) {
-            0..3 => Step::SendTo { fd, len, to: Target::Of(other), flags },
-            3 => Step::SendTo { fd, len, to: Target::At(place), flags },
-            4 => Step::SendTo { fd, len, to: Target::Peer, flags },
+            0..3 => Step::SendTo { fd, len, to: Target::Of(other), flags: plain },
+            3 => Step::SendTo { fd, len, to: Target::At(place), flags: plain },
+            4 => Step::SendTo { fd, len, to: Target::Peer, flags: more },
             5..8 => Step::Recvmsg { fd, len, peek: self.seldom() },
             _ => Step::Pending { fd },
         }

@@ -103,7 +103,12 @@ impl Net {
             v4_first()?;
         }
         let to = match to {
-            None => return remote.map_or(Err(Errno::DESTADDRREQ), |remote| self.udp_route(key, remote)),
+            // An IPv6 socket hands the address of its IPv4 peer on, and then port 0 is none.
+            None => match remote {
+                None => return Err(Errno::DESTADDRREQ),
+                Some(remote) if domain == Domain::Inet6 && remote.is_ipv4() => remote,
+                Some(remote) => return self.udp_route(key, remote),
+            },
             Some(Address::Ip(to @ SocketAddr::V4(_))) if domain == Domain::Inet6 => {
                 if self.udps[key].options.v6_only {
                     return Err(Errno::NETUNREACH);

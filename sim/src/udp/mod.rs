@@ -11,7 +11,7 @@
 //! Each arrival is an edge, and so is each departure, for the sender's buffer has room again.
 //!
 //! Not modelled: broadcast and multicast, which no network of a world routes; fragments; a full send buffer, for packets leave
-//! at once.
+//! at once; that Linux sends the next datagrams of a connected socket to where MSG_MORE has gathered one for somebody else.
 //!
 //! `setup` has bind, connect and who hears a datagram; `datagram` send, arrive and receive.
 

@@ -29,10 +29,6 @@ pub enum Fault {
     EpollSubset,
     /// A packet is lost: the bytes of a segment come after a retransmission timeout, a datagram never (`udp(7)`: "unreliable").
     Loss,
-    /// A datagram comes twice (`udp(7)`: "may be reordered or duplicated before they arrive").
-    Duplicate,
-    /// A datagram is late, and others of its socket overtake it (`udp(7)`, as above).
-    Reorder,
     /// Bytes arrive in smaller pieces than they were sent.
     ShortRead,
     /// Socket buffers are small, so that writes are short.
@@ -57,6 +53,10 @@ pub enum Fault {
     /// The library's own limits are nearly nothing (`Tuning`: budgets, batches, buffers), and ready coroutines come in any
     /// order. Of processes that start while it is on; how often does not matter.
     Limits,
+    /// A datagram comes twice (`udp(7)`: "may be reordered or duplicated before they arrive").
+    Duplicate,
+    /// A datagram is late, and others of its socket overtake it (`udp(7)`, as above).
+    Reorder,
     /// A runnable thread or host does not get the processor (see [`Cpu`]).
     Stall,
     /// The script cut a link.
@@ -72,8 +72,6 @@ impl Fault {
         Fault::EpollOrder,
         Fault::EpollSubset,
         Fault::Loss,
-        Fault::Duplicate,
-        Fault::Reorder,
         Fault::ShortRead,
         Fault::ShortWrite,
         Fault::Eintr,
@@ -85,6 +83,8 @@ impl Fault {
         Fault::Skew,
         Fault::Preempt,
         Fault::Limits,
+        Fault::Duplicate,
+        Fault::Reorder,
         Fault::Stall,
         Fault::Partition,
         Fault::Crash,
@@ -265,8 +265,6 @@ const SITES: [&str; Fault::MASKED] = [
     "epoll order",
     "epoll subset",
     "loss",
-    "duplicate",
-    "reordering",
     "short read",
     "short write",
     "EINTR",
@@ -278,6 +276,8 @@ const SITES: [&str; Fault::MASKED] = [
     "skew",
     "preemption",
     "limits",
+    "duplicate",
+    "reordering",
 ];
 
 /// How many faults of each kind were injected.

@@ -75,6 +75,11 @@ impl Options {
         self.send_buffer.unwrap_or(MOST).into()
     }
 
+    /// Whether those of a TCP socket were never set.
+    pub(crate) fn has_default_buffers(&self) -> bool {
+        self.send_buffer.is_none() && self.receive_buffer == DEFAULT_RECEIVE
+    }
+
     /// SO_RCVBUF.
     pub(crate) fn receive_capacity(&self) -> u64 {
         self.receive_buffer.into()

@@ -42,6 +42,14 @@ impl Net {
         }
     }
 
+    /// Whether nobody has said how large the socket's buffers are to be.
+    pub(crate) fn has_default_buffers(&self, process: ProcessIndex, fd: Fd) -> bool {
+        match self.protocol_of(process, fd) {
+            Ok(Tcp(key)) => self.sockets[key].options.has_default_buffers(),
+            _ => true,
+        }
+    }
+
     /// `socket(2)`.
     pub(crate) fn socket(
         &mut self,

@@ -124,6 +124,10 @@ impl SimKernel {
         if !self.hit(state, Fault::ShortWrite) {
             return;
         }
+        // Buffers that an accepted socket has from its listener are promised.
+        if !state.net.has_default_buffers(self.process, fd) {
+            return;
+        }
         let stream = self.stream(state, Subsystem::Fault);
         let size = 1024 << state.sched.choices.draw(stream, "buffer", 5);
         state.sched.inject(

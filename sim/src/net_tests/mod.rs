@@ -4,6 +4,8 @@ mod epoll;
 mod life;
 mod random;
 mod stream;
+mod udp;
+mod unix;
 
 use std::collections::BTreeMap;
 use std::fmt;

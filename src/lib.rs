@@ -24,7 +24,7 @@
 //! - `coroutine`: stacks and the switch. Knows nothing of io.
 //! - [`machine`]: one thread's runtime: who runs next, deadlines, readiness, letters from other threads, teardown.
 //! - `shared`: all that two threads may touch at once. Small, and model-checked.
-//! - [`net`], `io`: sockets and their buffers. `time`, `scope`, `error`: what their names say.
+//! - [`net`], `io`: sockets and their buffers. `tls`: TLS on any connected stream. `time`, `scope`, `error`: what their names say.
 //!
 //! # Invariants
 //!
@@ -49,6 +49,8 @@ mod scope;
 #[allow(unsafe_code)] // memory handed from thread to thread
 pub mod shared;
 mod time;
+#[cfg(any(feature = "tls", feature = "tls-ring"))]
+pub mod tls;
 
 pub use coroutine::Guards;
 pub use error::{Cancelled, Cause, Expired, JoinError, Misuse, WaitError, cancelled};

@@ -10,6 +10,9 @@ pub mod primitive;
 #[path = "../../src/shared/cells.rs"]
 pub mod cells;
 #[allow(unsafe_code)] // as in the library
+#[path = "../../src/shared/latest.rs"]
+pub mod latest;
+#[allow(unsafe_code)] // as in the library
 #[path = "../../src/shared/mailbox.rs"]
 pub mod mailbox;
 #[allow(unsafe_code)] // as in the library

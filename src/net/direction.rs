@@ -59,6 +59,13 @@ impl Direction {
         self.ready.get()
     }
 
+    /// Has whoever sleeps look again, though no edge has come.
+    pub(crate) fn nudge(&self, machine: &Machine) {
+        if let Some(waiter) = self.sleeper.take() {
+            machine.wake(waiter);
+        }
+    }
+
     /// Nothing more will come without an edge.
     pub(crate) fn drained(&self) {
         self.ready.set(false);
@@ -91,18 +98,40 @@ impl<'a> Turn<'a> {
         Turn { socket, direction, deadline: None, used: false }
     }
 
+    /// The turn, if nobody has it.
+    pub(crate) fn if_free(socket: &'a Socket, direction: &'a Direction) -> Option<Turn<'a>> {
+        let free = !direction.taken.replace(true);
+        free.then_some(Turn { socket, direction, deadline: None, used: false })
+    }
+
     /// Makes a call until it answers anything but `EAGAIN` or `EINTR`. It is not made while an earlier answer says that it
     /// would block.
     pub(crate) fn call<T>(&mut self, mut call: impl FnMut(&Socket) -> kernel::Result<T>) -> io::Result<T> {
-        if std::mem::replace(&mut self.used, true) {
-            self.spend()?;
+        self.spend_again()?;
+        loop {
+            if let Some(value) = self.try_call(&mut call)? {
+                return Ok(value);
+            }
+            self.sleep()?;
         }
+    }
+
+    /// The same without waiting. `None`: it would block.
+    pub(crate) fn attempt<T>(
+        &mut self,
+        call: impl FnMut(&Socket) -> kernel::Result<T>,
+    ) -> io::Result<Option<T>> {
+        self.spend_again()?;
+        self.try_call(call)
+    }
+
+    fn try_call<T>(&mut self, mut call: impl FnMut(&Socket) -> kernel::Result<T>) -> io::Result<Option<T>> {
         loop {
             if self.would_block() {
-                self.sleep()?;
+                return Ok(None);
             }
             match call(self.socket) {
-                Ok(value) => return Ok(value),
+                Ok(value) => return Ok(Some(value)),
                 Err(Errno::AGAIN) => self.direction.ready.set(false),
                 // Each interruption spends budget, so a storm of them cannot hold the machine.
                 Err(Errno::INTR) => self.spend()?,
@@ -117,19 +146,37 @@ impl<'a> Turn<'a> {
         !(self.direction.ready.get() || reads && self.socket.has_ahead())
     }
 
-    /// What comes before each call of a turn but the first: cancellation, and the budget.
+    /// What comes before each call of a turn but the first.
+    fn spend_again(&mut self) -> io::Result<()> {
+        if std::mem::replace(&mut self.used, true) { self.spend() } else { Ok(()) }
+    }
+
+    /// Cancellation, and the budget.
     fn spend(&self) -> io::Result<()> {
         self.socket.machine().operation().map(drop).map_err(io::Error::from)
     }
 
     /// Sleeps until an edge makes the direction ready.
     pub(crate) fn sleep(&mut self) -> io::Result<()> {
+        self.sleep_for_either(None)
+    }
+
+    /// Sleeps until an edge makes this direction ready, or the other. It is this one's timeout that ends it.
+    pub(crate) fn sleep_for_either(&mut self, other: Option<&Turn<'_>>) -> io::Result<()> {
         let Turn { socket, direction, .. } = *self;
         let at = *self.deadline.get_or_insert_with(|| end_of(socket, direction));
         let me = socket.machine().running().ok_or(Misuse::NoMachine)?;
         let reason = Reason::ready(direction.what, socket.fd(), socket.edges(direction));
-        let waited = socket.machine().wait(me, reason, at, |waiter| direction.sleeper.set(Some(waiter)));
+        let waited = socket.machine().wait(me, reason, at, |waiter| {
+            direction.sleeper.set(Some(waiter));
+            if let Some(other) = other {
+                other.direction.sleeper.set(Some(waiter));
+            }
+        });
         direction.sleeper.set(None);
+        if let Some(other) = other {
+            other.direction.sleeper.set(None);
+        }
         Ok(waited?)
     }
 }

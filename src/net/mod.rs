@@ -2,6 +2,8 @@
 
 mod ahead;
 mod bytes;
+#[allow(private_interfaces, reason = "sealed: nobody outside can name what these methods speak of")]
+mod connected;
 mod descriptor;
 mod detached;
 mod direction;
@@ -10,6 +12,9 @@ mod option;
 mod tcp;
 
 pub use bytes::WriteError;
+pub use connected::Connected;
 pub use detached::{AttachError, DetachedTcpStream};
 pub use listener::{ListenerBuilder, TcpListener};
 pub use tcp::TcpStream;
+
+pub(crate) use direction::Turn;

@@ -7,6 +7,7 @@
 //! | [`cells`] | the table of a machine's cells, which other threads read while it grows |
 //! | [`mailbox`] | letters to a machine, and whether it sleeps |
 //! | [`once`] | a value that is delivered once: the result of a machine |
+//! | [`latest`] | a value that is replaced while others use it: a configuration |
 //!
 //! Everything else of a machine is plain state of one thread. These files name only `super::`, so that `loom_tests`
 //! includes them, one by one, beside its own `primitive` and tries every order of their operations; each ordering
@@ -14,6 +15,7 @@
 //! and what a claimed coroutine is told, is decided in `machine`.
 
 pub mod cells;
+pub mod latest;
 pub mod mailbox;
 pub mod once;
 pub mod park;

@@ -158,25 +158,12 @@ impl<'a> Turn<'a> {
 
     /// Sleeps until an edge makes the direction ready.
     pub(crate) fn sleep(&mut self) -> io::Result<()> {
-        self.sleep_for_either(None)
-    }
-
-    /// Sleeps until an edge makes this direction ready, or the other. It is this one's timeout that ends it.
-    pub(crate) fn sleep_for_either(&mut self, other: Option<&Turn<'_>>) -> io::Result<()> {
         let Turn { socket, direction, .. } = *self;
         let at = *self.deadline.get_or_insert_with(|| end_of(socket, direction));
         let me = socket.machine().running().ok_or(Misuse::NoMachine)?;
         let reason = Reason::ready(direction.what, socket.fd(), socket.edges(direction));
-        let waited = socket.machine().wait(me, reason, at, |waiter| {
-            direction.sleeper.set(Some(waiter));
-            if let Some(other) = other {
-                other.direction.sleeper.set(Some(waiter));
-            }
-        });
+        let waited = socket.machine().wait(me, reason, at, |waiter| direction.sleeper.set(Some(waiter)));
         direction.sleeper.set(None);
-        if let Some(other) = other {
-            other.direction.sleeper.set(None);
-        }
         Ok(waited?)
     }
 }

@@ -110,11 +110,6 @@ impl<S: Connected> TlsStream<S> {
         }
         self.send(&mut turn, record.bytes())
     }
-
-    /// Earlier writes may have left something to send, if they gave up.
-    fn send_rest(&self) -> io::Result<()> {
-        self.drain(&mut self.io.descriptor().writing()?)
-    }
 }
 
 macro_rules! read_and_write {
@@ -142,7 +137,7 @@ macro_rules! read_and_write {
                 self.send_vectored(bufs)
             }
 
-            /// Sends what a write that gave up has left.
+            /// Waits until what a write has left that gave up is sent.
             fn flush(&mut self) -> io::Result<()> {
                 self.send_rest()
             }

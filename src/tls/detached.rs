@@ -39,13 +39,11 @@ impl<S: Connected> TlsStream<S> {
     /// On another machine than the stream's. The stream is then closed.
     pub fn detach(self) -> io::Result<DetachedTlsStream<S>> {
         let TlsStream { io, core, noted } = self;
-        let Core { connection, mut incoming, mut plain, mut outgoing, life } = core.into_inner();
+        let Core { connection, incoming, plain, life, .. } = core.into_inner();
+        io.descriptor().here()?;
+        let outgoing = io.descriptor().behind.take_all();
         let io = io.detach()?;
-        let [incoming, plain, outgoing] = [&mut incoming, &mut plain, &mut outgoing].map(|buffer| {
-            let bytes = buffer.bytes().to_vec();
-            buffer.consume(bytes.len());
-            bytes
-        });
+        let [incoming, plain] = [&incoming, &plain].map(|buffer| buffer.bytes().to_vec());
         Ok(DetachedTlsStream { io, connection, incoming, plain, outgoing, life, noted })
     }
 }
@@ -72,7 +70,9 @@ impl<S: Connected> DetachedTlsStream<S> {
             buffer
         });
         let core = Core { connection: self.connection, incoming, plain, outgoing, life: self.life };
-        Ok(TlsStream::new(io, core, self.noted))
+        let stream = TlsStream::new(io, core, self.noted);
+        stream.send_left();
+        Ok(stream)
     }
 }
 

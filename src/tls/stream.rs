@@ -5,11 +5,11 @@
 //!
 //! | a call | does | and when it may wait |
 //! |---|---|---|
-//! | read | takes plaintext; else lets rustls use what has come; else reads from the socket | sends meanwhile what rustls wants to say, unless a writer does |
-//! | write | sends what is left of earlier ones, encrypts at most one record, sends it | once encrypted, giving up leaves the rest to the next call of any kind, and is no error |
+//! | read | takes plaintext; else lets rustls use what has come; else reads from the socket | for bytes to come; never for the socket to take some |
+//! | write | sends what is left of earlier ones, encrypts at most one record, sends it | for the socket to take bytes; once encrypted, giving up is no error |
 //!
-//! So a reader never waits for the socket to take bytes while it could read some, and ciphertext never lies about while any
-//! coroutine is in a call: a writer that gives up wakes the reader, which then sends as well as it reads.
+//! Ciphertext that is made is handed to the socket (`net/behind`), which sends it whenever it can, whoever is in a call: what a
+//! reader had to answer, and what a writer has left that gave up.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -21,11 +21,11 @@ use rustls::{CommonState, HandshakeKind, ProtocolVersion, SupportedCipherSuite};
 
 use super::core::{Connection, Core, RECORD, Want};
 use super::end_point::server_end_point;
+use super::error::Error;
 use super::resolve::{self, Noted};
 use crate::error::{Cancelled, Expired, Misuse};
 use crate::io::{Buffer, POOL};
-use crate::kernel::SendFlags;
-use crate::net::{Connected, TcpStream, Turn};
+use crate::net::{Connected, Socket, TcpStream, Turn};
 use crate::time;
 
 /// TLS on a connected stream of this machine.
@@ -83,10 +83,10 @@ impl<S: Connected> TlsStream<S> {
         let (mut reading, mut writing) = self.turns()?;
         loop {
             resolve::forget();
-            let result = self.core.borrow_mut().advance(Want::Nothing);
+            let result = self.advance(Want::Nothing);
             resolve::recall(&mut noted);
             if let Err(error) = result {
-                let _ = self.push(&mut writing);
+                self.io.descriptor().write_behind();
                 return Err(error.into());
             }
             self.drain(&mut writing)?;
@@ -109,34 +109,51 @@ impl<S: Connected> TlsStream<S> {
     pub(super) fn more(&self, reading: &mut Turn<'_>) -> io::Result<usize> {
         let before = self.core.borrow().plain.len();
         loop {
-            let (result, more, closed) = {
-                let mut core = self.core.borrow_mut();
-                let result = core.advance(Want::Nothing);
-                (result, core.plain.len() - before, core.life.peer_closed)
-            };
+            let result = self.advance(Want::Nothing);
+            self.send_if_free();
+            let (len, closed) = self.known();
             // What came before an error is read before it.
-            if more > 0 {
-                return Ok(more);
+            if len > before {
+                return Ok(len - before);
             }
-            if let Err(error) = result {
-                let _ = self.push_if_free();
-                return Err(error.into());
-            }
+            result?;
             if closed || self.receive(reading)? == Some(0) {
                 return Ok(self.core.borrow_mut().end()?);
             }
         }
     }
 
-    /// Reads from the socket once, or waits until that may go better. Sends meanwhile, if nobody else does.
+    /// Reads from the socket once. `None`: it had to wait, and then there may be something else to look at.
     fn receive(&self, reading: &mut Turn<'_>) -> io::Result<Option<usize>> {
-        let writing = self.push_if_free();
         let count = reading.attempt(|socket| socket.fill_once(&mut self.core.borrow_mut().incoming))?;
         if count.is_none() {
             self.fit_before(reading);
-            reading.sleep_for_either(writing.as_ref())?;
+            reading.sleep()?;
         }
         Ok(count)
+    }
+
+    /// Lets rustls use what has come, does what is wanted, and hands over what there is to send.
+    fn advance(&self, want: Want<'_>) -> Result<(), Error> {
+        let mut core = self.core.borrow_mut();
+        let result = core.advance(want);
+        self.io.descriptor().behind.push(&mut core.outgoing);
+        result
+    }
+
+    /// After an attach: what was left to be sent goes on.
+    pub(super) fn send_left(&self) {
+        let socket = self.io.descriptor();
+        socket.behind.push(&mut self.core.borrow_mut().outgoing);
+        socket.write_behind();
+    }
+
+    /// Sends what there is, without waiting, unless a writer does.
+    fn send_if_free(&self) {
+        let socket = self.io.descriptor();
+        if !socket.write.is_taken() {
+            socket.write_behind();
+        }
     }
 
     /// Part of a record that will have to wait moves to a small block.
@@ -148,55 +165,20 @@ impl<S: Connected> TlsStream<S> {
         }
     }
 
-    /// Sends what there is, without waiting and unless somebody else does. The turn, if there is more to send.
-    fn push_if_free(&self) -> Option<Turn<'_>> {
-        if self.core.borrow().outgoing.is_empty() {
-            return None;
-        }
+    /// Sends all that there is. After an error the machine goes on with it.
+    fn drain(&self, writing: &mut Turn<'_>) -> io::Result<()> {
         let socket = self.io.descriptor();
-        let mut writing = Turn::if_free(socket, &socket.write)?;
-        // A peer that takes nothing more may still have sent something.
-        let sent = self.push(&mut writing).unwrap_or(true);
-        (!sent).then_some(writing)
-    }
-
-    /// Sends what there is, without waiting. Whether that was all.
-    fn push(&self, writing: &mut Turn<'_>) -> io::Result<bool> {
-        while !self.core.borrow().outgoing.is_empty() {
-            let sent = writing.attempt(|socket| {
-                let core = self.core.borrow();
-                socket.kernel().send(socket.fd(), core.outgoing.bytes(), SendFlags::default())
-            })?;
-            match sent {
-                Some(count) => self.core.borrow_mut().outgoing.consume(count),
-                None => return Ok(false),
+        while !socket.behind.is_empty() {
+            if writing.would_block() {
+                socket.behind.fit();
+            }
+            if let Err(error) = writing.call(Socket::send_behind) {
+                // Only what would have blocked has an edge to come.
+                socket.write_behind();
+                return Err(error);
             }
         }
-        Ok(true)
-    }
-
-    /// Sends all that there is. After an error the reader goes on with it, if there is one.
-    pub(super) fn drain(&self, writing: &mut Turn<'_>) -> io::Result<()> {
-        loop {
-            match self.push(writing) {
-                Ok(true) => return Ok(()),
-                Ok(false) => {}
-                Err(error) => return Err(self.leave(error)),
-            }
-            self.core.borrow_mut().outgoing.fit();
-            writing.sleep().map_err(|error| self.leave(error))?;
-        }
-    }
-
-    fn leave(&self, error: io::Error) -> io::Error {
-        self.nudge_reader();
-        error
-    }
-
-    /// The reader looks again: there is plaintext, an error, or ciphertext that nobody sends any more.
-    fn nudge_reader(&self) {
-        let socket = self.io.descriptor();
-        socket.read.nudge(socket.machine());
+        Ok(())
     }
 
     /// Encrypts one record and sends it. How much of `bytes` is in it.
@@ -206,7 +188,7 @@ impl<S: Connected> TlsStream<S> {
         if bytes.is_empty() {
             return Ok(0);
         }
-        self.make(writing, Want::Encrypt(bytes))?;
+        self.make(Want::Encrypt(bytes))?;
         match self.drain(writing) {
             Err(error) if !gave_up(&error) => Err(error),
             // What was encrypted is written, whoever sends it.
@@ -214,25 +196,33 @@ impl<S: Connected> TlsStream<S> {
         }
     }
 
-    /// Has rustls make a record.
-    fn make(&self, writing: &mut Turn<'_>, want: Want<'_>) -> io::Result<()> {
-        let (result, uncovered) = {
-            let mut core = self.core.borrow_mut();
-            if core.life.closed {
-                return Err(io::Error::new(io::ErrorKind::BrokenPipe, "TLS: written after close_write"));
-            }
-            let (plain, closed) = (core.plain.len(), core.life.peer_closed);
-            let result = core.advance(want);
-            (result, core.plain.len() > plain || core.life.peer_closed != closed)
-        };
-        if uncovered || result.is_err() {
-            self.nudge_reader();
+    /// Waits until all that was written is with the system.
+    pub(super) fn send_rest(&self) -> io::Result<()> {
+        self.drain(&mut self.io.descriptor().writing()?)
+    }
+
+    /// Has rustls make a record. The caller has the turn to write.
+    fn make(&self, want: Want<'_>) -> io::Result<()> {
+        if self.core.borrow().life.closed {
+            return Err(io::Error::new(io::ErrorKind::BrokenPipe, "TLS: written after close_write"));
         }
-        if let Err(error) = result {
-            let _ = self.push(writing);
-            return Err(error.into());
+        let known = self.known();
+        let result = self.advance(want);
+        let socket = self.io.descriptor();
+        if self.known() != known || result.is_err() {
+            // There is something for the reader, who waits for the socket.
+            socket.read.nudge(socket.machine());
         }
-        Ok(())
+        if result.is_err() {
+            socket.write_behind();
+        }
+        Ok(result?)
+    }
+
+    /// What a reader would look at.
+    fn known(&self) -> (usize, bool) {
+        let core = self.core.borrow();
+        (core.plain.len(), core.life.peer_closed)
     }
 
     /// Tells the peer that nothing more comes (`close_notify`, then the end of the stream below); reading goes on.
@@ -252,7 +242,7 @@ impl<S: Connected> TlsStream<S> {
         let mut writing = socket.writing()?;
         let closed = self.core.borrow().life.closed;
         if !closed {
-            self.make(&mut writing, Want::CloseNotify)?;
+            self.make(Want::CloseNotify)?;
         }
         self.drain(&mut writing)?;
         Ok(socket.kernel().shutdown(socket.fd(), Shutdown::Write)?)

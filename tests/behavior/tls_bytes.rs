@@ -1,6 +1,7 @@
 //! TLS: bytes both ways, ends told apart, and every call given up at every point.
 
 use std::io::{self, BufRead, IoSlice, Read, Write};
+use std::cell::Cell;
 use std::net::Shutdown;
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,8 +10,9 @@ use crate::both;
 use crate::tcp::pair;
 use crate::tls::{client, in_machine, server, tls_error, with_tls};
 use machinarium::tls::rustls::ProtocolVersion;
-use machinarium::tls::{During, Error, TlsStream};
-use machinarium::{Expired, cancelled, scope, sleep, spawn, timeout, yield_now};
+use machinarium::net::TcpStream;
+use machinarium::tls::{ClientConfig, During, Error, ServerConfig, TlsStream};
+use machinarium::{Expired, cancelled, machine_local, scope, sleep, spawn, timeout, yield_now};
 
 const SHORT: Duration = Duration::from_millis(2);
 
@@ -104,53 +106,65 @@ fn a_connection_that_just_ends_is_no_end_of_the_data() {
     });
 }
 
-/// Bytes go through `between`, which is lent what one end has sent and sends on what it likes.
-fn with_relay(
-    between: impl FnOnce(&machinarium::net::TcpStream, &machinarium::net::TcpStream) -> io::Result<()> + 'static,
-    body: impl FnOnce(TlsStream, io::Result<TlsStream>) -> io::Result<()>,
+/// What the client sends goes through `between`, which is lent both sides; what the server sends goes as it is.
+pub(crate) fn with_relay(
+    client: ClientConfig,
+    server: ServerConfig,
+    between: impl FnOnce(&TcpStream, &TcpStream) -> io::Result<()> + 'static,
+    back: impl FnOnce(&TcpStream, &TcpStream) -> io::Result<()> + 'static,
+    body: impl FnOnce(TlsStream, TlsStream) -> io::Result<()>,
 ) {
     in_machine(|| {
         let (client_end, left) = pair()?;
         let (right, server_end) = pair()?;
-        let (client, server) = (client().build()?, server().build()?);
-        let relay = spawn(move || between(&left, &right));
+        let (left, right) = (Rc::new(left), Rc::new(right));
+        let sides = (left.clone(), right.clone());
+        let relays = [
+            spawn(move || between(&sides.0, &sides.1)),
+            spawn(move || back(&right, &left)),
+        ];
         let accepted = spawn(move || server.accept(server_end));
-        let client = client.connect(client_end, "localhost");
-        let server = accepted.join()?;
-        body(server?, client)?;
-        let _ = relay.cancel("over");
-        let _ = relay.join()?;
+        let client = client.connect(client_end, "localhost")?;
+        body(client, accepted.join()??)?;
+        for relay in relays {
+            let _ = relay.cancel("over");
+            let _ = relay.join()?;
+        }
         Ok(())
     });
+}
+
+pub(crate) fn pass_on(from: &TcpStream, to: &TcpStream) -> io::Result<()> {
+    io::copy(&mut &*from, &mut &*to).map(drop)
+}
+
+machine_local! {
+    /// The relay is to pass on no more than the beginning of a record.
+    static CUT: Cell<bool> = Cell::new(false);
 }
 
 #[test]
 fn a_connection_that_ends_in_a_record_says_so() {
     both(|| {
         with_relay(
-            |left, right| {
-                scope(|scope| {
-                    let back = scope.spawn(|| io::copy(&mut &*right, &mut &*left));
-                    // The handshake's part passes whole, and then half a record.
-                    let mut passed = 0;
-                    let mut bytes = [0; 4096];
-                    let count = loop {
-                        let count = { left }.read(&mut bytes)?;
-                        if passed > 0 && count > 500 {
-                            break count;
-                        }
-                        passed += count;
-                        right.write_all(&bytes[..count])?;
-                    };
-                    right.write_all(&bytes[..count / 2])?;
-                    right.shutdown(Shutdown::Write)?;
-                    back.cancel("over").unwrap();
-                    back.join().unwrap().unwrap_err();
-                    Ok(())
-                })
+            client().build().unwrap(),
+            server().build().unwrap(),
+            |mut left, right| {
+                // The handshake's part passes whole, and of the record that comes then, the first bytes.
+                let mut bytes = [0; 4096];
+                loop {
+                    let count = left.read(&mut bytes)?;
+                    if CUT.with(Cell::get) {
+                        right.write_all(&bytes[..count.min(7)])?;
+                        return right.shutdown(Shutdown::Write);
+                    }
+                    right.write_all(&bytes[..count])?;
+                }
             },
-            |server, client| {
-                client?.write_all(&[7; 1000])?;
+            pass_on,
+            |client, server| {
+                CUT.with(|cut| cut.set(true));
+                client.write_all(&[7; 1000])?;
                 assert_eq!(tls_error((&server).read(&mut [0; 9])), Error::Truncated(During::Record));
                 Ok(())
             },
@@ -163,7 +177,7 @@ fn an_end_during_the_handshake_says_so() {
     both(|| {
         in_machine(|| {
             for sent in [&b""[..], &[22, 3, 1, 0, 100, 1]] {
-                let (mut peer, server_end) = pair()?;
+                let (peer, server_end) = pair()?;
                 peer.write_all(sent)?;
                 peer.shutdown(Shutdown::Write)?;
                 let error = tls_error(server().build()?.accept(server_end));

@@ -19,6 +19,9 @@
 //! rustls remembers places in `incoming` (fragments of a message), so it is always given this buffer, as it was left.
 //! Nothing here waits, and whoever borrows a `Core` does not either.
 
+use std::panic::AssertUnwindSafe;
+
+use rustls::CommonState;
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
@@ -70,9 +73,6 @@ pub(crate) const RECORD: usize = (16 << 10) - 128;
 /// The most that a record, and what may have to go before it, adds to its plaintext.
 const OVERHEAD: usize = 96;
 
-/// How often rustls is asked for the alert that goes with an error.
-const LAST_WORDS: usize = 8;
-
 impl Core {
     pub(crate) fn new(connection: Connection, buffer: impl Fn() -> Buffer) -> Core {
         Core {
@@ -85,10 +85,7 @@ impl Core {
     }
 
     pub(crate) fn is_handshaking(&self) -> bool {
-        match &*self.connection {
-            Connection::Client(client) => client.is_handshaking(),
-            Connection::Server(server) => server.is_handshaking(),
-        }
+        self.common().is_handshaking()
     }
 
     /// Uses what has come, then does what is wanted. After an error the connection is over, and its alert is in `outgoing`.
@@ -105,7 +102,7 @@ impl Core {
     }
 
     fn turn(&mut self, mut want: Want<'_>) -> Result<(), Error> {
-        while self.step(&mut want)? {}
+        while if self.life.closed { self.guarded_step(&mut want) } else { self.step(&mut want) }? {}
         if self.life.peer_closed {
             // What comes after the peer's last word is nobody's.
             self.incoming.consume(self.incoming.len());
@@ -114,6 +111,15 @@ impl Core {
             return Err(Error::Misbehaved(rustls::InvalidMessage::MessageTooLarge.into()));
         }
         Ok(())
+    }
+
+    /// A step after our goodbye. To rustls with debug assertions, an alert about what the peer sends then is one too many, and it
+    /// panics: a peer could do that at any time.
+    fn guarded_step(&mut self, want: &mut Want<'_>) -> Result<bool, Error> {
+        let step = AssertUnwindSafe(|| self.step(want));
+        let panicked = rustls::Error::General("rustls has panicked over it, after close_notify".to_owned());
+        // What was in the middle of something is not used again: the connection has failed.
+        std::panic::catch_unwind(step).unwrap_or(Err(Error::Misbehaved(panicked)))
     }
 
     /// One state of rustls. Whether there is another.
@@ -128,14 +134,18 @@ impl Core {
         more
     }
 
-    /// Collects the alert that rustls has made with its error. Errors that come again are the same one.
+    /// Collects the alert that rustls has made with its error, and no more: to use what has come after an error once more would
+    /// make a second alert, which is a bug to rustls, and it panics.
     fn last_words(&mut self) {
-        for _ in 0..LAST_WORDS {
-            if !matches!(self.step(&mut Want::Nothing), Ok(true)) {
-                break;
-            }
-        }
+        while self.common().wants_write() && self.step(&mut Want::Nothing).is_ok() {}
         self.incoming.consume(self.incoming.len());
+    }
+
+    pub(crate) fn common(&self) -> &CommonState {
+        match &*self.connection {
+            Connection::Client(client) => client,
+            Connection::Server(server) => server,
+        }
     }
 
     /// The connection has ended below TLS. 0 if TLS had ended before.

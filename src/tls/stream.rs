@@ -250,6 +250,10 @@ impl<S: Connected> TlsStream<S> {
 
     /// [`close_write`](Self::close_write), and the end of the connection. What has come and was not read is thrown away.
     ///
+    /// It does not wait for the peer. As on TCP, what the peer sends afterwards resets the connection, and may cost it what it has
+    /// not read yet (a TLS 1.3 server sends tickets after each handshake): who must be sure calls `close_write` and reads
+    /// to the end.
+    ///
     /// # Errors
     /// As `close_write`.
     pub fn close(self) -> io::Result<()> {
@@ -311,10 +315,7 @@ impl<S: Connected> TlsStream<S> {
     }
 
     fn common<R>(&self, look: impl FnOnce(&CommonState) -> R) -> R {
-        match &*self.core.borrow().connection {
-            Connection::Client(client) => look(client),
-            Connection::Server(server) => look(server),
-        }
+        look(self.core.borrow().common())
     }
 }
 

@@ -40,6 +40,8 @@ mod teardown;
 mod time;
 mod tls;
 mod tls_bytes;
+mod tls_hostile;
+mod tls_moves;
 mod turn;
 
 use std::time::Duration;

@@ -127,8 +127,12 @@ impl Core {
         let Core { connection, incoming, plain, outgoing, life } = self;
         let bytes = incoming.bytes_mut();
         let (discard, more) = match &mut **connection {
-            Connection::Client(client) => handle(client.process_tls_records(bytes), plain, outgoing, life, want),
-            Connection::Server(server) => handle(server.process_tls_records(bytes), plain, outgoing, life, want),
+            Connection::Client(client) => {
+                handle(client.process_tls_records(bytes), plain, outgoing, life, want)
+            }
+            Connection::Server(server) => {
+                handle(server.process_tls_records(bytes), plain, outgoing, life, want)
+            }
         };
         incoming.consume(discard);
         more
@@ -225,7 +229,9 @@ impl From<EncodeError> for Short {
     fn from(error: EncodeError) -> Short {
         match error {
             EncodeError::InsufficientSize(short) => Short::Room(short.required_size),
-            EncodeError::AlreadyEncoded => Short::Failed(Error::Local(rustls::Error::General(error.to_string()))),
+            EncodeError::AlreadyEncoded => {
+                Short::Failed(Error::Local(rustls::Error::General(error.to_string())))
+            }
         }
     }
 }

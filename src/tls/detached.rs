@@ -16,6 +16,11 @@ use crate::net::{Connected, TcpStream};
 /// Dropping it closes the connection.
 pub struct DetachedTlsStream<S: Connected = TcpStream> {
     io: S::Detached,
+    above: Box<Above>,
+}
+
+/// All but the stream below.
+struct Above {
     connection: Box<Connection>,
     incoming: Vec<u8>,
     plain: Vec<u8>,
@@ -44,7 +49,8 @@ impl<S: Connected> TlsStream<S> {
         let outgoing = io.descriptor().behind.take_all();
         let io = io.detach()?;
         let [incoming, plain] = [&incoming, &plain].map(|buffer| buffer.bytes().to_vec());
-        Ok(DetachedTlsStream { io, connection, incoming, plain, outgoing, life, noted })
+        let above = Box::new(Above { connection, incoming, plain, outgoing, life, noted });
+        Ok(DetachedTlsStream { io, above })
     }
 }
 
@@ -63,14 +69,15 @@ impl<S: Connected> DetachedTlsStream<S> {
                 return Err(TlsAttachError { stream: DetachedTlsStream { io, ..self }, source });
             }
         };
-        let [incoming, plain, outgoing] = [&self.incoming, &self.plain, &self.outgoing].map(|bytes| {
+        let Above { connection, incoming, plain, outgoing, life, noted } = *self.above;
+        let [incoming, plain, outgoing] = [incoming, plain, outgoing].map(|bytes| {
             let mut buffer = Buffer::new(POOL.get());
-            buffer.extend(bytes);
+            buffer.extend(&bytes);
             buffer.fit();
             buffer
         });
-        let core = Core { connection: self.connection, incoming, plain, outgoing, life: self.life };
-        let stream = TlsStream::new(io, core, self.noted);
+        let core = Core { connection, incoming, plain, outgoing, life };
+        let stream = TlsStream::new(io, core, noted);
         stream.send_left();
         Ok(stream)
     }
@@ -78,7 +85,7 @@ impl<S: Connected> DetachedTlsStream<S> {
 
 impl<S: Connected> fmt::Debug for DetachedTlsStream<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DetachedTlsStream").field("io", &self.io).field("life", &self.life).finish()
+        f.debug_struct("DetachedTlsStream").field("io", &self.io).field("life", &self.above.life).finish()
     }
 }
 

@@ -308,9 +308,9 @@ impl<S: Connected> TlsStream<S> {
     pub fn server_end_point(&self) -> Option<Vec<u8>> {
         match &self.noted.certificate {
             Some(own) => server_end_point(own),
-            None => {
-                self.common(|common| common.peer_certificates()?.first().and_then(|first| server_end_point(first)))
-            }
+            None => self.common(|common| {
+                common.peer_certificates()?.first().and_then(|first| server_end_point(first))
+            }),
         }
     }
 

@@ -113,8 +113,7 @@ fn each_version_works_and_no_other_is_taken() {
     both(|| {
         in_machine(|| {
             for version in [ProtocolVersion::TLSv1_2, ProtocolVersion::TLSv1_3] {
-                let (client, server) =
-                    tls_pair(&client().build()?, &server().versions(&[version]).build()?)?;
+                let (client, server) = tls_pair(&client().build()?, &server().versions(&[version]).build()?)?;
                 assert_eq!(client.protocol_version(), version);
                 server.write_all(b"text")?;
                 server.close()?;
@@ -267,11 +266,7 @@ fn a_client_without_the_certificate_that_is_wanted_is_refused() {
                 client().certificate_pem(stranger.certificate.as_str(), stranger.key.as_str()).build()?;
             for (client, expected, alert) in [
                 (client().build()?, Error::NoCertificate, AlertDescription::CertificateRequired),
-                (
-                    shows,
-                    Error::Certificate(CertificateError::UnknownIssuer),
-                    AlertDescription::UnknownCA,
-                ),
+                (shows, Error::Certificate(CertificateError::UnknownIssuer), AlertDescription::UnknownCA),
             ] {
                 let (client, server) = shake(&client, &asks(ClientAuth::Required)?, "localhost")?;
                 assert_eq!(tls_error(server), expected);

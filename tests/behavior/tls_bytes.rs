@@ -1,7 +1,7 @@
 //! TLS: bytes both ways, ends told apart, and every call given up at every point.
 
-use std::io::{self, BufRead, IoSlice, Read, Write};
 use std::cell::Cell;
+use std::io::{self, BufRead, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use std::time::Duration;
 use crate::both;
 use crate::tcp::pair;
 use crate::tls::{client, in_machine, server, tls_error, with_tls};
-use machinarium::tls::rustls::ProtocolVersion;
 use machinarium::net::TcpStream;
+use machinarium::tls::rustls::ProtocolVersion;
 use machinarium::tls::{ClientConfig, During, Error, ServerConfig, TlsStream};
 use machinarium::{Expired, cancelled, machine_local, scope, sleep, spawn, timeout, yield_now};
 
@@ -119,10 +119,7 @@ pub(crate) fn with_relay(
         let (right, server_end) = pair()?;
         let (left, right) = (Rc::new(left), Rc::new(right));
         let sides = (left.clone(), right.clone());
-        let relays = [
-            spawn(move || between(&sides.0, &sides.1)),
-            spawn(move || back(&right, &left)),
-        ];
+        let relays = [spawn(move || between(&sides.0, &sides.1)), spawn(move || back(&right, &left))];
         let accepted = spawn(move || server.accept(server_end));
         let client = client.connect(client_end, "localhost")?;
         body(client, accepted.join()??)?;
@@ -223,7 +220,8 @@ fn reads_that_want_more_than_there_is_take_nothing() {
 fn small_pieces_are_one_record() {
     both(|| {
         with_tls(|mut client, server| {
-            let pieces = [IoSlice::new(b"one "), IoSlice::new(b""), IoSlice::new(b"two "), IoSlice::new(b"three")];
+            let pieces =
+                [IoSlice::new(b"one "), IoSlice::new(b""), IoSlice::new(b"two "), IoSlice::new(b"three")];
             assert_eq!((&server).write_vectored(&pieces)?, 13);
             let mut got = [0; 64];
             let count = client.read(&mut got)?;

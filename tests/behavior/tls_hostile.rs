@@ -65,10 +65,7 @@ fn garbage_after_the_handshake_ends_reads_and_writes() {
                 assert_eq!(error, Error::Misbehaved(rustls::Error::DecryptError));
                 assert_eq!(tls_error((&client).write(b"more")), error);
             }
-            assert_eq!(
-                tls_error((&server).read(&mut got)),
-                Error::Alert(AlertDescription::BadRecordMac)
-            );
+            assert_eq!(tls_error((&server).read(&mut got)), Error::Alert(AlertDescription::BadRecordMac));
             Ok(())
         });
     });
@@ -283,7 +280,9 @@ fn clients_that_leave_in_the_middle() {
             let config = server().build()?;
             for size in [0, 1, 5, 6, 60] {
                 let (peer, end) = pair()?;
-                peer.write_all(&[22, 3, 1, 0, 200].iter().copied().chain([1; 100]).take(size).collect::<Vec<_>>())?;
+                peer.write_all(
+                    &[22, 3, 1, 0, 200].iter().copied().chain([1; 100]).take(size).collect::<Vec<_>>(),
+                )?;
                 drop(peer);
                 config.accept(end).unwrap_err();
             }

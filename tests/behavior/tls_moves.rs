@@ -60,7 +60,12 @@ fn a_stream_moves_with_all_that_is_on_its_way() {
             server.get_ref().set_write_timeout(Some(Duration::from_millis(20)))?;
             let block: Vec<u8> = (0..=250).cycle().take(251 << 10).collect();
             let mut sent = 0;
-            while server.write_all(&block).map(|()| sent += block.len()).map_err(|full| sent += full.written).is_ok() {}
+            while server
+                .write_all(&block)
+                .map(|()| sent += block.len())
+                .map_err(|full| sent += full.written)
+                .is_ok()
+            {}
             let (server, ()) = elsewhere(server, |stream| stream.get_ref().set_write_timeout(None))?;
             let server = server.attach()?;
             // Part of what has come is read here, the rest there.
@@ -156,13 +161,19 @@ fn new_certificates_are_loaded_without_a_restart() {
             let roots = folder.put("root.pem", &PEM.root);
             let client = ClientConfig::builder().ca_file(&roots).build()?;
             let clone = server.clone();
-            let old = tls_pair(&ClientConfig::builder().verify(machinarium::tls::Verify::Nothing).build()?, &server)?;
+            let old = tls_pair(
+                &ClientConfig::builder().verify(machinarium::tls::Verify::Nothing).build()?,
+                &server,
+            )?;
             shake(&client, &clone, "localhost")?.0.unwrap_err();
 
             // What cannot be loaded changes nothing.
             folder.put("key.pem", "no key");
             let error = server.reload().unwrap_err();
-            assert_eq!((error.file(), error.to_string().contains("no private key")), (Some(key.as_path()), true));
+            assert_eq!(
+                (error.file(), error.to_string().contains("no private key")),
+                (Some(key.as_path()), true)
+            );
             shake(&client, &clone, "localhost")?.0.unwrap_err();
 
             folder.put_pair(&PEM.localhost);

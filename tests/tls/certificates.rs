@@ -21,7 +21,8 @@ pub(crate) struct Pair {
     pub(crate) key: String,
 }
 
-/// What tests need.
+/// What tests need; not each binary all of it.
+#[allow(dead_code)]
 pub(crate) struct Certificates {
     /// Has signed all but `stranger`.
     pub(crate) root: String,

@@ -67,8 +67,9 @@ struct Common {
 impl Common {
     /// rustls' names of the versions.
     fn versions(&self) -> Result<Vec<&'static SupportedProtocolVersion>, ConfigError> {
-        let wanted =
-            |known: &&SupportedProtocolVersion| self.versions.is_empty() || self.versions.contains(&known.version);
+        let wanted = |known: &&SupportedProtocolVersion| {
+            self.versions.is_empty() || self.versions.contains(&known.version)
+        };
         let unknown = self
             .versions
             .iter()

@@ -44,7 +44,9 @@ pub(super) fn load_roots(roots: &[Roots]) -> Result<Arc<RootCertStore>, ConfigEr
                 }
             }
             // The system's store may hold what webpki does not understand.
-            Roots::System => drop(store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
+            Roots::System => {
+                let _ = store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            }
         }
     }
     if store.is_empty() { Err(ConfigError::new(None, Problem::NoRoots)) } else { Ok(Arc::new(store)) }
@@ -70,7 +72,9 @@ pub(super) fn load_identity(
         .map_err(|error| ConfigError::new(key_file, Problem::BadKey(error)))?;
     let certified = CertifiedKey::new(chain, key);
     match certified.keys_match() {
-        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(Arc::new(certified)),
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {
+            Ok(Arc::new(certified))
+        }
         Err(rustls::Error::InconsistentKeys(_)) => Err(ConfigError::new(key_file, Problem::OtherKey)),
         Err(error) => Err(ConfigError::new(certificate_file, Problem::BadCertificate(error))),
     }
@@ -111,7 +115,8 @@ fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
 fn files(folder: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     let unreadable = |error| ConfigError::new(Some(folder), Problem::Unreadable(error));
     let entries: Result<Vec<_>, _> = fs::read_dir(folder).map_err(unreadable)?.collect();
-    let mut files: Vec<PathBuf> = entries.map_err(unreadable)?.into_iter().map(|entry| entry.path()).collect();
+    let mut files: Vec<PathBuf> =
+        entries.map_err(unreadable)?.into_iter().map(|entry| entry.path()).collect();
     files.retain(|path| path.is_file());
     files.sort();
     Ok(files)

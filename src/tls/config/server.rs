@@ -200,8 +200,7 @@ impl ServerBuilder {
         if self.client_auth == ClientAuth::None {
             return Ok(Arc::new(NoClientAuth));
         }
-        let builder =
-            WebPkiClientVerifier::builder_with_provider(load_roots(&self.roots)?, provider.clone());
+        let builder = WebPkiClientVerifier::builder_with_provider(load_roots(&self.roots)?, provider.clone());
         let builder =
             if self.client_auth == ClientAuth::Optional { builder.allow_unauthenticated() } else { builder };
         builder.build().map_err(|_| ConfigError::new(None, Problem::NoRoots))

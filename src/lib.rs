@@ -25,7 +25,7 @@
 //! - [`machine`]: one thread's runtime: who runs next, deadlines, readiness, letters from other threads, teardown.
 //! - `shared`: all that two threads may touch at once. Small, and model-checked.
 //! - [`sync`]: channels, select, locks, events.
-//! - [`net`], `io`: sockets and their buffers. `time`, `scope`, `error`: what their names say.
+//! - [`net`], `io`: sockets and their buffers. `tls`: TLS on any connected stream. `time`, `scope`, `error`: what their names say.
 //!
 //! # Invariants
 //!
@@ -52,6 +52,8 @@ mod scope;
 pub mod shared;
 pub mod sync;
 mod time;
+#[cfg(any(feature = "tls", feature = "tls-ring"))]
+pub mod tls;
 
 pub use coroutine::Guards;
 pub use error::{Cancelled, Cause, Expired, JoinError, Misuse, WaitError, cancelled};

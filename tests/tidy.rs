@@ -39,7 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("sync", &["machine", "shared", "kernel", "error", "time"]),
     ("io", &["machine", "kernel", "error"]),
     ("net", &["machine", "shared", "kernel", "error", "time", "io"]),
-    ("tls", &["io", "net", "machine", "kernel", "error", "time"]),
+    ("tls", &["io", "net", "machine", "shared", "kernel", "error", "time"]),
     ("pool", &["machine", "shared", "kernel", "error", "time"]),
 ];
 

@@ -11,6 +11,9 @@ pub mod primitive;
 pub mod cells;
 #[path = "../../src/shared/channel.rs"]
 pub mod channel;
+#[allow(unsafe_code)] // as in the library
+#[path = "../../src/shared/latest.rs"]
+pub mod latest;
 #[path = "../../src/shared/line.rs"]
 pub mod line;
 #[allow(unsafe_code)] // as in the library

@@ -12,6 +12,7 @@
 //! | [`permits`] | how many may go in, and who waits to |
 //! | [`watch`] | a number, and who waits until it is another one |
 //! | [`once`] | a value that is delivered once: the result of a machine |
+//! | [`latest`] | a value that is replaced while others use it: a configuration |
 //!
 //! Everything else of a machine is plain state of one thread. These files name only `super::`, so that `loom_tests`
 //! includes them, one by one, beside its own `primitive` and tries every order of their operations; each ordering
@@ -20,6 +21,7 @@
 
 pub mod cells;
 pub mod channel;
+pub mod latest;
 pub mod line;
 pub mod lock;
 pub mod mailbox;

@@ -2,6 +2,8 @@
 
 mod blocked;
 mod calls;
+#[path = "../tls/certificates.rs"]
+mod certificates;
 mod faults;
 mod library;
 mod oracle;
@@ -11,3 +13,4 @@ mod replay;
 mod report;
 mod threads;
 mod time;
+mod tls;

@@ -46,13 +46,18 @@ impl<T> Lock<T> {
     #[inline]
     pub fn with<R>(&self, inside: impl FnOnce(&mut T) -> R) -> R {
         point();
-        // Acquire, for the Release of whoever was inside before.
-        if self.word.swap(HELD, Ordering::Acquire) == HELD {
+        if !self.enter() {
             self.wait();
         }
         let _leave = Leave(&self.word);
         // SAFETY: this thread made the word HELD, so it is alone until `Leave` is dropped, which is after.
         self.value.with_mut(|value| inside(unsafe { &mut *value }))
+    }
+
+    #[inline]
+    fn enter(&self) -> bool {
+        // Acquire, for the Release of whoever was inside before.
+        self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     #[cold]
@@ -61,8 +66,7 @@ impl<T> Lock<T> {
         loop {
             relax(turns);
             turns += 1;
-            // Acquire: as in `with`. A swap each turn: who holds it leaves within some tens of nanoseconds.
-            if self.word.swap(HELD, Ordering::Acquire) == FREE {
+            if self.enter() {
                 return;
             }
         }

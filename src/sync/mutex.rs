@@ -99,7 +99,7 @@ impl<T: ?Sized> Mutex<T> {
 
     /// Takes it, if it is free.
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-        self.gate.try_acquire(1).then_some(MutexGuard { mutex: self })
+        self.gate.try_acquire(1).then(|| MutexGuard { mutex: self })
     }
 
     /// The value of a mutex that nobody shares.

@@ -67,7 +67,7 @@ impl<T: ?Sized> RwLock<T> {
 
     /// The right to read, if it can be had at once.
     pub fn try_read(&self) -> Option<RwLockReadGuard<'_, T>> {
-        self.gate.try_acquire(1).then_some(RwLockReadGuard { lock: self })
+        self.gate.try_acquire(1).then(|| RwLockReadGuard { lock: self })
     }
 
     /// Waits until the value may be written.
@@ -89,7 +89,7 @@ impl<T: ?Sized> RwLock<T> {
 
     /// The right to write, if it can be had at once.
     pub fn try_write(&self) -> Option<RwLockWriteGuard<'_, T>> {
-        self.gate.try_acquire(ALL).then_some(RwLockWriteGuard { lock: self })
+        self.gate.try_acquire(ALL).then(|| RwLockWriteGuard { lock: self })
     }
 
     /// The value of a lock that nobody shares.

@@ -73,7 +73,7 @@ impl Semaphore {
 
     /// Takes a permit, if one is free and nobody waits.
     pub fn try_acquire(&self) -> Option<Permit<'_>> {
-        self.gate.try_acquire(1).then_some(Permit { semaphore: self, count: 1 })
+        self.gate.try_acquire(1).then(|| Permit { semaphore: self, count: 1 })
     }
 
     /// Adds permits to those there are.

@@ -25,15 +25,18 @@
 
 #[path = "../tls/certificates.rs"]
 mod certificates;
+mod channel;
 #[path = "../coroutine/child.rs"]
 mod child;
 mod configuration;
 mod coroutine;
 mod ends;
 mod giving_up;
+mod lock;
 mod machine;
 mod readahead;
 mod refusal;
+mod select;
 mod soundness;
 mod tcp;
 mod teardown;

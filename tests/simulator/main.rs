@@ -2,6 +2,7 @@
 
 mod blocked;
 mod calls;
+mod datagrams;
 mod faults;
 mod library;
 mod oracle;

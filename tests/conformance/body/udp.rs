@@ -433,7 +433,7 @@ pub(super) fn the_one_who_hears(scene: &mut Scene) {
     scene.read(third, 9);
     // Of two that are connected alike, the one that was connected last.
     let early = shared(scene, To::Any);
-    let late = shared(scene, To::Near(early));
+    let late = shared(scene, To::Of(early));
     scene.connect(late, To::Of(sender));
     scene.connect(early, To::Of(sender));
     put_to(scene, sender, 7, To::Of(early));

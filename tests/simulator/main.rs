@@ -4,6 +4,7 @@ mod blocked;
 mod calls;
 #[path = "../tls/certificates.rs"]
 mod certificates;
+mod datagrams;
 mod faults;
 mod library;
 mod oracle;

@@ -125,10 +125,7 @@ impl Net {
             return Err(Errno::PIPE);
         }
         if other != key && self.unixes[other].peer != Some(key) && self.unixes[other].is_full() {
-            // Who is connected is told when there is room; who names the receiver each time is not.
-            if peer == Some(other) {
-                self.stall(key, other);
-            }
+            // Who is connected and asks epoll is told when there is room; who names the receiver each time is not.
             return Err(Errno::AGAIN);
         }
         Ok(other)

@@ -46,9 +46,9 @@ bodies! {
         readiness_of_datagrams options_of_datagrams strange_calls_on_datagrams a_corked_datagram the_one_who_hears;
     unix: socketpair ioctl_fionread unlink names_of_sockets a_unix_connection a_full_backlog a_stale_path
         closing_a_unix_stream unread_bytes_reset_a_unix_stream shutting_down_a_unix_stream
-        readiness_of_a_unix_stream a_full_unix_stream_pushes_back options_of_unix_sockets
+        readiness_of_a_unix_stream a_full_unix_stream_pushes_back a_half_full_unix_stream options_of_unix_sockets
         strange_calls_on_unix_streams a_listener_that_closes descriptors_of_pairs_run_out;
-    unix_datagram: unix_datagrams names_of_senders a_peer_that_closed a_full_queue_of_datagrams
+    unix_datagram: unix_datagrams names_of_senders a_peer_that_closed a_full_queue_of_datagrams a_queue_that_others_have_filled
         readiness_of_unix_datagrams who_may_send reconnecting shutting_down_unix_datagrams
         strange_calls_on_unix_datagrams datagrams_to_oneself;
     thread: spawn join futex_wait futex_wake clock_gettime getrandom sched_yield sched_getaffinity process;

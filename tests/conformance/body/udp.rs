@@ -131,9 +131,12 @@ pub(super) fn a_refused_datagram(scene: &mut Scene) {
     scene.connect(one, To::Nobody);
     scene.add(epoll, one, EDGES);
     scene.wait(epoll);
+    let errors = scene.epoll();
+    scene.add(errors, one, Events::ET);
     for round in 0..5 {
         put(scene, one, 3);
         scene.wait(epoll);
+        scene.wait(errors);
         match round {
             0 => scene.read(one, 9),
             1 => scene.recvmsg(one, &[9], PEEK),
@@ -428,5 +431,13 @@ pub(super) fn the_one_who_hears(scene: &mut Scene) {
     scene.close(fourth);
     put_to(scene, sender, 6, To::Near(third));
     scene.read(third, 9);
+    // Of two that are connected alike, the one that was connected last.
+    let early = shared(scene, To::Any);
+    let late = shared(scene, To::Of(early));
+    scene.connect(late, To::Of(sender));
+    scene.connect(early, To::Of(sender));
+    put_to(scene, sender, 7, To::Of(early));
+    scene.read(early, 9);
+    scene.read(late, 9);
     scene.inventory();
 }

@@ -416,6 +416,30 @@ pub(super) fn a_full_unix_stream_pushes_back(scene: &mut Scene) {
     }
 }
 
+/// A writer has room as long as three quarters of its buffer are free. How much a message takes is nobody's promise, so that
+/// these go far beyond, and far below.
+pub(super) fn a_half_full_unix_stream(scene: &mut Scene) {
+    for kind in [STREAM, DATAGRAM] {
+        let (one, two) = scene.socketpair(kind);
+        let (edges, levels) = (scene.epoll(), scene.epoll());
+        scene.add(edges, one, EDGES);
+        scene.add(levels, one, Events::OUT);
+        scene.wait(edges);
+        for _ in 0..5 {
+            put(scene, one, 20_000);
+        }
+        scene.wait(edges);
+        scene.wait(levels);
+        scene.read(two, 20_000);
+        scene.wait(edges);
+        for _ in 0..4 {
+            scene.read(two, 20_000);
+        }
+        scene.wait(edges);
+        scene.wait(levels);
+    }
+}
+
 pub(super) fn options_of_unix_sockets(scene: &mut Scene) {
     let names = [
         OptionName::Type,

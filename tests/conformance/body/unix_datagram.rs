@@ -147,6 +147,51 @@ pub(super) fn a_full_queue_of_datagrams(scene: &mut Scene) {
     scene.wait(watch);
 }
 
+/// Who is connected to a queue that others keep full is told when there is room; of the end too.
+pub(super) fn a_queue_that_others_have_filled(scene: &mut Scene) {
+    let receiver = bound(scene, To::Named(0));
+    let (connected, other) = (open(scene), open(scene));
+    scene.connect(connected, To::Named(0));
+    for _ in 0..11 {
+        put_to(scene, other, 1, To::Named(0));
+    }
+    let (epoll, levels) = (scene.epoll(), scene.epoll());
+    scene.add(epoll, connected, EDGES);
+    scene.add(levels, connected, Events::OUT);
+    scene.wait(epoll);
+    scene.wait(levels);
+    put(scene, connected, 1);
+    scene.wait(epoll);
+    for _ in 0..3 {
+        scene.recvmsg(receiver, &[9], PLAIN);
+        scene.wait(epoll);
+        scene.wait(levels);
+    }
+    for _ in 0..3 {
+        put_to(scene, other, 1, To::Named(0));
+    }
+    scene.wait(levels);
+    scene.recvmsg(receiver, &[9], PEEK);
+    scene.wait(epoll);
+    scene.close(receiver);
+    scene.wait(epoll);
+    put(scene, connected, 1);
+    scene.wait(epoll);
+    // It goes elsewhere while it waits.
+    let (first, second) = (bound(scene, To::Path(1)), bound(scene, To::Path(2)));
+    for _ in 0..11 {
+        put_to(scene, other, 1, To::Path(1));
+    }
+    scene.connect(connected, To::Path(1));
+    scene.wait(epoll);
+    scene.connect(connected, To::Path(2));
+    scene.wait(epoll);
+    scene.recvmsg(first, &[9], PLAIN);
+    scene.wait(epoll);
+    put(scene, connected, 3);
+    scene.recvmsg(second, &[9], PLAIN);
+}
+
 pub(super) fn readiness_of_unix_datagrams(scene: &mut Scene) {
     let (one, two) = scene.socketpair(SocketKind::Datagram);
     let epoll = scene.epoll();
@@ -209,9 +254,13 @@ pub(super) fn reconnecting(scene: &mut Scene) {
     put(scene, one, 2);
     put(scene, two, 3);
     scene.wait(epoll);
+    let errors = scene.epoll();
+    scene.add(errors, two, Events::ET);
+    scene.wait(errors);
     // What the old peer had sent is lost, and it is told.
     scene.connect(one, To::Path(3));
     scene.wait(epoll);
+    scene.wait(errors);
     scene.recvmsg(one, &[9], PLAIN);
     put(scene, two, 1);
     scene.recvmsg(two, &[9], PLAIN);

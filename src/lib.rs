@@ -36,6 +36,11 @@
 //! 6. Every blocking call ends by a deadline or a cancellation, unless it is documented as firm.
 //! 7. Unsafe code is in `coroutine`, `kernel/linux`, `shared`, and in `machine/{current, handle, scheduler, task}`.
 
+#![cfg_attr(
+    not(any(feature = "tls", feature = "tls-ring")),
+    allow(dead_code, reason = "some of io and net is there for TLS alone")
+)]
+
 #[doc(hidden)] // not an interface: the simulator's threads are coroutines too
 #[allow(unsafe_code)] // stacks and switching
 pub mod coroutine;

@@ -2,7 +2,7 @@
 //!
 //! | lock | value | left by |
 //! |---|---|---|
-//! | FREE | whoever takes the lock next | a swap with TAKEN -> TAKEN |
+//! | FREE | whoever takes the lock next | an exchange of FREE for TAKEN -> TAKEN |
 //! | TAKEN | the thread that took it | a store -> FREE, a few instructions later |
 //!
 //! Who reads takes the lock for as long as it takes to count one more reference, and uses the value after that for as long as it
@@ -44,10 +44,10 @@ impl<T> Latest<T> {
     fn locked<R>(&self, f: impl FnOnce(&mut Arc<T>) -> R) -> R {
         point();
         // Acquire, for the Release below: what the last holder has written is seen.
-        while self.lock.swap(TAKEN, Ordering::Acquire) == TAKEN {
+        while self.lock.compare_exchange(FREE, TAKEN, Ordering::Acquire, Ordering::Relaxed).is_err() {
             pause();
         }
-        // SAFETY: this thread found the lock free and took it, and no other gets past the swap until it is free again.
+        // SAFETY: this thread found the lock free and took it, and no other gets past the loop until it is free again.
         let result = self.value.with_mut(|value| f(unsafe { &mut *value }));
         // Release, for the Acquire above.
         self.lock.store(FREE, Ordering::Release);

@@ -387,7 +387,7 @@ fn a_writer_that_gives_up_leaves_the_rest_to_the_reader_that_waits() {
 /// arrives although nobody is in a call any more.
 #[test]
 fn what_a_writer_has_encrypted_arrives_without_another_call() {
-    both(|| {
+    crate::on_some(10, 10, |_| {
         for (budget, patience) in (1..6).flat_map(|budget| (0..8).map(move |patience| (budget, patience))) {
             let tuning = Tuning { turns: 1, budget, ..Tuning::default() };
             let result: io::Result<()> = Builder::new().tuning(tuning).run(|| {

@@ -83,7 +83,7 @@
 //! | `thread` | stacks and the switch: all unsafe code |
 //! | `choice`, `record`, `fault`, `tuning`, `trace` | the one source of chance; its records; what goes wrong; small limits; what happened |
 //! | `oracle` | what must hold at every quiet moment |
-//! | `net`, `tcp`, `epoll`, `eventfd`, `files`, `options`, `link` | the objects of the simulated kernels, which know only `env` |
+//! | `net`, `sockets`, `tcp`, `udp`, `unix`, `epoll`, `eventfd`, `files`, `options`, `link` | the objects of the simulated kernels, which know only `env` |
 //! | `outside`, `panics`, `monitor` | what is of the OS thread or the whole program, and not of a world |
 
 mod choice;
@@ -116,11 +116,14 @@ mod script;
 mod shrink;
 mod simulation;
 mod slab;
+mod sockets;
 mod tcp;
 #[allow(unsafe_code)] // stacks and switches of simulated threads
 mod thread;
 mod trace;
 mod tuning;
+mod udp;
+mod unix;
 mod wake;
 mod world;
 

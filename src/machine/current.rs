@@ -219,6 +219,7 @@ pub(crate) fn retune(tuning: &mut Tuning) -> Option<Rc<dyn Starter>> {
 
 /// From the first thread that wants it on, points of the program ask.
 fn hook_points(tuning: &Tuning) {
+    primitive::on_relax(|| kernel().sched_yield());
     if tuning.preempt {
         primitive::on_point(at_point);
     }

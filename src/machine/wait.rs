@@ -82,7 +82,7 @@ impl Machine {
     }
 
     #[inline(always)]
-    fn may_park(&self, me: TaskRef) -> Result<(), WaitError> {
+    pub(super) fn may_park(&self, me: TaskRef) -> Result<(), WaitError> {
         if std::thread::panicking() {
             return Err(Misuse::Unwinding.into());
         }
@@ -96,7 +96,7 @@ impl Machine {
     }
 
     #[inline(always)]
-    fn finish_wait(&self, me: TaskRef, deadline: Instant) -> Result<(), WaitError> {
+    pub(super) fn finish_wait(&self, me: TaskRef, deadline: Instant) -> Result<(), WaitError> {
         let scope = me.scope.get();
         let at = deadline.min(scope.at);
         me.deadline.set(at);

@@ -38,6 +38,11 @@
 //! 7. Unsafe code is in `coroutine`, `kernel/linux`, `shared`, and in `machine/{current, handle, scheduler, seat, task}`
 //!    and `sync/{mutex, rwlock}`.
 
+#![cfg_attr(
+    not(any(feature = "tls", feature = "tls-ring")),
+    allow(dead_code, reason = "some of io and net is there for TLS alone")
+)]
+
 #[doc(hidden)] // not an interface: the simulator's threads are coroutines too
 #[allow(unsafe_code)] // stacks and switching
 pub mod coroutine;

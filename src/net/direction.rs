@@ -59,13 +59,6 @@ impl Direction {
         self.ready.get()
     }
 
-    /// Has whoever sleeps look again, though no edge has come.
-    pub(crate) fn nudge(&self, machine: &Machine) {
-        if let Some(waiter) = self.sleeper.take() {
-            machine.wake(waiter);
-        }
-    }
-
     /// Nothing more will come without an edge.
     pub(crate) fn drained(&self) {
         self.ready.set(false);

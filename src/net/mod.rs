@@ -3,6 +3,7 @@
 mod ahead;
 mod behind;
 mod bytes;
+#[cfg(any(feature = "tls", feature = "tls-ring"))]
 #[allow(private_interfaces, reason = "sealed: nobody outside can name what these methods speak of")]
 mod connected;
 mod descriptor;
@@ -13,10 +14,11 @@ mod option;
 mod tcp;
 
 pub use bytes::WriteError;
+#[cfg(any(feature = "tls", feature = "tls-ring"))]
 pub use connected::Connected;
 pub use detached::{AttachError, DetachedTcpStream};
 pub use listener::{ListenerBuilder, TcpListener};
 pub use tcp::TcpStream;
 
-pub(crate) use descriptor::Socket;
-pub(crate) use direction::Turn;
+#[cfg(any(feature = "tls", feature = "tls-ring"))]
+pub(crate) use {descriptor::Socket, direction::Turn};

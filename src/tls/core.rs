@@ -262,3 +262,93 @@ fn write(
         Err(Short::Room(_)) => Err(Error::Local(rustls::Error::General("no room is enough".to_owned()))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::POOL;
+    use crate::net::{TcpListener, TcpStream};
+    use crate::tls::{ClientConfig, ServerConfig, TlsStream, Verify};
+
+    /// Both ends of a connection, after a byte has gone each way.
+    fn pair() -> (TlsStream, TlsStream) {
+        let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let server = ServerConfig::builder()
+            .certificate_pem(key.cert.pem(), key.signing_key.serialize_pem())
+            .build()
+            .unwrap();
+        let client = ClientConfig::builder().verify(Verify::Nothing).build().unwrap();
+        let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let accepted = crate::spawn(move || server.accept(listener.accept().unwrap().0).unwrap());
+        let client = client.connect(TcpStream::connect(address).unwrap(), "localhost").unwrap();
+        let server = accepted.join().unwrap();
+        for (from, to) in [(&client, &server), (&server, &client)] {
+            from.write_all(b"x").unwrap();
+            to.read_exact(&mut [0; 1]).unwrap();
+        }
+        (client, server)
+    }
+
+    fn in_machine(body: impl FnOnce()) {
+        let result: std::io::Result<()> = crate::run(|| {
+            body();
+            Ok(())
+        });
+        result.unwrap();
+    }
+
+    #[test]
+    fn an_idle_stream_holds_no_buffers() {
+        in_machine(|| {
+            let streams: Vec<_> = (0..3).map(|_| pair()).collect();
+            assert_eq!(POOL.get().out(), 0);
+            drop(streams);
+        });
+    }
+
+    /// What a peer pins by stopping is about what it has sent.
+    #[test]
+    fn part_of_a_record_is_in_a_small_block() {
+        in_machine(|| {
+            for (part, most) in [(1, 64), (5, 64), (1000, 1024), (2000, 2048)] {
+                let (client, server) = pair();
+                server.get_ref().set_nodelay(true).unwrap();
+                server
+                    .get_ref()
+                    .write_all(&[&[23, 3, 3, 0x40, 0][..], &vec![0; part - 1]].concat()[..part])
+                    .unwrap();
+                let mut nothing = [0; 1];
+                let waited =
+                    crate::timeout(std::time::Duration::from_millis(20), || client.read_exact(&mut nothing));
+                assert_eq!(waited.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+                assert_eq!(client.core.borrow().incoming.len(), part);
+                assert!(POOL.get().out() <= most, "{part} bytes hold {}", POOL.get().out());
+            }
+        });
+    }
+
+    /// A message of a handshake that goes on and on is refused before it is long.
+    #[test]
+    fn an_endless_message_is_refused() {
+        in_machine(|| {
+            let (client_end, server_end) = {
+                let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).unwrap();
+                let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+                (client, listener.accept().unwrap().0)
+            };
+            let client = ClientConfig::builder().verify(Verify::Nothing).build().unwrap();
+            let connecting = crate::spawn(move || client.connect(client_end, "localhost"));
+            // The hello of a server, nearly as long as rustls takes one, in records of one byte.
+            let message = [2, 0, 0xff, 0xf0].into_iter().chain(std::iter::repeat(0));
+            for byte in message.take(0xffff) {
+                if server_end.write_all(&[22, 3, 3, 0, 1, byte]).is_err() {
+                    break;
+                }
+            }
+            let error = connecting.join().unwrap().unwrap_err();
+            let error = crate::tls::Error::of(&error).expect("an error of TLS");
+            assert_eq!(*error, Error::Misbehaved(rustls::InvalidMessage::MessageTooLarge.into()));
+        });
+    }
+}

@@ -10,7 +10,7 @@ use machinarium::tls::rustls::{self, AlertDescription, CertificateError, Handsha
 use machinarium::tls::{
     ClientAuth, ClientBuilder, ClientConfig, Error, Fault, ServerBuilder, ServerConfig, TlsStream, Verify,
 };
-use machinarium::{run, scope, sleep, spawn};
+use machinarium::{run, scope, sleep, spawn, timeout};
 
 /// A client that trusts the root.
 pub(crate) fn client() -> ClientBuilder {
@@ -50,7 +50,8 @@ pub(crate) fn with_tls(body: impl FnOnce(TlsStream, TlsStream) -> io::Result<()>
 }
 
 pub(crate) fn in_machine(body: impl FnOnce() -> io::Result<()>) {
-    run(body).unwrap();
+    // Nothing here takes that long: a call that hangs fails.
+    run(|| timeout(Duration::from_secs(60), body)).unwrap();
 }
 
 /// The TLS error of a call that has failed by one.

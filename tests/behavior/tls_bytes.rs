@@ -12,7 +12,9 @@ use crate::tls::{client, in_machine, server, tls_error, with_tls};
 use machinarium::net::TcpStream;
 use machinarium::tls::rustls::ProtocolVersion;
 use machinarium::tls::{ClientConfig, During, Error, ServerConfig, TlsStream};
-use machinarium::{Expired, cancelled, machine_local, scope, sleep, spawn, timeout, yield_now};
+use machinarium::{
+    Builder, Expired, Tuning, cancelled, machine_local, scope, sleep, spawn, timeout, yield_now,
+};
 
 const SHORT: Duration = Duration::from_millis(2);
 
@@ -378,6 +380,34 @@ fn a_writer_that_gives_up_leaves_the_rest_to_the_reader_that_waits() {
             });
             Ok(())
         });
+    });
+}
+
+/// A writer is cancelled between two of its records, after it has encrypted and before it has sent: all that it has reported
+/// arrives although nobody is in a call any more.
+#[test]
+fn what_a_writer_has_encrypted_arrives_without_another_call() {
+    crate::on_some(10, 10, |_| {
+        for (budget, patience) in (1..6).flat_map(|budget| (0..8).map(move |patience| (budget, patience))) {
+            let tuning = Tuning { turns: 1, budget, ..Tuning::default() };
+            let result: io::Result<()> = Builder::new().tuning(tuning).run(|| {
+                let (client, server) = crate::tls::tls_pair(&client().build()?, &server().build()?)?;
+                let client = Rc::new(client);
+                let theirs = client.clone();
+                let writer = spawn(move || theirs.write_all(&pattern(80_000)));
+                for _ in 0..patience {
+                    yield_now();
+                }
+                let _ = writer.cancel("enough");
+                let written = writer.join()?.map_or_else(|error| error.written, |()| 80_000);
+                let mut got = vec![0; written];
+                timeout(Duration::from_secs(5), || server.read_exact(&mut got))?;
+                assert!(got == pattern(80_000)[..written]);
+                drop(client);
+                Ok(())
+            });
+            result.unwrap();
+        }
     });
 }
 

@@ -85,23 +85,6 @@ fn garbage_after_the_end_was_said() {
     });
 }
 
-/// A writer that finds the connection broken tells the reader, who waits for the socket.
-#[test]
-fn a_reader_hears_of_an_error_that_a_writer_has_found() {
-    both(|| {
-        with_tls(|client, server| {
-            scope(|scope| {
-                let reader = scope.spawn(|| (&client).read(&mut [0; 1]).map(drop));
-                sleep(Duration::from_millis(2)).unwrap();
-                server.get_ref().write_all(&[23, 3, 3, 0, 1, 0]).unwrap();
-                let error = tls_error(timeout(Duration::from_secs(5), || reader.join().unwrap()));
-                assert!(matches!(error, Error::Misbehaved(_)), "{error}");
-            });
-            Ok(())
-        });
-    });
-}
-
 /// Passes bytes on one by one, each in a segment of its own.
 fn one_by_one(mut from: &TcpStream, to: &TcpStream) -> io::Result<()> {
     to.set_nodelay(true)?;

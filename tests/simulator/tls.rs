@@ -184,6 +184,36 @@ fn the_bytes_on_the_wire_are_the_seeds() {
     assert_ne!(bytes, wire(2));
 }
 
+/// Certificates are good or expired by the host's clock, not by the one of the machine that the test runs on.
+#[test]
+fn a_certificate_expires_by_the_hosts_clock() {
+    let outcome = Simulation::new(1).run(|world| {
+        let host = world.host("host").run(|| {
+            machinarium::run(|| {
+                let pair = &PEM.january;
+                let server = ServerConfig::builder()
+                    .certificate_pem(pair.certificate.as_str(), pair.key.as_str())
+                    .build()?;
+                let config = ClientConfig::builder().ca_pem(PEM.root.as_str()).resumption(false).build()?;
+                let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], PORT)))?;
+                let address = listener.local_addr()?;
+                spawn(move || -> io::Result<()> {
+                    loop {
+                        let _ = server.accept(listener.accept()?.0);
+                    }
+                });
+                config.connect(TcpStream::connect(address)?, "localhost")?;
+                sleep(Duration::from_secs(40 * 24 * 3600))?;
+                let error = config.connect(TcpStream::connect(address)?, "localhost").unwrap_err();
+                assert!(error.to_string().contains("expired"), "{error}");
+                io::Result::Ok(())
+            })
+        });
+        world.join(&host);
+    });
+    assert!(outcome.passed(), "{}", outcome.report(""));
+}
+
 /// A provider that draws from elsewhere is found when it is to be used.
 #[test]
 fn a_configuration_from_outside_is_reported() {

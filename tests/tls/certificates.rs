@@ -32,6 +32,8 @@ pub(crate) struct Certificates {
     pub(crate) other: Pair,
     /// For localhost, until 2001.
     pub(crate) expired: Pair,
+    /// For localhost, in January of 2026 only: when worlds begin.
+    pub(crate) january: Pair,
     pub(crate) client: Pair,
     /// For localhost, signed by another root.
     pub(crate) stranger: Pair,
@@ -43,6 +45,7 @@ pub(crate) static PEM: LazyLock<Certificates> = LazyLock::new(|| {
         localhost: leaf(&["localhost", "127.0.0.1"], &root, 4000),
         other: leaf(&["other.example"], &root, 4000),
         expired: leaf(&["localhost"], &root, 2001),
+        january: leaf_until(&["localhost"], &root, (2026, 2)),
         client: leaf(&["client.example"], &root, 4000),
         stranger: leaf(&["localhost"], &other_root, 4000),
         root: root.pem(),
@@ -62,11 +65,16 @@ fn issuer(name: &str, index: usize) -> CertifiedIssuer<'static, KeyPair> {
 }
 
 fn leaf(names: &[&str], root: &CertifiedIssuer<'_, KeyPair>, until: i32) -> Pair {
+    leaf_until(names, root, (until, 1))
+}
+
+/// Until the first of a month.
+fn leaf_until(names: &[&str], root: &CertifiedIssuer<'_, KeyPair>, until: (i32, u8)) -> Pair {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     // One key for two certificates would not do: the hash of one must differ from the other's.
     let key = key(if names.len() > 1 { 2 } else { 3 });
     let mut params = CertificateParams::new(names).unwrap();
-    params.not_after = date_time_ymd(until.max(2001), 1, 1);
+    params.not_after = date_time_ymd(until.0, until.1, 1);
     params.extended_key_usages =
         vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     let certificate = params.signed_by(&key, root).unwrap();

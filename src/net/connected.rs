@@ -7,13 +7,14 @@ use std::fmt;
 use std::io;
 
 use super::descriptor::Descriptor;
-use super::{DetachedTcpStream, TcpStream};
+use super::detached::DetachedStream;
+use super::stream::{Kind, Stream as NetStream};
 use crate::io::Buffer;
 
-/// A connected stream of bytes, on which TLS can be attached: [`TcpStream`].
+/// A connected stream of bytes, on which TLS can be attached: a [`Stream`](super::Stream).
 pub trait Connected: sealed::Stream {}
 
-impl Connected for TcpStream {}
+impl<K: Kind> Connected for NetStream<K> {}
 
 pub(crate) mod sealed {
     use super::{Buffer, Descriptor, fmt, io};
@@ -35,8 +36,8 @@ pub(crate) mod sealed {
     }
 }
 
-impl sealed::Stream for TcpStream {
-    type Detached = DetachedTcpStream;
+impl<K: Kind> sealed::Stream for NetStream<K> {
+    type Detached = DetachedStream<K>;
 
     fn descriptor(&self) -> &Descriptor {
         &self.descriptor
@@ -46,11 +47,11 @@ impl sealed::Stream for TcpStream {
         self.front.borrow_mut().move_to(target);
     }
 
-    fn detach(self) -> io::Result<DetachedTcpStream> {
-        TcpStream::detach(self)
+    fn detach(self) -> io::Result<DetachedStream<K>> {
+        NetStream::detach(self)
     }
 
-    fn attach(detached: DetachedTcpStream) -> Result<TcpStream, (DetachedTcpStream, io::Error)> {
+    fn attach(detached: DetachedStream<K>) -> Result<NetStream<K>, (DetachedStream<K>, io::Error)> {
         detached.attach().map_err(|error| (error.stream, error.source))
     }
 }

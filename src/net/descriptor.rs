@@ -34,6 +34,7 @@ pub(crate) struct Socket {
     pub(crate) read: Direction,
     pub(crate) write: Direction,
     seen: Cell<Events>,
+    short_read_drains: bool,
     /// `None`: this socket does not read ahead (a listener).
     ahead: Option<Ahead>,
     pub(crate) behind: Behind,
@@ -68,21 +69,27 @@ impl Drop for Fresh<'_> {
 
 impl Descriptor {
     /// Registers a stream with its machine. After an error the number is still the caller's.
-    pub(crate) fn stream(machine: &Rc<Machine>, fd: Fd) -> io::Result<Descriptor> {
-        Descriptor::register(machine, fd, "read", "write", Some(Ahead::new(machine)))
+    pub(crate) fn stream(machine: &Rc<Machine>, fd: Fd, short_read_drains: bool) -> io::Result<Descriptor> {
+        let ahead = Some(Ahead::new(machine));
+        Descriptor::register(machine, fd, ["read", "write"], ahead, short_read_drains)
     }
 
     /// Registers a listener with its machine. After an error the number is still the caller's.
     pub(crate) fn listener(machine: &Rc<Machine>, fd: Fd) -> io::Result<Descriptor> {
-        Descriptor::register(machine, fd, "accept", "write", None)
+        Descriptor::register(machine, fd, ["accept", "write"], None, false)
+    }
+
+    /// Registers a socket of datagrams with its machine. After an error the number is still the caller's.
+    pub(crate) fn datagrams(machine: &Rc<Machine>, fd: Fd) -> io::Result<Descriptor> {
+        Descriptor::register(machine, fd, ["receive", "send"], None, false)
     }
 
     fn register(
         machine: &Rc<Machine>,
         fd: Fd,
-        read: &'static str,
-        write: &'static str,
+        [read, write]: [&'static str; 2],
         ahead: Option<Ahead>,
+        short_read_drains: bool,
     ) -> io::Result<Descriptor> {
         let socket = Rc::new(Socket {
             machine: machine.clone(),
@@ -91,6 +98,7 @@ impl Descriptor {
             read: Direction::new(read),
             write: Direction::new(write),
             seen: Cell::new(Events::NONE),
+            short_read_drains,
             ahead,
             behind: Behind::default(),
         });
@@ -187,7 +195,7 @@ impl Socket {
     }
 
     fn note_count(&self, count: usize, asked: usize) {
-        if count < asked && count > 0 && !self.seen.get().intersects(STICKY) {
+        if self.short_read_drains && count < asked && count > 0 && !self.seen.get().intersects(STICKY) {
             self.read.drained();
         }
     }

@@ -11,14 +11,20 @@ mod detached;
 mod direction;
 mod listener;
 mod option;
+mod stream;
 mod tcp;
+mod udp;
+mod unix;
 
 pub use bytes::WriteError;
 #[cfg(any(feature = "tls", feature = "tls-ring"))]
 pub use connected::Connected;
-pub use detached::{AttachError, DetachedTcpStream};
+pub use detached::{AttachError, DetachedStream, DetachedTcpStream, DetachedUnixStream};
 pub use listener::{ListenerBuilder, TcpListener};
-pub use tcp::TcpStream;
+pub use stream::{Kind, Stream};
+pub use tcp::{Tcp, TcpStream};
+pub use udp::UdpSocket;
+pub use unix::{Unix, UnixListener, UnixStream};
 
 #[cfg(any(feature = "tls", feature = "tls-ring"))]
 pub(crate) use {descriptor::Socket, direction::Turn};

@@ -46,6 +46,8 @@ mod tls_bytes;
 mod tls_hostile;
 mod tls_moves;
 mod turn;
+mod udp;
+mod unix;
 
 use std::time::Duration;
 

@@ -10,10 +10,14 @@
 //! What a main function answers is a verdict: an error or a panic fails the world, unless the host
 //! [`may_fail`](Host::may_fail).
 
+#[cfg(feature = "tls")]
+use std::any::Any;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::panic::AssertUnwindSafe;
 use std::rc::{Rc, Weak};
+#[cfg(feature = "tls")]
+use std::sync::Arc;
 use std::time::Duration;
 
 use machinarium::kernel::Kernel;
@@ -286,6 +290,21 @@ impl Starter for ThreadStarter {
         // No world holds this thread any more, so nothing else can.
         eprintln!("machinarium-sim: {why}, outside of any world");
         std::process::abort()
+    }
+
+    #[cfg(feature = "tls")]
+    fn crypto(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        Some(crate::crypto::provider())
+    }
+
+    fn foreign_crypto(&self, what: &str) {
+        if let Some(shared) = self.shared.upgrade().filter(|shared| shared.mode.get() == Mode::Running) {
+            let message = format!(
+                "{what} has a provider of cryptography of its own, which does not draw from the seed: \
+                 build it inside the process, with machinarium::tls::provider()"
+            );
+            shared.state.borrow_mut().fail(FailureKind::Undetermined, message, Some(self.thread));
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod blocked;
 mod calls;
+#[path = "../tls/certificates.rs"]
+mod certificates;
 mod datagrams;
 mod faults;
 mod library;
@@ -12,3 +14,4 @@ mod replay;
 mod report;
 mod threads;
 mod time;
+mod tls;

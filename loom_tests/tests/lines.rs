@@ -160,10 +160,13 @@ fn a_permit_is_held_once() {
         let held = match permits.with(|permits| permits.acquire(1, Some(&seat))) {
             Acquired::Done => true,
             Acquired::Waits(key) => {
-                if !seat.give_up() {
+                let gave_up = seat.give_up();
+                if !gave_up {
                     owner.sleep();
                 }
-                permits.with(|permits| permits.leave(key)).served
+                let served = permits.with(|permits| permits.leave(key)).served;
+                assert_eq!(served, !gave_up, "whoever ends the wait decides");
+                served
             }
             other => panic!("{other:?}"),
         };

@@ -30,6 +30,7 @@ errnos! {
     AGAIN = EAGAIN, "EAGAIN", "resource temporarily unavailable";
     ALREADY = EALREADY, "EALREADY", "connection already in progress";
     BADF = EBADF, "EBADF", "bad file descriptor";
+    BUSY = EBUSY, "EBUSY", "device or resource busy";
     CANCELED = ECANCELED, "ECANCELED", "operation canceled";
     CONNABORTED = ECONNABORTED, "ECONNABORTED", "connection aborted";
     CONNREFUSED = ECONNREFUSED, "ECONNREFUSED", "connection refused";
@@ -42,9 +43,13 @@ errnos! {
     INPROGRESS = EINPROGRESS, "EINPROGRESS", "operation in progress";
     INTR = EINTR, "EINTR", "interrupted system call";
     INVAL = EINVAL, "EINVAL", "invalid argument";
+    IO = EIO, "EIO", "input or output error";
     ISCONN = EISCONN, "EISCONN", "already connected";
+    ISDIR = EISDIR, "EISDIR", "is a directory";
     LOOP = ELOOP, "ELOOP", "too many levels";
     MFILE = EMFILE, "EMFILE", "too many open files in this process";
+    MSGSIZE = EMSGSIZE, "EMSGSIZE", "message too long";
+    NAMETOOLONG = ENAMETOOLONG, "ENAMETOOLONG", "name too long";
     NETDOWN = ENETDOWN, "ENETDOWN", "network is down";
     NETUNREACH = ENETUNREACH, "ENETUNREACH", "network is unreachable";
     NFILE = ENFILE, "ENFILE", "too many open files in the system";
@@ -56,11 +61,15 @@ errnos! {
     NOSPC = ENOSPC, "ENOSPC", "no space left";
     NOSYS = ENOSYS, "ENOSYS", "no such system call";
     NOTCONN = ENOTCONN, "ENOTCONN", "not connected";
+    NOTDIR = ENOTDIR, "ENOTDIR", "not a directory";
     NOTSOCK = ENOTSOCK, "ENOTSOCK", "not a socket";
+    NOTTY = ENOTTY, "ENOTTY", "not a file for this request";
     OPNOTSUPP = EOPNOTSUPP, "EOPNOTSUPP", "operation not supported";
     PERM = EPERM, "EPERM", "operation not permitted";
     PIPE = EPIPE, "EPIPE", "broken pipe";
     PROTO = EPROTO, "EPROTO", "protocol error";
+    PROTOTYPE = EPROTOTYPE, "EPROTOTYPE", "protocol of another type";
+    ROFS = EROFS, "EROFS", "read-only file system";
     TIMEDOUT = ETIMEDOUT, "ETIMEDOUT", "timed out";
 }
 
@@ -134,11 +143,15 @@ pub enum Call {
     Eventfd,
     Spawn,
     FutexWait,
+    Socketpair,
+    IoctlFionread,
+    Unlink,
+    Recvmsg,
 }
 
 impl Call {
     /// Every call that can fail.
-    pub const ALL: [Call; 23] = [
+    pub const ALL: [Call; 27] = [
         Call::Socket,
         Call::Bind,
         Call::Listen,
@@ -162,12 +175,16 @@ impl Call {
         Call::Eventfd,
         Call::Spawn,
         Call::FutexWait,
+        Call::Socketpair,
+        Call::IoctlFionread,
+        Call::Unlink,
+        Call::Recvmsg,
     ];
 }
 
 /// The errors that `call` may answer, besides [`TEARDOWN`], which every call of a simulated process may.
 ///
-/// From the call's manual page, `tcp(7)`, `socket(7)` and `epoll(7)`; what Linux was seen to answer and the
+/// From the call's manual page, `tcp(7)`, `udp(7)`, `unix(7)`, `socket(7)` and `epoll(7)`; what Linux was seen to answer and the
 /// manual forgets has a note.
 pub const fn of(call: Call) -> &'static [Errno] {
     use Errno as E;
@@ -182,6 +199,14 @@ pub const fn of(call: Call) -> &'static [Errno] {
             E::INVAL,
             E::NOTSOCK,
             E::NOMEM,
+            // A path, on its way through the file system.
+            E::LOOP,
+            E::NAMETOOLONG,
+            E::NOENT,
+            E::NOSPC,
+            E::NOTDIR,
+            E::PERM,
+            E::ROFS,
         ],
         // EINVAL: a connected socket, which listen(2) does not mention.
         Call::Listen => &[E::ADDRINUSE, E::BADF, E::INVAL, E::NOTSOCK, E::OPNOTSUPP],
@@ -208,7 +233,7 @@ pub const fn of(call: Call) -> &'static [Errno] {
             E::PROTO,
         ],
         // ECONNABORTED: on a socket that was shut down while connecting (Linux). EPIPE: the pending error of a connection
-        // whose peer sent FIN and then RST.
+        // whose peer sent FIN and then RST. EPROTOTYPE: a Unix socket of the other type.
         Call::Connect => &[
             E::ACCES,
             E::ADDRINUSE,
@@ -230,13 +255,20 @@ pub const fn of(call: Call) -> &'static [Errno] {
             E::PERM,
             E::PIPE,
             E::TIMEDOUT,
+            E::LOOP,
+            E::NAMETOOLONG,
+            E::NOENT,
+            E::NOMEM,
+            E::NOTDIR,
+            E::PROTOTYPE,
         ],
         Call::Shutdown => &[E::BADF, E::INVAL, E::NOTCONN, E::NOTSOCK],
         Call::Getsockname => &[E::BADF, E::INVAL, E::NOBUFS, E::NOTSOCK],
         Call::Getpeername => &[E::BADF, E::INVAL, E::NOBUFS, E::NOTCONN, E::NOTSOCK],
         Call::Getsockopt => &[E::BADF, E::INVAL, E::NOPROTOOPT, E::NOTSOCK, E::OPNOTSUPP],
         Call::Setsockopt => &[E::ACCES, E::BADF, E::INVAL, E::NOPROTOOPT, E::NOTSOCK, E::OPNOTSUPP, E::PERM],
-        Call::Read | Call::Readv | Call::Recv => &[
+        // EOPNOTSUPP: urgent bytes of what has none.
+        Call::Read | Call::Readv | Call::Recv | Call::Recvmsg => &[
             E::AGAIN,
             E::BADF,
             E::CONNREFUSED,
@@ -248,6 +280,7 @@ pub const fn of(call: Call) -> &'static [Errno] {
             E::NOMEM,
             E::NOTCONN,
             E::NOTSOCK,
+            E::OPNOTSUPP,
             E::PIPE,
             E::TIMEDOUT,
         ],
@@ -266,6 +299,19 @@ pub const fn of(call: Call) -> &'static [Errno] {
             E::NOTSOCK,
             E::PIPE,
             E::TIMEDOUT,
+            // A datagram, and its address. EISCONN and EOPNOTSUPP also: an address for a stream, an urgent datagram.
+            E::ACCES,
+            E::AFNOSUPPORT,
+            E::DESTADDRREQ,
+            E::ISCONN,
+            E::LOOP,
+            E::MSGSIZE,
+            E::NAMETOOLONG,
+            E::NOENT,
+            E::NOTDIR,
+            E::OPNOTSUPP,
+            E::PERM,
+            E::PROTOTYPE,
         ],
         // EINTR after which the descriptor is gone all the same.
         Call::Close => &[E::BADF, E::INTR],
@@ -275,6 +321,24 @@ pub const fn of(call: Call) -> &'static [Errno] {
         Call::Eventfd => &[E::INVAL, E::MFILE, E::NFILE, E::NOMEM],
         Call::Spawn => &[E::AGAIN, E::NOMEM, E::PERM],
         Call::FutexWait => &[E::AGAIN, E::INTR, E::TIMEDOUT],
+        Call::Socketpair => {
+            &[E::AFNOSUPPORT, E::INVAL, E::MFILE, E::NFILE, E::NOBUFS, E::NOMEM, E::OPNOTSUPP]
+        }
+        // EINVAL: a listener.
+        Call::IoctlFionread => &[E::BADF, E::INVAL, E::NOTTY],
+        Call::Unlink => &[
+            E::ACCES,
+            E::BUSY,
+            E::IO,
+            E::ISDIR,
+            E::LOOP,
+            E::NAMETOOLONG,
+            E::NOENT,
+            E::NOMEM,
+            E::NOTDIR,
+            E::PERM,
+            E::ROFS,
+        ],
     }
 }
 

@@ -90,6 +90,13 @@ impl Poller {
         self.retire(key);
     }
 
+    /// The machine ends: sources that outlive it, in handles that were carried away, no longer keep it.
+    pub(crate) fn clear(&self) {
+        let sources: Vec<_> =
+            self.entries.borrow_mut().iter_mut().filter_map(|entry| entry.source.take()).collect();
+        drop(sources);
+    }
+
     fn reserve(&self) -> Key {
         let mut entries = self.entries.borrow_mut();
         let slot = self.free.borrow_mut().pop().unwrap_or_else(|| {
@@ -111,15 +118,6 @@ impl Poller {
         self.free.borrow_mut().push(key.slot);
         // Outside the borrow: the last reference may close another source.
         drop(source);
-    }
-
-    /// Lets go of every source, when the instance is about to be closed. A source holds its machine, and so this: a stream that
-    /// outlives its machine must not make a ring of them.
-    pub(crate) fn forget_all(&self) {
-        let mut entries = self.entries.borrow_mut();
-        let sources: Vec<_> = entries.iter_mut().map(|entry| entry.source.take()).collect();
-        drop(entries);
-        drop(sources);
     }
 
     /// Sleeps for at most `timeout` (`None`: until an event) and tells the sources what has come.

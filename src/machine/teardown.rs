@@ -63,7 +63,7 @@ impl Machine {
             }
         }
         self.watch.take().into_iter().for_each(Watch::stop);
-        self.poller.forget_all();
+        self.poller.clear();
         // The process's own answer to a close that fails is to go on; so is ours.
         let _ = self.kernel.close(self.poller.epoll);
     }

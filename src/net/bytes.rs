@@ -9,14 +9,14 @@
 use std::fmt;
 use std::io::{self, BufRead, IoSlice, IoSliceMut, Read, Write};
 
-use super::TcpStream;
 use super::direction::Turn;
+use super::stream::{Kind, Stream};
 use crate::kernel::SendFlags;
 
 /// `IOV_MAX`.
 const SLICES: usize = 1024;
 
-impl TcpStream {
+impl<K: Kind> Stream<K> {
     /// Fills `buf`, or takes nothing: after an error the bytes that had come are still there to read.
     ///
     /// # Errors
@@ -122,7 +122,7 @@ impl TcpStream {
     fn send_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let bufs = &bufs[..bufs.len().min(SLICES)];
         let mut turn = self.descriptor.writing()?;
-        turn.call(|socket| socket.kernel().sendmsg(socket.fd(), bufs, SendFlags::default()))
+        turn.call(|socket| socket.kernel().sendmsg(socket.fd(), bufs, SendFlags::default(), None))
     }
 
     pub(super) fn take_front(&self) -> Vec<u8> {
@@ -137,13 +137,13 @@ fn send(turn: &mut Turn<'_>, buf: &[u8]) -> io::Result<usize> {
     turn.call(|socket| socket.kernel().send(socket.fd(), buf, SendFlags::default()))
 }
 
-impl Read for &TcpStream {
+impl<K: Kind> Read for &Stream<K> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.receive(buf)
     }
 
     fn read_exact(&mut self, buf: &mut [u8]) -> io::Result<()> {
-        TcpStream::read_exact(self, buf)
+        Stream::read_exact(self, buf)
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
@@ -151,13 +151,13 @@ impl Read for &TcpStream {
     }
 }
 
-impl Read for TcpStream {
+impl<K: Kind> Read for Stream<K> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.receive(buf)
     }
 
     fn read_exact(&mut self, buf: &mut [u8]) -> io::Result<()> {
-        TcpStream::read_exact(self, buf)
+        Stream::read_exact(self, buf)
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
@@ -165,7 +165,7 @@ impl Read for TcpStream {
     }
 }
 
-impl BufRead for TcpStream {
+impl<K: Kind> BufRead for Stream<K> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.front.get_mut().is_empty() {
             let mut turn = self.descriptor.reading()?;
@@ -179,17 +179,17 @@ impl BufRead for TcpStream {
     }
 
     fn read_until(&mut self, delimiter: u8, buf: &mut Vec<u8>) -> io::Result<usize> {
-        TcpStream::read_until(self, delimiter, buf)
+        Stream::read_until(self, delimiter, buf)
     }
 }
 
-impl Write for &TcpStream {
+impl<K: Kind> Write for &Stream<K> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         send(&mut self.descriptor.writing()?, buf)
     }
 
     fn write_all(&mut self, buf: &[u8]) -> io::Result<()> {
-        Ok(TcpStream::write_all(self, buf)?)
+        Ok(Stream::write_all(self, buf)?)
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -202,13 +202,13 @@ impl Write for &TcpStream {
     }
 }
 
-impl Write for TcpStream {
+impl<K: Kind> Write for Stream<K> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         send(&mut self.descriptor.writing()?, buf)
     }
 
     fn write_all(&mut self, buf: &[u8]) -> io::Result<()> {
-        Ok(TcpStream::write_all(self, buf)?)
+        Ok(Stream::write_all(self, buf)?)
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {

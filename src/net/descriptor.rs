@@ -4,7 +4,8 @@
 //! the two nothing else runs on this machine, so no edge is lost (`direction.rs` has the loop). A short read clears it too,
 //! but only on TCP and only while no RDHUP, HUP, ERR or PRI was seen: with one of those, what follows gives no second edge.
 //!
-//! An edge for which no reader waits lets the machine read ahead (`ahead.rs`).
+//! An edge for which no reader waits lets the machine read ahead (`ahead.rs`), and one for which no writer waits lets it
+//! send what a layer above has left to be sent (`behind.rs`).
 
 use std::cell::Cell;
 use std::io::{self, IoSliceMut};
@@ -12,9 +13,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::ahead::Ahead;
+use super::behind::Behind;
 use super::direction::{Direction, Turn};
 use crate::error::Misuse;
-use crate::kernel::{self, Events, Fd, Kernel, Wake};
+use crate::kernel::{self, Events, Fd, Kernel, RecvFlags, Wake};
 use crate::machine::{Key, Machine, Source, current};
 
 /// Edges after which a short read does not mean that nothing is left.
@@ -32,8 +34,10 @@ pub(crate) struct Socket {
     pub(crate) read: Direction,
     pub(crate) write: Direction,
     seen: Cell<Events>,
+    short_read_drains: bool,
     /// `None`: this socket does not read ahead (a listener).
     ahead: Option<Ahead>,
+    pub(crate) behind: Behind,
 }
 
 /// A descriptor on its way into a `Descriptor`: closed if it does not get there.
@@ -65,21 +69,27 @@ impl Drop for Fresh<'_> {
 
 impl Descriptor {
     /// Registers a stream with its machine. After an error the number is still the caller's.
-    pub(crate) fn stream(machine: &Rc<Machine>, fd: Fd) -> io::Result<Descriptor> {
-        Descriptor::register(machine, fd, "read", "write", Some(Ahead::new(machine)))
+    pub(crate) fn stream(machine: &Rc<Machine>, fd: Fd, short_read_drains: bool) -> io::Result<Descriptor> {
+        let ahead = Some(Ahead::new(machine));
+        Descriptor::register(machine, fd, ["read", "write"], ahead, short_read_drains)
     }
 
     /// Registers a listener with its machine. After an error the number is still the caller's.
     pub(crate) fn listener(machine: &Rc<Machine>, fd: Fd) -> io::Result<Descriptor> {
-        Descriptor::register(machine, fd, "accept", "write", None)
+        Descriptor::register(machine, fd, ["accept", "write"], None, false)
+    }
+
+    /// Registers a socket of datagrams with its machine. After an error the number is still the caller's.
+    pub(crate) fn datagrams(machine: &Rc<Machine>, fd: Fd) -> io::Result<Descriptor> {
+        Descriptor::register(machine, fd, ["receive", "send"], None, false)
     }
 
     fn register(
         machine: &Rc<Machine>,
         fd: Fd,
-        read: &'static str,
-        write: &'static str,
+        [read, write]: [&'static str; 2],
         ahead: Option<Ahead>,
+        short_read_drains: bool,
     ) -> io::Result<Descriptor> {
         let socket = Rc::new(Socket {
             machine: machine.clone(),
@@ -88,7 +98,9 @@ impl Descriptor {
             read: Direction::new(read),
             write: Direction::new(write),
             seen: Cell::new(Events::NONE),
+            short_read_drains,
             ahead,
+            behind: Behind::default(),
         });
         let key = machine.poller.add(&*machine.kernel, fd, socket.clone())?;
         socket.key.set(Some(key));
@@ -168,9 +180,9 @@ impl Socket {
         Turn::take(self, &self.write)
     }
 
-    /// `read(2)`.
+    /// `recv(2)`, which on a socket costs less than `read(2)`: no file position, no file system on the way.
     pub(crate) fn read_from_system(&self, buf: &mut [u8]) -> kernel::Result<usize> {
-        let count = self.kernel().read(self.fd, buf)?;
+        let count = self.kernel().recv(self.fd, buf, RecvFlags::default())?;
         self.note_count(count, buf.len());
         Ok(count)
     }
@@ -183,7 +195,7 @@ impl Socket {
     }
 
     fn note_count(&self, count: usize, asked: usize) {
-        if count < asked && count > 0 && !self.seen.get().intersects(STICKY) {
+        if self.short_read_drains && count < asked && count > 0 && !self.seen.get().intersects(STICKY) {
             self.read.drained();
         }
     }
@@ -195,8 +207,8 @@ impl Source for Socket {
         if events.intersects(READABLE) && !self.read.wake(machine) && !self.read.is_taken() {
             self.read_ahead();
         }
-        if events.intersects(WRITABLE) {
-            self.write.wake(machine);
+        if events.intersects(WRITABLE) && !self.write.wake(machine) && !self.write.is_taken() {
+            self.write_behind();
         }
     }
 }

@@ -2,41 +2,52 @@
 
 use std::fmt;
 use std::io;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::TcpStream;
 use super::ahead::Unread;
+use super::stream::{Kind, Stream};
+use super::tcp::Tcp;
+use super::unix::Unix;
 use crate::error::Misuse;
 use crate::kernel::Wake;
 use crate::machine::current;
 
-/// A [`TcpStream`] taken out of its machine. `Send`: attach it on any machine of the same process.
+/// A [`Stream`] taken out of its machine. `Send`: attach it on any machine of the same process.
 ///
 /// Dropping it closes the connection.
-pub struct DetachedTcpStream {
+pub struct DetachedStream<K: Kind> {
     descriptor: Arc<dyn Wake>,
     unread: Unread,
     readahead: usize,
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
+    /// Which stream it is; whatever that is, this is `Send`.
+    kind: PhantomData<fn() -> K>,
 }
+
+/// A [`TcpStream`](super::TcpStream) taken out of its machine.
+pub type DetachedTcpStream = DetachedStream<Tcp>;
+
+/// A [`UnixStream`](super::UnixStream) taken out of its machine.
+pub type DetachedUnixStream = DetachedStream<Unix>;
 
 /// An attach that failed; the stream is still there.
 #[derive(Debug)]
-pub struct AttachError {
+pub struct AttachError<K: Kind> {
     /// The stream, as it was.
-    pub stream: DetachedTcpStream,
+    pub stream: DetachedStream<K>,
     /// Why it could not be attached.
     pub source: io::Error,
 }
 
-impl TcpStream {
+impl<K: Kind> Stream<K> {
     /// Takes the stream out of this machine, with every byte that was read ahead.
     ///
     /// # Errors
     /// On another machine than the stream's. The stream is then closed.
-    pub fn detach(self) -> io::Result<DetachedTcpStream> {
+    pub fn detach(self) -> io::Result<DetachedStream<K>> {
         self.descriptor.here()?;
         let mut front = self.take_front();
         let ahead = self.ahead();
@@ -46,16 +57,16 @@ impl TcpStream {
         let read_timeout = self.descriptor.read.timeout.get();
         let write_timeout = self.descriptor.write.timeout.get();
         let descriptor = self.descriptor.detach()?;
-        Ok(DetachedTcpStream { descriptor, unread, readahead, read_timeout, write_timeout })
+        Ok(DetachedStream { descriptor, unread, readahead, read_timeout, write_timeout, kind: PhantomData })
     }
 }
 
-impl DetachedTcpStream {
+impl<K: Kind> DetachedStream<K> {
     /// Makes it a stream of this machine.
     ///
     /// # Errors
     /// [`AttachError`], with the stream: outside a machine, in another process, or when epoll takes no more.
-    pub fn attach(self) -> Result<TcpStream, AttachError> {
+    pub fn attach(self) -> Result<Stream<K>, AttachError<K>> {
         let Some(machine) = current::machine_rc() else {
             return Err(AttachError { stream: self, source: Misuse::NoMachine.into() });
         };
@@ -63,7 +74,7 @@ impl DetachedTcpStream {
             return Err(AttachError { stream: self, source: Misuse::OtherProcess.into() });
         }
         let fd = self.descriptor.release();
-        match TcpStream::register(&machine, fd) {
+        match Stream::register(&machine, fd) {
             Ok(stream) => {
                 stream.ahead().put(&self.unread);
                 stream.ahead().limit.set(self.readahead);
@@ -73,29 +84,29 @@ impl DetachedTcpStream {
             }
             Err(source) => {
                 let descriptor = machine.kernel.share(fd);
-                Err(AttachError { stream: DetachedTcpStream { descriptor, ..self }, source })
+                Err(AttachError { stream: DetachedStream { descriptor, ..self }, source })
             }
         }
     }
 }
 
-impl fmt::Debug for DetachedTcpStream {
+impl<K: Kind> fmt::Debug for DetachedStream<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (fd, unread) = (self.descriptor.fd(), self.unread.bytes.len());
-        f.debug_struct("DetachedTcpStream").field("fd", &fd).field("unread", &unread).finish()
+        f.debug_struct("Detached").field("of", &K::NAME).field("fd", &fd).field("unread", &unread).finish()
     }
 }
 
-impl fmt::Display for AttachError {
+impl<K: Kind> fmt::Display for AttachError<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "attach: {}", self.source)
     }
 }
 
-impl std::error::Error for AttachError {}
+impl<K: Kind> std::error::Error for AttachError<K> {}
 
-impl From<AttachError> for io::Error {
-    fn from(error: AttachError) -> io::Error {
+impl<K: Kind> From<AttachError<K>> for io::Error {
+    fn from(error: AttachError<K>) -> io::Error {
         error.source
     }
 }

@@ -7,8 +7,9 @@ use std::net::SocketAddr;
 use super::TcpStream;
 use super::descriptor::{Descriptor, Fresh};
 use super::option::socket_options;
+use super::stream::{Kind, Stream};
 use crate::error::Misuse;
-use crate::kernel::{Domain, Errno, SocketKind, SocketOption};
+use crate::kernel::{Address, Domain, Errno, SocketKind, SocketOption};
 use crate::machine::{Machine, current};
 
 /// A listening socket of this machine.
@@ -56,14 +57,8 @@ impl TcpListener {
     /// # Errors
     /// Cancellation and deadlines; errors of the listener itself.
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let machine = self.descriptor.machine();
-        let (fd, peer) = patiently(machine, || {
-            self.descriptor.reading()?.call(|socket| socket.kernel().accept4(socket.fd()))
-        })?;
-        let fresh = Fresh::new(&*machine.kernel, fd);
-        let stream = patiently(machine, || TcpStream::register(machine, fd))?;
-        fresh.keep();
-        Ok((stream, peer))
+        let (stream, peer) = accept(&self.descriptor)?;
+        Ok((stream, peer.ip()?))
     }
 
     /// The address that it listens on.
@@ -72,7 +67,7 @@ impl TcpListener {
     /// The system's.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.descriptor.here()?;
-        Ok(self.descriptor.kernel().getsockname(self.descriptor.fd())?)
+        Ok(self.descriptor.kernel().getsockname(self.descriptor.fd())?.ip()?)
     }
 }
 
@@ -124,7 +119,7 @@ impl ListenerBuilder {
         for option in options.into_iter().flatten() {
             kernel.setsockopt(fresh.fd(), option)?;
         }
-        kernel.bind(fresh.fd(), &address)?;
+        kernel.bind(fresh.fd(), &address.into())?;
         kernel.listen(fresh.fd(), self.backlog)?;
         let descriptor = Descriptor::listener(&machine, fresh.fd())?;
         fresh.keep();
@@ -142,6 +137,17 @@ impl fmt::Debug for TcpListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TcpListener").field("fd", &self.descriptor.fd()).finish()
     }
+}
+
+/// Waits for a connection of a listener, and makes it a stream of its machine.
+pub(super) fn accept<K: Kind>(listener: &Descriptor) -> io::Result<(Stream<K>, Address)> {
+    let machine = listener.machine();
+    let (fd, peer) =
+        patiently(machine, || listener.reading()?.call(|socket| socket.kernel().accept4(socket.fd())))?;
+    let fresh = Fresh::new(&*machine.kernel, fd);
+    let stream = patiently(machine, || Stream::register(machine, fd))?;
+    fresh.keep();
+    Ok((stream, peer))
 }
 
 /// Tries again after every failure that is not the listener's own: at once when it was a connection's, after a pause when

@@ -1,15 +1,30 @@
 //! Sockets as users see them, with std's names.
 
 mod ahead;
+mod behind;
 mod bytes;
+#[cfg(any(feature = "tls", feature = "tls-ring"))]
+#[allow(private_interfaces, reason = "sealed: nobody outside can name what these methods speak of")]
+mod connected;
 mod descriptor;
 mod detached;
 mod direction;
 mod listener;
 mod option;
+mod stream;
 mod tcp;
+mod udp;
+mod unix;
 
 pub use bytes::WriteError;
-pub use detached::{AttachError, DetachedTcpStream};
+#[cfg(any(feature = "tls", feature = "tls-ring"))]
+pub use connected::Connected;
+pub use detached::{AttachError, DetachedStream, DetachedTcpStream, DetachedUnixStream};
 pub use listener::{ListenerBuilder, TcpListener};
-pub use tcp::TcpStream;
+pub use stream::{Kind, Stream};
+pub use tcp::{Tcp, TcpStream};
+pub use udp::UdpSocket;
+pub use unix::{Unix, UnixListener, UnixStream};
+
+#[cfg(any(feature = "tls", feature = "tls-ring"))]
+pub(crate) use {descriptor::Socket, direction::Turn};

@@ -2,8 +2,8 @@
 
 /// Makes, for each line, a getter and a setter of one option, on a type whose field is a `Descriptor`.
 macro_rules! socket_options {
-    ($type:ty, $field:ident: $($(#[$meta:meta])* $get:ident, $set:ident: $option:ident($value:ty);)*) => {
-        impl $type {
+    ($type:ty $([$($parameters:tt)+])?, $field:ident: $($(#[$meta:meta])* $get:ident, $set:ident: $option:ident($value:ty);)*) => {
+        impl $(<$($parameters)+>)? $type {
             $(
                 $(#[$meta])*
                 ///

@@ -4,6 +4,7 @@
 mod body;
 #[allow(unsafe_code)] // two system calls that the kernel trait has not
 mod limit;
+mod place;
 mod scene;
 mod seen;
 mod sequence;

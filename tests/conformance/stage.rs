@@ -17,6 +17,7 @@ use machinarium::kernel::{Clock, Kernel, Linux};
 use machinarium_sim::Simulation;
 
 use crate::limit;
+use crate::place::Places;
 use crate::scene::{Scene, Tally};
 
 /// On how many seeds a scene is played before its transcript counts as one that the simulation never gives.
@@ -112,9 +113,12 @@ fn on_linux(own: Ipv4Addr, settle: Duration, body: &impl Fn(&mut Scene)) -> (Vec
     let _one = LINUX.lock().unwrap_or_else(PoisonError::into_inner);
     let before = limit::get();
     let limit = Box::new(|_: &dyn Kernel, count| limit::set(count as u64));
+    let directory = Places::new(own).directory();
+    std::fs::create_dir_all(&directory).expect("a directory for the names of sockets");
     let mut scene = Scene::new(Rc::new(Linux::new()), own, settle, limit);
     body(&mut scene);
     scene.clear();
+    std::fs::remove_dir_all(&directory).expect("our own");
     limit::set(before);
     (scene.lines, scene.tally)
 }

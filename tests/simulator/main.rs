@@ -2,6 +2,9 @@
 
 mod blocked;
 mod calls;
+#[path = "../tls/certificates.rs"]
+mod certificates;
+mod datagrams;
 mod faults;
 mod library;
 mod oracle;
@@ -11,3 +14,4 @@ mod replay;
 mod report;
 mod threads;
 mod time;
+mod tls;

@@ -6,6 +6,9 @@ mod eventfd;
 mod setup;
 mod stream;
 mod thread;
+mod udp;
+mod unix;
+mod unix_datagram;
 
 use crate::scene::Scene;
 
@@ -38,6 +41,16 @@ bodies! {
         room_is_an_edge levels_take_turns one_shot exclusive instances_nest closing_forgets
         a_socket_before_and_after_connecting;
     eventfd: eventfd share a_write_to_a_readable_eventfd_is_an_edge a_full_eventfd_refuses;
+    udp: recvmsg a_udp_socket_before_and_after_connecting ports_of_datagrams a_refused_datagram
+        a_datagram_is_cut_off_or_too_long datagrams_of_both_families shutting_down_datagrams
+        readiness_of_datagrams options_of_datagrams strange_calls_on_datagrams a_corked_datagram the_one_who_hears;
+    unix: socketpair ioctl_fionread unlink names_of_sockets a_unix_connection a_full_backlog a_stale_path
+        closing_a_unix_stream unread_bytes_reset_a_unix_stream shutting_down_a_unix_stream
+        readiness_of_a_unix_stream a_full_unix_stream_pushes_back a_half_full_unix_stream options_of_unix_sockets
+        strange_calls_on_unix_streams a_listener_that_closes descriptors_of_pairs_run_out;
+    unix_datagram: unix_datagrams names_of_senders a_peer_that_closed a_full_queue_of_datagrams a_queue_that_others_have_filled
+        readiness_of_unix_datagrams who_may_send reconnecting shutting_down_unix_datagrams
+        strange_calls_on_unix_datagrams datagrams_to_oneself;
     thread: spawn join detach futex_wait futex_wake clock_gettime getrandom sched_yield sched_getaffinity process;
 }
 

@@ -1,0 +1,138 @@
+//! A connected stream of bytes, as TCP and Unix sockets are: std's names, and calls that park only their coroutine.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::net::Shutdown;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::ahead::Ahead;
+use super::descriptor::Descriptor;
+use super::option::socket_options;
+use crate::io::{Buffer, POOL};
+use crate::kernel::{Fd, OptionName, SocketOption};
+use crate::machine::Machine;
+
+/// A connection of this machine: a [`TcpStream`](super::TcpStream) or a [`UnixStream`](super::UnixStream).
+///
+/// Reads and writes go through `&Stream` too, so that one coroutine can read while another writes (with
+/// [`scope`](crate::scope()), or an `Rc`). Several readers, or several writers, take turns in the order of their calls.
+///
+/// Every call that waits fails when the coroutine is cancelled, when a [`timeout`](crate::timeout) around it ends, or when
+/// the stream's own timeout does. `read`, [`read_exact`](Self::read_exact), [`read_until`](Self::read_until) and `write` have
+/// then taken nothing, and [`write_all`](Self::write_all) says how much; std's versions of composed calls cannot.
+/// Dropping the stream closes it. On another machine every call is an error: see [`detach`](Self::detach).
+pub struct Stream<K: Kind> {
+    pub(crate) descriptor: Descriptor,
+    /// What a call has read and not yet taken. The machine reads ahead into the descriptor's own buffer, never into this one.
+    pub(super) front: RefCell<Buffer>,
+    kind: PhantomData<K>,
+}
+
+/// Which sockets a [`Stream`] is of. Only the two kinds of this crate.
+pub trait Kind: fmt::Debug {
+    /// What its `Debug` says.
+    #[doc(hidden)]
+    const NAME: &'static str;
+    /// Whether a read of less than was asked for means that nothing is left: a system may end one between two writes
+    /// of a peer.
+    #[doc(hidden)]
+    const SHORT_READ_DRAINS: bool;
+}
+
+impl<K: Kind> Stream<K> {
+    pub(crate) fn register(machine: &Rc<Machine>, fd: Fd) -> io::Result<Stream<K>> {
+        let descriptor = Descriptor::stream(machine, fd, K::SHORT_READ_DRAINS)?;
+        Ok(Stream { descriptor, front: RefCell::new(Buffer::new(POOL.get())), kind: PhantomData })
+    }
+
+    /// Shuts down the reading half, the writing half, or both.
+    ///
+    /// # Errors
+    /// The system's, `NotConnected` above all.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        self.descriptor.here()?;
+        Ok(self.descriptor.kernel().shutdown(self.descriptor.fd(), how)?)
+    }
+
+    /// How long a read may wait in all; `None`, the default, for ever. A [`timeout`](crate::timeout) that is nearer wins.
+    ///
+    /// # Errors
+    /// `InvalidInput` for zero, as std.
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        set_timeout(&self.descriptor.read.timeout, timeout)
+    }
+
+    /// What [`set_read_timeout`](Self::set_read_timeout) has set.
+    ///
+    /// # Errors
+    /// None; as std.
+    pub fn read_timeout(&self) -> io::Result<Option<Duration>> {
+        Ok(self.descriptor.read.timeout.get())
+    }
+
+    /// How long a write may wait in all; `None`, the default, for ever.
+    ///
+    /// # Errors
+    /// `InvalidInput` for zero, as std.
+    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        set_timeout(&self.descriptor.write.timeout, timeout)
+    }
+
+    /// What [`set_write_timeout`](Self::set_write_timeout) has set.
+    ///
+    /// # Errors
+    /// None; as std.
+    pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
+        Ok(self.descriptor.write.timeout.get())
+    }
+
+    /// How many bytes the machine reads ahead while nobody reads; 0 is off. Default: `Tuning::readahead`.
+    pub fn set_readahead(&self, bytes: usize) {
+        self.ahead().limit.set(bytes);
+    }
+
+    /// What was read ahead.
+    pub(super) fn ahead(&self) -> &Ahead {
+        self.descriptor.ahead().expect("streams read ahead")
+    }
+
+    /// The pending error of the socket, which this takes away.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        self.descriptor.here()?;
+        match self.descriptor.kernel().getsockopt(self.descriptor.fd(), OptionName::Error)? {
+            SocketOption::Error(error) => Ok(error.map(io::Error::from)),
+            other => unreachable!("the answer to SO_ERROR is {other:?}"),
+        }
+    }
+}
+
+socket_options! { Stream<K> [K: Kind], descriptor:
+    /// `SO_SNDBUF` in bytes; the system answers twice what was set.
+    send_buffer_size, set_send_buffer_size: SendBuffer(u32);
+    /// `SO_RCVBUF` in bytes; the system answers twice what was set.
+    receive_buffer_size, set_receive_buffer_size: ReceiveBuffer(u32);
+}
+
+/// What all timeouts of sockets are set by.
+pub(super) fn set_timeout(place: &Cell<Option<Duration>>, timeout: Option<Duration>) -> io::Result<()> {
+    if timeout == Some(Duration::ZERO) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "a timeout of zero: use None for no timeout",
+        ));
+    }
+    place.set(timeout);
+    Ok(())
+}
+
+impl<K: Kind> fmt::Debug for Stream<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct(K::NAME).field("fd", &self.descriptor.fd()).finish()
+    }
+}

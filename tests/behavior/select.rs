@@ -1,0 +1,182 @@
+//! The first of several: one has its effect, the others none, and none is starved.
+
+use std::io;
+use std::time::Duration;
+
+use crate::both;
+use machinarium::sync::channel::{self, TryRecvError, TrySendError};
+use machinarium::sync::{Case, Event, select, select_deadline};
+use machinarium::{WaitError, machine, now, run, select, sleep, spawn, timeout, yield_now};
+
+const SHORT: Duration = Duration::from_millis(1);
+const LONG: Duration = Duration::from_secs(600);
+
+fn in_a_machine(body: impl FnOnce() -> io::Result<()>) {
+    run(body).unwrap();
+}
+
+#[test]
+fn the_first_that_can_be_done_is() {
+    both(|| {
+        in_a_machine(|| {
+            let (numbers, receiver) = channel::bounded(1);
+            let (words, listener) = channel::bounded::<&str>(1);
+            let event = Event::new();
+            let mut sleeper = spawn(|| sleep(SHORT));
+            let choose =
+                |sleeper: &mut machinarium::JoinHandle<Result<(), WaitError>>| -> Result<String, WaitError> {
+                    select! {
+                        recv(receiver) -> number => format!("number {}", number.unwrap()),
+                        recv(listener) -> word => format!("word {}", word.unwrap()),
+                        wait(event) => "event".to_owned(),
+                        join(sleeper) -> ended => format!("slept {}", ended.unwrap().is_ok()),
+                        after(LONG) => "late".to_owned(),
+                    }
+                };
+            numbers.send(7)?;
+            assert_eq!(choose(&mut sleeper)?, "number 7");
+            let talker = spawn(move || words.send("hello"));
+            assert_eq!(choose(&mut sleeper)?, "word hello");
+            talker.join()??;
+            Ok(())
+        });
+    });
+}
+
+#[test]
+fn joins_events_and_moments_end_a_select() {
+    both(|| {
+        in_a_machine(|| {
+            let mut quick = spawn(|| 5);
+            let event = Event::new();
+            let ended = select! {
+                join(quick) -> ended => ended.ok(),
+                wait(event) => None,
+            };
+            assert_eq!(ended, Ok(Some(5)));
+            let theirs = event.clone();
+            let setter = spawn(move || {
+                sleep(SHORT)?;
+                theirs.set();
+                Ok::<(), WaitError>(())
+            });
+            let mut never = spawn(|| sleep(LONG));
+            let set = select! {
+                join(never) -> _ended => false,
+                wait(event) => true,
+            };
+            assert_eq!(set, Ok(true));
+            setter.join()??;
+            let start = now();
+            let late = select! {
+                join(never) -> _ended => false,
+                after(SHORT) => true,
+            };
+            assert_eq!(late, Ok(true));
+            assert!(now() - start >= SHORT);
+            never.cancel("enough")?;
+            Ok(())
+        });
+    });
+}
+
+#[test]
+fn the_losers_have_had_no_effect() {
+    both(|| {
+        in_a_machine(|| {
+            let (first, one) = channel::bounded(1);
+            let (second, two) = channel::bounded(1);
+            first.send(1)?;
+            second.send(2)?;
+            let (mut left, mut right) = (one.receiving(), two.receiving());
+            let chosen = select(&mut [&mut left, &mut right])?;
+            let (winner, loser) = if chosen == 0 { (left, right) } else { (right, left) };
+            assert_eq!(winner.received(), Ok(chosen + 1));
+            assert_eq!(loser.received(), Err(TryRecvError::Empty));
+            assert_eq!(one.len() + two.len(), 1);
+
+            let (full, _full) = channel::bounded(1);
+            full.send(0)?;
+            let mut sending = full.sending(3);
+            let late = select_deadline(&mut [&mut sending], now() + SHORT).unwrap_err();
+            assert!(matches!(late, WaitError::Expired(_)));
+            assert_eq!(sending.sent(), Err(TrySendError::Full(3)));
+            Ok(())
+        });
+    });
+}
+
+#[test]
+fn no_case_is_starved() {
+    both(|| {
+        in_a_machine(|| {
+            let ends: Vec<_> = (0..3).map(|_| channel::unbounded()).collect();
+            for (sender, _) in &ends {
+                (0..100).for_each(|number| sender.send(number).unwrap());
+            }
+            for _ in 0..60 {
+                let mut cases: Vec<_> = ends.iter().map(|(_, receiver)| receiver.receiving()).collect();
+                let mut cases: Vec<&mut dyn Case> = cases.iter_mut().map(|case| case as _).collect();
+                select(&mut cases)?;
+            }
+            for (_, receiver) in &ends {
+                assert!(receiver.len() < 95, "{} left", receiver.len());
+            }
+            Ok(())
+        });
+    });
+}
+
+#[test]
+fn an_enclosing_deadline_and_a_cancellation_end_a_select() {
+    both(|| {
+        in_a_machine(|| {
+            let (_sender, receiver) = channel::bounded::<u8>(0);
+            let other = receiver.clone();
+            let wait = |receiver: &channel::Receiver<u8>| {
+                select! {
+                    recv(receiver) -> _item => (),
+                    after(LONG) => (),
+                }
+            };
+            assert!(matches!(timeout(SHORT, || wait(&receiver)), Err(WaitError::Expired(_))));
+            let waits = spawn(move || wait(&other));
+            yield_now();
+            waits.cancel("enough")?;
+            assert!(matches!(waits.join()?, Err(WaitError::Cancelled(_))));
+            Ok(())
+        });
+    });
+}
+
+/// Two machines, each with a select that sends on one channel without a buffer or receives on another, and the other way round:
+/// all meet, and what one has sent the other has received.
+#[test]
+fn select_meets_select_on_channels_without_a_buffer() {
+    both(|| {
+        in_a_machine(|| {
+            const ROUNDS: u32 = 30;
+            let (to_them, from_us) = channel::bounded::<u32>(0);
+            let (to_us, from_them) = channel::bounded::<u32>(0);
+            let turns = |out: &channel::Sender<u32>, inwards: &channel::Receiver<u32>| {
+                let (mut sent, mut received) = (Vec::new(), Vec::new());
+                for round in 0..ROUNDS {
+                    select! {
+                        send(out, round) -> result => {
+                            result.unwrap();
+                            sent.push(round);
+                        },
+                        recv(inwards) -> item => received.push(item.unwrap()),
+                    }
+                    .unwrap();
+                }
+                (sent, received)
+            };
+            let there = machine::spawn("there", move || turns(&to_us, &from_us))?;
+            let (sent, received) = turns(&to_them, &from_them);
+            let (their_sent, their_received) = there.join()?;
+            assert_eq!((sent, received), (their_received, their_sent));
+            Ok(())
+        });
+    });
+}

@@ -259,3 +259,53 @@ fn receive<T: Send>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::{Linux, Traced};
+    use crate::shared::primitive::{AtomicU64, Ordering};
+    use std::rc::Rc;
+
+    struct Plain;
+
+    impl current::Starter for Plain {
+        fn retune(&self, _tuning: &mut Tuning) {}
+        fn panic_lost(&self, coroutine: u64, _name: &str) {
+            panic!("coroutine {coroutine} panicked");
+        }
+        fn abort(&self, why: &str) -> ! {
+            panic!("a machine aborts: {why}");
+        }
+    }
+
+    /// How often `body` joins threads, and how often it detaches them.
+    fn ends_of(body: impl FnOnce() -> io::Result<()>) -> (u64, u64) {
+        let count = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
+        let seen = count.clone();
+        let sink = move |line: fmt::Arguments<'_>| {
+            let line = line.to_string();
+            for (word, count) in ["join(", "detach("].into_iter().zip(&*seen) {
+                count.fetch_add(u64::from(line.contains(word)), Ordering::Relaxed);
+            }
+        };
+        let kernel = Rc::new(Traced::new(Rc::new(Linux::new()), Arc::new(sink)));
+        current::with_kernel(kernel, Rc::new(Plain), || crate::run(body)).unwrap();
+        (count[0].load(Ordering::Relaxed), count[1].load(Ordering::Relaxed))
+    }
+
+    /// A thread that is neither joined nor detached keeps its stack for ever.
+    #[test]
+    fn the_thread_of_every_handle_is_joined_or_detached_once() {
+        assert_eq!(ends_of(|| spawn("dropped", || ()).map(drop)), (0, 1));
+        assert_eq!(ends_of(|| spawn("joined", || ())?.join().map_err(io::Error::from)), (1, 0));
+        let joined_late = || {
+            let mut handle = spawn("joined late", || crate::sleep(std::time::Duration::from_millis(1)))?;
+            assert!(handle.join_deadline(Instant::from_nanos(0)).is_err());
+            let _ = handle.join_deadline(Instant::FAR);
+            assert!(handle.join_deadline(Instant::FAR).is_err(), "nothing is left");
+            Ok(())
+        };
+        assert_eq!(ends_of(joined_late), (1, 0));
+    }
+}

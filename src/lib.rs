@@ -24,6 +24,7 @@
 //! - `coroutine`: stacks and the switch. Knows nothing of io.
 //! - [`machine`]: one thread's runtime: who runs next, deadlines, readiness, letters from other threads, teardown.
 //! - `shared`: all that two threads may touch at once. Small, and model-checked.
+//! - `pool`: threads for calls that block.
 //! - [`sync`]: channels, select, locks, events.
 //! - [`net`], `io`: sockets and their buffers. `tls`: TLS on any connected stream. `time`, `scope`, `error`: what their names say.
 //!
@@ -51,6 +52,7 @@ mod io;
 pub mod kernel;
 pub mod machine;
 pub mod net;
+mod pool;
 mod scope;
 #[doc(hidden)] // not an interface: public so that benches can measure it
 #[allow(unsafe_code)] // memory handed from thread to thread
@@ -68,5 +70,6 @@ pub use machine::handle::{JoinHandle, Joining, SpawnError, spawn, spawn_named, t
 pub use machine::local::MachineLocal;
 pub use machine::run;
 pub use machine::wait::yield_now;
+pub use pool::{BlockingError, blocking};
 pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use time::{current_deadline, deadline, now, shield, sleep, sleep_until, timeout};

@@ -47,6 +47,7 @@ pub(crate) use wait::yield_now;
 
 pub(crate) use poller::{Key, Source};
 pub(crate) use process::Process;
+pub(crate) use remote::receive;
 pub(crate) use scheduler::{Outcome, Waiter, throw_unwind};
 pub(crate) use task::{Reason, ScopeDeadline, State, TaskRef, is_unwinding};
 pub(crate) use wait_list::WaitList;
@@ -260,6 +261,11 @@ impl Machine {
         let id = self.ids.get();
         self.ids.set(id + 1);
         id
+    }
+
+    /// What the whole process shares.
+    pub(crate) fn process(&self) -> &Process {
+        &self.shared.process
     }
 
     /// Whether a coroutine's control block is of this machine.

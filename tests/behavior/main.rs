@@ -34,6 +34,7 @@ mod ends;
 mod giving_up;
 mod lock;
 mod machine;
+mod pool;
 mod readahead;
 mod refusal;
 mod select;

@@ -13,6 +13,7 @@
 //! | another thread (the object was parked in a thread-local) | `ECANCELED` |
 
 use std::any::Any;
+use std::ffi::CStr;
 use std::fmt;
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{Shutdown, SocketAddr};
@@ -26,6 +27,7 @@ use machinarium::kernel::{
     Result, SendFlags, SocketKind, SocketOption, Thread, ThreadEnd, ThreadMain, ThreadOptions, Wake,
     errno::TEARDOWN, sealed,
 };
+use machinarium::kernel::{Caught, CpuSet, OpenFlags, Query, ResolveError, SigAction, Signal, Stat};
 
 use crate::choice::{Stream, Subsystem};
 use crate::env::{HostIndex, ProcessIndex};
@@ -255,8 +257,12 @@ impl Kernel for SimKernel {
         });
     }
 
-    fn sched_getaffinity(&self) -> usize {
-        2
+    fn sched_getaffinity(&self) -> CpuSet {
+        CpuSet::EMPTY.with(0).with(1)
+    }
+
+    fn sched_setaffinity(&self, _cpus: &CpuSet) -> Result<()> {
+        Err(Errno::PERM)
     }
 
     fn socket(&self, domain: Domain, kind: SocketKind) -> Result<Fd> {
@@ -475,6 +481,54 @@ impl Kernel for SimKernel {
             Served::Done(woken)
         });
         woken.unwrap_or(0)
+    }
+
+    fn getaddrinfo(&self, _query: &Query<'_>) -> Result<Vec<SocketAddr>, ResolveError> {
+        Err(ResolveError::Again)
+    }
+
+    fn sigaction(&self, _signal: Signal, _action: SigAction, _caught: &Arc<Caught>) -> Result<()> {
+        Err(Errno::INVAL)
+    }
+
+    fn kill(&self, _signal: Signal) -> Result<()> {
+        Err(Errno::PERM)
+    }
+
+    fn openat(&self, _path: &CStr, _flags: OpenFlags) -> Result<Fd> {
+        Err(Errno::NOENT)
+    }
+
+    fn pread(&self, _fd: Fd, _buf: &mut [u8], _offset: u64) -> Result<usize> {
+        Err(Errno::BADF)
+    }
+
+    fn pwrite(&self, _fd: Fd, _buf: &[u8], _offset: u64) -> Result<usize> {
+        Err(Errno::BADF)
+    }
+
+    fn fsync(&self, _fd: Fd) -> Result<()> {
+        Err(Errno::BADF)
+    }
+
+    fn fdatasync(&self, _fd: Fd) -> Result<()> {
+        Err(Errno::BADF)
+    }
+
+    fn ftruncate(&self, _fd: Fd, _len: u64) -> Result<()> {
+        Err(Errno::BADF)
+    }
+
+    fn fstat(&self, _fd: Fd) -> Result<Stat> {
+        Err(Errno::BADF)
+    }
+
+    fn rename(&self, _from: &CStr, _to: &CStr) -> Result<()> {
+        Err(Errno::NOENT)
+    }
+
+    fn unlink(&self, _path: &CStr) -> Result<()> {
+        Err(Errno::NOENT)
     }
 
     fn process(&self) -> ProcessId {

@@ -30,25 +30,33 @@ errnos! {
     AGAIN = EAGAIN, "EAGAIN", "resource temporarily unavailable";
     ALREADY = EALREADY, "EALREADY", "connection already in progress";
     BADF = EBADF, "EBADF", "bad file descriptor";
+    BUSY = EBUSY, "EBUSY", "device or resource busy";
     CANCELED = ECANCELED, "ECANCELED", "operation canceled";
     CONNABORTED = ECONNABORTED, "ECONNABORTED", "connection aborted";
     CONNREFUSED = ECONNREFUSED, "ECONNREFUSED", "connection refused";
     CONNRESET = ECONNRESET, "ECONNRESET", "connection reset by peer";
     DESTADDRREQ = EDESTADDRREQ, "EDESTADDRREQ", "destination address required";
+    DQUOT = EDQUOT, "EDQUOT", "disk quota exceeded";
     EXIST = EEXIST, "EEXIST", "exists already";
     FAULT = EFAULT, "EFAULT", "bad address";
+    FBIG = EFBIG, "EFBIG", "file too large";
     HOSTDOWN = EHOSTDOWN, "EHOSTDOWN", "host is down";
     HOSTUNREACH = EHOSTUNREACH, "EHOSTUNREACH", "host is unreachable";
     INPROGRESS = EINPROGRESS, "EINPROGRESS", "operation in progress";
     INTR = EINTR, "EINTR", "interrupted system call";
     INVAL = EINVAL, "EINVAL", "invalid argument";
+    IO = EIO, "EIO", "input or output error";
     ISCONN = EISCONN, "EISCONN", "already connected";
+    ISDIR = EISDIR, "EISDIR", "is a directory";
     LOOP = ELOOP, "ELOOP", "too many levels";
     MFILE = EMFILE, "EMFILE", "too many open files in this process";
+    MLINK = EMLINK, "EMLINK", "too many links";
+    NAMETOOLONG = ENAMETOOLONG, "ENAMETOOLONG", "name too long";
     NETDOWN = ENETDOWN, "ENETDOWN", "network is down";
     NETUNREACH = ENETUNREACH, "ENETUNREACH", "network is unreachable";
     NFILE = ENFILE, "ENFILE", "too many open files in the system";
     NOBUFS = ENOBUFS, "ENOBUFS", "no buffer space";
+    NODEV = ENODEV, "ENODEV", "no such device";
     NOENT = ENOENT, "ENOENT", "no such entry";
     NOMEM = ENOMEM, "ENOMEM", "out of memory";
     NONET = ENONET, "ENONET", "machine is not on the network";
@@ -56,12 +64,20 @@ errnos! {
     NOSPC = ENOSPC, "ENOSPC", "no space left";
     NOSYS = ENOSYS, "ENOSYS", "no such system call";
     NOTCONN = ENOTCONN, "ENOTCONN", "not connected";
+    NOTDIR = ENOTDIR, "ENOTDIR", "not a directory";
+    NOTEMPTY = ENOTEMPTY, "ENOTEMPTY", "directory not empty";
     NOTSOCK = ENOTSOCK, "ENOTSOCK", "not a socket";
+    NXIO = ENXIO, "ENXIO", "no such device or address";
     OPNOTSUPP = EOPNOTSUPP, "EOPNOTSUPP", "operation not supported";
+    OVERFLOW = EOVERFLOW, "EOVERFLOW", "too large for its type";
     PERM = EPERM, "EPERM", "operation not permitted";
     PIPE = EPIPE, "EPIPE", "broken pipe";
     PROTO = EPROTO, "EPROTO", "protocol error";
+    ROFS = EROFS, "EROFS", "read-only file system";
+    SPIPE = ESPIPE, "ESPIPE", "cannot seek";
     TIMEDOUT = ETIMEDOUT, "ETIMEDOUT", "timed out";
+    TXTBSY = ETXTBSY, "ETXTBSY", "a program that runs";
+    XDEV = EXDEV, "EXDEV", "another file system";
 }
 
 impl Errno {
@@ -134,11 +150,24 @@ pub enum Call {
     Eventfd,
     Spawn,
     FutexWait,
+    SchedSetaffinity,
+    Getaddrinfo,
+    Sigaction,
+    Kill,
+    Openat,
+    Pread,
+    Pwrite,
+    Fsync,
+    Fdatasync,
+    Ftruncate,
+    Fstat,
+    Rename,
+    Unlink,
 }
 
 impl Call {
     /// Every call that can fail.
-    pub const ALL: [Call; 23] = [
+    pub const ALL: [Call; 36] = [
         Call::Socket,
         Call::Bind,
         Call::Listen,
@@ -162,6 +191,19 @@ impl Call {
         Call::Eventfd,
         Call::Spawn,
         Call::FutexWait,
+        Call::SchedSetaffinity,
+        Call::Getaddrinfo,
+        Call::Sigaction,
+        Call::Kill,
+        Call::Openat,
+        Call::Pread,
+        Call::Pwrite,
+        Call::Fsync,
+        Call::Fdatasync,
+        Call::Ftruncate,
+        Call::Fstat,
+        Call::Rename,
+        Call::Unlink,
     ];
 }
 
@@ -268,13 +310,100 @@ pub const fn of(call: Call) -> &'static [Errno] {
             E::TIMEDOUT,
         ],
         // EINTR after which the descriptor is gone all the same.
-        Call::Close => &[E::BADF, E::INTR],
+        Call::Close => &[E::BADF, E::DQUOT, E::INTR, E::IO, E::NOSPC],
         Call::EpollCreate1 => &[E::INVAL, E::MFILE, E::NFILE, E::NOMEM],
         Call::EpollCtl => &[E::BADF, E::EXIST, E::INVAL, E::LOOP, E::NOENT, E::NOMEM, E::NOSPC, E::PERM],
         Call::EpollWait => &[E::BADF, E::INTR, E::INVAL],
         Call::Eventfd => &[E::INVAL, E::MFILE, E::NFILE, E::NOMEM],
         Call::Spawn => &[E::AGAIN, E::NOMEM, E::PERM],
         Call::FutexWait => &[E::AGAIN, E::INTR, E::TIMEDOUT],
+        Call::SchedSetaffinity => &[E::INVAL, E::PERM],
+        // With EAI_SYSTEM; its own errors are `ResolveError::ALL`.
+        Call::Getaddrinfo => &[E::ACCES, E::INTR, E::IO, E::MFILE, E::NFILE, E::NOBUFS, E::NOMEM],
+        Call::Sigaction => &[E::INVAL],
+        Call::Kill => &[E::INVAL, E::PERM],
+        Call::Openat => &[
+            E::ACCES,
+            E::AGAIN,
+            E::BUSY,
+            E::DQUOT,
+            E::EXIST,
+            E::FBIG,
+            E::INTR,
+            E::INVAL,
+            E::IO,
+            E::ISDIR,
+            E::LOOP,
+            E::MFILE,
+            E::NAMETOOLONG,
+            E::NFILE,
+            E::NODEV,
+            E::NOENT,
+            E::NOMEM,
+            E::NOSPC,
+            E::NOTDIR,
+            E::NXIO,
+            E::OPNOTSUPP,
+            E::OVERFLOW,
+            E::PERM,
+            E::ROFS,
+            E::TXTBSY,
+        ],
+        Call::Pread => {
+            &[E::AGAIN, E::BADF, E::INTR, E::INVAL, E::IO, E::ISDIR, E::NXIO, E::OVERFLOW, E::SPIPE]
+        }
+        Call::Pwrite => &[
+            E::AGAIN,
+            E::BADF,
+            E::DQUOT,
+            E::FBIG,
+            E::INTR,
+            E::INVAL,
+            E::IO,
+            E::NOSPC,
+            E::NXIO,
+            E::OVERFLOW,
+            E::PERM,
+            E::SPIPE,
+        ],
+        Call::Fsync | Call::Fdatasync => &[E::BADF, E::DQUOT, E::INTR, E::INVAL, E::IO, E::NOSPC, E::ROFS],
+        Call::Ftruncate => {
+            &[E::BADF, E::FBIG, E::INTR, E::INVAL, E::IO, E::NOSPC, E::PERM, E::ROFS, E::TXTBSY]
+        }
+        Call::Fstat => &[E::BADF, E::NOMEM, E::OVERFLOW],
+        Call::Rename => &[
+            E::ACCES,
+            E::BUSY,
+            E::DQUOT,
+            E::EXIST,
+            E::INVAL,
+            E::IO,
+            E::ISDIR,
+            E::LOOP,
+            E::MLINK,
+            E::NAMETOOLONG,
+            E::NOENT,
+            E::NOMEM,
+            E::NOSPC,
+            E::NOTDIR,
+            E::NOTEMPTY,
+            E::PERM,
+            E::ROFS,
+            E::XDEV,
+        ],
+        Call::Unlink => &[
+            E::ACCES,
+            E::BUSY,
+            E::IO,
+            E::ISDIR,
+            E::LOOP,
+            E::NAMETOOLONG,
+            E::NOENT,
+            E::NOMEM,
+            E::NOTDIR,
+            E::PERM,
+            E::ROFS,
+        ],
     }
 }
 

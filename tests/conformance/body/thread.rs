@@ -137,7 +137,7 @@ pub(super) fn sched_yield(scene: &mut Scene) {
 }
 
 pub(super) fn sched_getaffinity(scene: &mut Scene) {
-    scene.say(format!("at least one: {}", scene.kernel.sched_getaffinity() >= 1));
+    scene.say(format!("at least one: {}", !scene.kernel.sched_getaffinity().is_empty()));
 }
 
 pub(super) fn process(scene: &mut Scene) {

@@ -25,6 +25,7 @@ use crate::process::{Life, ProcessState};
 use crate::report::FailureKind;
 use crate::scheduler::ThreadIndex;
 use crate::script::World;
+use crate::signal::Signals;
 use crate::thread::Strand;
 use crate::tuning::Retuned;
 use crate::world::{Mode, Shared, State};
@@ -56,7 +57,7 @@ pub(crate) struct HostState {
     pub(crate) address: IpAddr,
     pub(crate) may_fail: bool,
     main: Option<Main>,
-    process: Option<ProcessIndex>,
+    pub(crate) process: Option<ProcessIndex>,
     /// How many processes it has had.
     processes: u64,
 }
@@ -64,7 +65,7 @@ pub(crate) struct HostState {
 /// A host of the world, in the hands of the script.
 #[derive(Clone)]
 pub struct Host {
-    shared: Rc<Shared>,
+    pub(crate) shared: Rc<Shared>,
     pub(crate) index: HostIndex,
 }
 
@@ -77,6 +78,7 @@ impl Host {
         let address = IpAddr::V4(Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 1)) + ordinal));
         let index = state.net.add_host(name, &[address]);
         state.sched.add_host(name);
+        state.names.add_host(name, address);
         state.hosts.push(HostState { address, may_fail: false, main: None, process: None, processes: 0 });
         drop(state);
         Host { shared: shared.clone(), index }
@@ -274,10 +276,15 @@ impl Starter for ThreadStarter {
 }
 
 impl State {
-    /// The main thread of the host's process, if one runs.
+    /// The host's process, if one runs.
+    pub(crate) fn running_process(&self, host: HostIndex) -> Option<ProcessIndex> {
+        let process = self.hosts[host.0 as usize].process?;
+        (self.processes[process.0 as usize].life == Life::Running).then_some(process)
+    }
+
+    /// The main thread of that process.
     pub(crate) fn running_main(&self, host: HostIndex) -> Option<ThreadIndex> {
-        let process = &self.processes[self.hosts[host.0 as usize].process?.0 as usize];
-        (process.life == Life::Running).then_some(process.main)
+        self.running_process(host).map(|process| self.processes[process.0 as usize].main)
     }
 }
 
@@ -316,6 +323,7 @@ impl Shared {
             failed: false,
             calls_left: None,
             retuned,
+            signals: Signals::default(),
             identity,
         });
         let thread = self.add_thread(state, process, "main", main);

@@ -33,9 +33,11 @@ use crate::choice::{Stream, Subsystem};
 use crate::env::{HostIndex, ProcessIndex};
 use crate::fault::Fault;
 use crate::scheduler::{GLANCE, Sleep, ThreadIndex, WaitsFor};
-use crate::trace::{Answer, Shown};
+use crate::trace::{Answer, CallName, Shown};
 use crate::wake::SimWake;
 use crate::world::{Asking, Mode, Served, Shared, State};
+
+mod service;
 
 /// See the head of the file.
 pub(crate) struct SimKernel {
@@ -199,22 +201,6 @@ impl SimKernel {
     }
 }
 
-/// A call by the name of its manual page.
-struct CallName(Call);
-
-impl fmt::Display for CallName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = format!("{:?}", self.0);
-        for (place, letter) in name.char_indices() {
-            if letter.is_uppercase() && place > 0 {
-                f.write_str("_")?;
-            }
-            write!(f, "{}", letter.to_ascii_lowercase())?;
-        }
-        Ok(())
-    }
-}
-
 impl sealed::Sealed for SimKernel {}
 
 impl fmt::Debug for SimKernel {
@@ -258,11 +244,13 @@ impl Kernel for SimKernel {
     }
 
     fn sched_getaffinity(&self) -> CpuSet {
-        CpuSet::EMPTY.with(0).with(1)
+        self.shared.glance(self.thread, |state| state.sched.thread(self.thread).cpus)
     }
 
-    fn sched_setaffinity(&self, _cpus: &CpuSet) -> Result<()> {
-        Err(Errno::PERM)
+    fn sched_setaffinity(&self, cpus: &CpuSet) -> Result<()> {
+        self.call(Call::SchedSetaffinity, format_args!("{cpus:?}"), |state, _| {
+            state.sched.bind(self.thread, cpus)
+        })
     }
 
     fn socket(&self, domain: Domain, kind: SocketKind) -> Result<Fd> {
@@ -391,6 +379,8 @@ impl Kernel for SimKernel {
             self.wait(Call::EpollWait, format_args!("{epoll}, {room}, {timeout:?}"), |state, again| {
                 if !again {
                     until = self.deadline(state, timeout);
+                } else if self.interrupted(state) {
+                    return Served::Done(Err(Errno::INTR));
                 }
                 match self.poll(state, epoll, events, !again) {
                     Ok(0) if state.sched.now < until => match state.net.epoll_key(self.process, epoll) {
@@ -415,6 +405,11 @@ impl Kernel for SimKernel {
         self.call(Call::Spawn, format_args!("{}", options.name), |state, process| {
             let main = main.take().expect("a thread is made once");
             let thread = self.shared.add_thread(state, process, &options.name, main);
+            state.sched.thread(thread).cpus = state.sched.thread(self.thread).cpus;
+            if let Some(cpu) = options.cpu {
+                // One that is not there leaves it unbound.
+                let _ = state.sched.bind(thread, &CpuSet::EMPTY.with(cpu));
+            }
             Ok(Thread(u64::from(thread.0)))
         })
     }
@@ -454,6 +449,8 @@ impl Kernel for SimKernel {
                     state.sched.injected.count(Fault::SpuriousWake);
                     return Served::Done(Ok(()));
                 }
+            } else if self.interrupted(state) {
+                return Served::Done(Err(Errno::INTR));
             }
             if state.sched.thread(self.thread).signalled {
                 Served::Done(Ok(()))
@@ -483,52 +480,52 @@ impl Kernel for SimKernel {
         woken.unwrap_or(0)
     }
 
-    fn getaddrinfo(&self, _query: &Query<'_>) -> Result<Vec<SocketAddr>, ResolveError> {
-        Err(ResolveError::Again)
+    fn getaddrinfo(&self, query: &Query<'_>) -> Result<Vec<SocketAddr>, ResolveError> {
+        self.resolve(query)
     }
 
-    fn sigaction(&self, _signal: Signal, _action: SigAction, _caught: &Arc<Caught>) -> Result<()> {
-        Err(Errno::INVAL)
+    fn sigaction(&self, signal: Signal, action: SigAction, caught: &Arc<Caught>) -> Result<()> {
+        self.act(signal, action, caught)
     }
 
-    fn kill(&self, _signal: Signal) -> Result<()> {
-        Err(Errno::PERM)
+    fn kill(&self, signal: Signal) -> Result<()> {
+        self.send_signal(signal)
     }
 
-    fn openat(&self, _path: &CStr, _flags: OpenFlags) -> Result<Fd> {
-        Err(Errno::NOENT)
+    fn openat(&self, path: &CStr, flags: OpenFlags) -> Result<Fd> {
+        self.open_file(path, flags)
     }
 
-    fn pread(&self, _fd: Fd, _buf: &mut [u8], _offset: u64) -> Result<usize> {
-        Err(Errno::BADF)
+    fn pread(&self, fd: Fd, buf: &mut [u8], offset: u64) -> Result<usize> {
+        self.read_at(fd, buf, offset)
     }
 
-    fn pwrite(&self, _fd: Fd, _buf: &[u8], _offset: u64) -> Result<usize> {
-        Err(Errno::BADF)
+    fn pwrite(&self, fd: Fd, buf: &[u8], offset: u64) -> Result<usize> {
+        self.write_at(fd, buf, offset)
     }
 
-    fn fsync(&self, _fd: Fd) -> Result<()> {
-        Err(Errno::BADF)
+    fn fsync(&self, fd: Fd) -> Result<()> {
+        self.sync_file(Call::Fsync, fd)
     }
 
-    fn fdatasync(&self, _fd: Fd) -> Result<()> {
-        Err(Errno::BADF)
+    fn fdatasync(&self, fd: Fd) -> Result<()> {
+        self.sync_file(Call::Fdatasync, fd)
     }
 
-    fn ftruncate(&self, _fd: Fd, _len: u64) -> Result<()> {
-        Err(Errno::BADF)
+    fn ftruncate(&self, fd: Fd, len: u64) -> Result<()> {
+        self.truncate(fd, len)
     }
 
-    fn fstat(&self, _fd: Fd) -> Result<Stat> {
-        Err(Errno::BADF)
+    fn fstat(&self, fd: Fd) -> Result<Stat> {
+        self.status(fd)
     }
 
-    fn rename(&self, _from: &CStr, _to: &CStr) -> Result<()> {
-        Err(Errno::NOENT)
+    fn rename(&self, from: &CStr, to: &CStr) -> Result<()> {
+        self.rename_file(from, to)
     }
 
-    fn unlink(&self, _path: &CStr) -> Result<()> {
-        Err(Errno::NOENT)
+    fn unlink(&self, path: &CStr) -> Result<()> {
+        self.unlink_file(path)
     }
 
     fn process(&self) -> ProcessId {
@@ -543,6 +540,11 @@ impl Kernel for SimKernel {
 impl SimKernel {
     fn deadline(&self, state: &State, timeout: Option<Duration>) -> u64 {
         state.sched.hosts[self.host.0 as usize].clocks.deadline(state.sched.now, timeout)
+    }
+
+    /// Whether a signal was handled while the thread slept.
+    fn interrupted(&self, state: &mut State) -> bool {
+        std::mem::take(&mut state.sched.thread(self.thread).interrupted)
     }
 
     /// While the world ends, a sleep passes in no time: whoever waits for a deadline gets it.

@@ -61,7 +61,7 @@
 //!
 //! | what | is |
 //! |---|---|
-//! | `machinarium::*`: time, sockets, threads, randomness | simulated |
+//! | `machinarium::*`: time, sockets, names, files, signals, threads, randomness | simulated |
 //! | statics and thread-locals | shared by all processes of the world, and by worlds that come later: use `machine_local!` |
 //! | `std::time`, `std::thread`, `std::net`, `HashMap`'s order, argv, environment | real: they make a run differ from its repetition, which the report of a failing seed then says |
 //! | `std::sync::Mutex` | fine, if no kernel call is made while it is held; else a monitor aborts with the coroutine's name and backtrace |
@@ -79,12 +79,15 @@
 //! | `kernel`, `wake` | `Kernel` and `Wake`, served by the world |
 //! | `thread` | stacks and the switch: all unsafe code |
 //! | `choice`, `record`, `fault`, `tuning`, `trace` | the one source of chance; its records; what goes wrong; small limits; what happened |
+//! | `dns`, `signal`, `disk` | names, signals and files of the simulated hosts |
 //! | `oracle` | what must hold at every quiet moment |
 //! | `net`, `tcp`, `epoll`, `eventfd`, `files`, `options`, `link` | the objects of the simulated kernels, which know only `env` |
 //! | `outside`, `panics`, `monitor` | what is of the OS thread or the whole program, and not of a world |
 
 mod choice;
 mod clock;
+mod disk;
+mod dns;
 mod env;
 mod epoll;
 mod eventfd;
@@ -109,6 +112,7 @@ mod report;
 mod scheduler;
 mod script;
 mod shrink;
+mod signal;
 mod simulation;
 mod slab;
 mod tcp;
@@ -120,6 +124,7 @@ mod wake;
 mod world;
 
 pub use choice::{Alignment, Choice, Choices, Record, Stream, Subsystem};
+pub use dns::Dns;
 pub use fault::{Cpu, Fault, FaultCounts, Faults};
 pub use harness::{Check, Found, Hunt, check, check_named, parse_seed};
 pub use host::{Ending, Host};

@@ -12,6 +12,7 @@ use std::net::IpAddr;
 
 use machinarium::kernel::{Events, Fd, Result};
 
+use crate::disk::{Disk, OpenFile};
 use crate::env::{Env, HostIndex, ProcessIndex};
 use crate::epoll::{Epoll, Item};
 use crate::eventfd::EventFd;
@@ -31,6 +32,9 @@ pub(crate) struct Net {
     pub(crate) eventfds: Slab<EventFd>,
     pub(crate) epolls: Slab<Epoll>,
     pub(crate) items: Slab<Item>,
+    /// By the index of the host.
+    pub(crate) disks: Vec<Disk>,
+    pub(crate) open_files: Slab<OpenFile>,
     pub(crate) links: Links,
     /// Whose address it is. Loopback is everybody's own.
     pub(crate) addresses: BTreeMap<IpAddr, HostIndex>,
@@ -67,6 +71,8 @@ impl Net {
             eventfds: Slab::new(),
             epolls: Slab::new(),
             items: Slab::new(),
+            disks: Vec::new(),
+            open_files: Slab::new(),
             links: Links::new(LinkOptions::default()),
             addresses: BTreeMap::new(),
             books: Books::default(),
@@ -85,6 +91,7 @@ impl Net {
             assert!(other.is_none(), "{address} is the address of two hosts");
         }
         self.hosts.push(Host::new(name, addresses));
+        self.disks.push(Disk::new());
         index
     }
 
@@ -123,14 +130,19 @@ impl Net {
             .flat_map(|process| std::mem::replace(&mut process.table, Table::new(DESCRIPTORS)).into_files())
             .collect();
         for file in files {
+            if let File::Disk(key) = file {
+                self.open_files.remove(key);
+                continue;
+            }
             self.forget_watchers(file);
             match file {
-                File::Socket(_) => {}
+                File::Socket(_) | File::Disk(_) => {}
                 File::Epoll(key) => self.close_epoll(key),
                 File::Eventfd(key) => drop(self.eventfds.remove(key)),
             }
         }
         self.hosts[host.0 as usize].forget();
+        self.lose_power(env, host);
         let sockets: Vec<Key> =
             self.sockets.iter().filter(|(_, socket)| socket.host == host).map(|(key, _)| key).collect();
         for key in sockets {
@@ -184,6 +196,7 @@ impl Net {
             File::Socket(key) => self.sockets[key].describe(),
             File::Epoll(_) => "epoll".to_owned(),
             File::Eventfd(_) => "eventfd".to_owned(),
+            File::Disk(_) => "file".to_owned(),
         };
         self.table(process).iter().map(|(fd, file)| (fd, describe(file))).collect()
     }

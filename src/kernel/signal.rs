@@ -14,7 +14,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::{Fd, Wake};
+use super::{Fd, ProcessId, Wake};
 
 /// A signal that a program may catch and that is not about one thread's own doing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -186,6 +186,11 @@ impl Caught {
     /// The eventfd.
     pub fn fd(&self) -> Fd {
         self.wake.fd()
+    }
+
+    /// Whose eventfd it is.
+    pub fn process(&self) -> ProcessId {
+        self.wake.process()
     }
 
     /// What has come since the last time. Clear the eventfd first.

@@ -170,12 +170,18 @@ fn port(service: &[u8], numeric: bool) -> Result<u16, ResolveError> {
         [("domain", 53), ("http", 80), ("https", 443), ("postgresql", 5432), ("smtp", 25), ("ssh", 22)];
     let Ok(text) = str::from_utf8(service) else { return Err(ResolveError::Service) };
     let digits = text.trim_start();
-    let digits = digits.strip_prefix('+').unwrap_or(digits);
+    let negative = digits.starts_with('-');
+    let digits = digits.strip_prefix(['+', '-']).unwrap_or(digits);
     if text.is_empty() {
         return Ok(0);
     }
     if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        let number = digits.parse::<u64>().unwrap_or(u64::MAX) as i32;
+        let number = match digits.parse::<u64>() {
+            Ok(number) if negative => number.wrapping_neg(),
+            Ok(number) => number,
+            Err(_) => u64::MAX, // too long
+        };
+        let number = number as i32;
         return if number >= 0 { Ok(number as u16) } else { Err(ResolveError::Service) };
     }
     if numeric {

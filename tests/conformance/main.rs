@@ -2,6 +2,7 @@
 //! README.md says what is compared, and what was seen.
 
 mod body;
+mod disk;
 #[allow(unsafe_code)] // two system calls that the kernel trait has not
 mod limit;
 mod scene;

@@ -24,6 +24,8 @@ use machinarium::kernel::{
     SocketKind, SocketOption, errno,
 };
 
+use crate::disk;
+
 /// How many numbers of descriptors a scene learns when it begins.
 const SLOTS: usize = 64;
 /// No descriptor has this number.
@@ -128,6 +130,16 @@ impl Scene {
         self.fds.get(name.0).copied().unwrap_or(NOBODY)
     }
 
+    /// The descriptor is closed by somebody else.
+    pub(crate) fn forget(&mut self, name: Name) {
+        self.fds[name.0] = NOBODY;
+    }
+
+    /// Where the scene has its files.
+    pub(crate) fn directory(&self) -> String {
+        disk::directory(self.own)
+    }
+
     /// A line of the body's own.
     pub(crate) fn say(&mut self, line: impl Into<String>) {
         self.lines.push(line.into());
@@ -158,7 +170,7 @@ impl Scene {
         }
     }
 
-    fn answer<T>(
+    pub(crate) fn answer<T>(
         &mut self,
         call: Call,
         shown: fmt::Arguments<'_>,
@@ -179,12 +191,12 @@ impl Scene {
         answer.ok()
     }
 
-    fn plain(&mut self, call: Call, shown: fmt::Arguments<'_>, answer: Result<()>) {
+    pub(crate) fn plain(&mut self, call: Call, shown: fmt::Arguments<'_>, answer: Result<()>) {
         self.answer(call, shown, answer, |_, ()| "ok".to_owned());
     }
 
     /// A new descriptor gets the next name; if it was not had, a name of nobody.
-    fn made(&mut self, call: Call, shown: fmt::Arguments<'_>, answer: Result<Fd>) -> Name {
+    pub(crate) fn made(&mut self, call: Call, shown: fmt::Arguments<'_>, answer: Result<Fd>) -> Name {
         let name = Name(self.fds.len());
         let made = self.answer(call, shown, answer, |scene, fd| {
             let slot = scene.slots.iter().position(|slot| slot == fd);
@@ -239,7 +251,7 @@ impl Scene {
         }
     }
 
-    fn numbered(&mut self, len: usize) -> Vec<u8> {
+    pub(crate) fn numbered(&mut self, len: usize) -> Vec<u8> {
         let bytes = (0..len).map(|i| self.sent.wrapping_add(i as u8)).collect();
         self.sent = self.sent.wrapping_add(len as u8);
         bytes
@@ -386,7 +398,13 @@ impl Scene {
         self.received(Call::Recv, format_args!("recv({name}, {len}{flags})"), answer, &buf)
     }
 
-    fn received(&mut self, call: Call, shown: fmt::Arguments<'_>, answer: Result<usize>, buf: &[u8]) {
+    pub(crate) fn received(
+        &mut self,
+        call: Call,
+        shown: fmt::Arguments<'_>,
+        answer: Result<usize>,
+        buf: &[u8],
+    ) {
         self.answer(call, shown, answer, |_, count| told(&buf[..*count]));
     }
 
@@ -411,7 +429,7 @@ impl Scene {
         self.count_of(Call::Sendmsg, format_args!("sendmsg({name}, {lens:?})"), answer)
     }
 
-    fn count_of(&mut self, call: Call, shown: fmt::Arguments<'_>, answer: Result<usize>) {
+    pub(crate) fn count_of(&mut self, call: Call, shown: fmt::Arguments<'_>, answer: Result<usize>) {
         self.answer(call, shown, answer, |_, count| count.to_string());
     }
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 use machinarium::kernel::{Clock, Kernel, Linux};
 use machinarium_sim::Simulation;
 
+use crate::disk;
 use crate::limit;
 use crate::scene::{Scene, Tally};
 
@@ -112,11 +113,24 @@ fn on_linux(own: Ipv4Addr, settle: Duration, body: &impl Fn(&mut Scene)) -> (Vec
     let _one = LINUX.lock().unwrap_or_else(PoisonError::into_inner);
     let before = limit::get();
     let limit = Box::new(|_: &dyn Kernel, count| limit::set(count as u64));
+    let directory = disk::directory(own);
+    prepare(&directory);
     let mut scene = Scene::new(Rc::new(Linux::new()), own, settle, limit);
     body(&mut scene);
     scene.clear();
     limit::set(before);
+    let _ = std::fs::remove_dir_all(&directory);
     (scene.lines, scene.tally)
+}
+
+/// Makes the directory of a scene, with what it finds there.
+fn prepare(directory: &str) {
+    for path in disk::DIRECTORIES {
+        std::fs::create_dir_all(format!("{directory}/{path}")).expect("a temporary directory");
+    }
+    for (path, bytes) in disk::FILES {
+        std::fs::write(format!("{directory}/{path}"), bytes).expect("a file there");
+    }
 }
 
 /// What the simulated kernel of that seed answers.
@@ -124,7 +138,11 @@ fn simulated(seed: u64, own: Ipv4Addr, settle: Duration, body: impl Scenario) ->
     let (wanted, transcript) = (Arc::new(AtomicUsize::new(usize::MAX)), Arc::new(OnceLock::new()));
     let (limit, lines) = (wanted.clone(), transcript.clone());
     let outcome = Simulation::new(seed).run(move |world| {
-        let host = world.host("host").run_on_kernel(move |kernel| {
+        let host = world.host("host");
+        let directory = disk::directory(own);
+        disk::DIRECTORIES.iter().for_each(|path| host.create_directory(&format!("{directory}/{path}")));
+        disk::FILES.iter().for_each(|(path, bytes)| host.write_file(&format!("{directory}/{path}"), bytes));
+        let host = host.run_on_kernel(move |kernel| {
             let limit = limit.clone();
             // The script looks after it while this thread sleeps.
             let limit = Box::new(move |kernel: &dyn Kernel, count| {

@@ -173,7 +173,7 @@ impl Net {
         }
         match &self.disks[disk].node(node).kind {
             Kind::Directory => Err(Errno::ISDIR),
-            Kind::File(_) if offset + buf.len() as u64 >= OFFSETS => Err(Errno::OVERFLOW),
+            Kind::File(_) if offset + buf.len() as u64 >= OFFSETS => Err(Errno::INVAL),
             Kind::File(contents) => Ok(contents.read(offset, buf)),
         }
     }
@@ -184,7 +184,7 @@ impl Net {
             return Err(Errno::BADF);
         }
         if offset + buf.len() as u64 >= OFFSETS {
-            return Err(Errno::OVERFLOW);
+            return Err(Errno::INVAL);
         }
         if buf.is_empty() {
             return Ok(0);
@@ -205,6 +205,10 @@ impl Disk {
     /// The node that `openat` opens, made if it may be.
     fn open(&mut self, path: &CStr, flags: OpenFlags, now: u64) -> Result<Key> {
         let place = self.find(path)?;
+        // What is to be made must have the name of a file, also if it is there.
+        if flags.create && place.slash && !place.special {
+            return Err(Errno::ISDIR);
+        }
         let Some(node) = place.node else { return self.create(place, flags, now) };
         if flags.create && flags.exclusive {
             return Err(Errno::EXIST);
@@ -212,9 +216,6 @@ impl Disk {
         if self.is_directory(node) {
             let refused = flags.access != Access::Read || flags.create || flags.truncate;
             return if refused { Err(Errno::ISDIR) } else { Ok(node) };
-        }
-        if flags.create && place.slash {
-            return Err(Errno::ISDIR);
         }
         if flags.directory || place.slash {
             return Err(Errno::NOTDIR);
@@ -229,9 +230,6 @@ impl Disk {
     fn create(&mut self, place: Place, flags: OpenFlags, now: u64) -> Result<Key> {
         if !flags.create {
             return Err(Errno::NOENT);
-        }
-        if place.slash {
-            return Err(Errno::ISDIR);
         }
         let key = self.nodes.insert(Node { kind: Kind::File(Default::default()), open: 0, modified: now });
         self.change([place.parent; 2], What::Link(place.path, key));

@@ -3,7 +3,10 @@
 
 mod epoll;
 mod eventfd;
+mod file;
+mod name;
 mod setup;
+mod signal;
 mod stream;
 mod thread;
 
@@ -38,7 +41,12 @@ bodies! {
         room_is_an_edge levels_take_turns one_shot exclusive instances_nest closing_forgets
         a_socket_before_and_after_connecting;
     eventfd: eventfd share a_write_to_a_readable_eventfd_is_an_edge a_full_eventfd_refuses;
-    thread: spawn join futex_wait futex_wake clock_gettime getrandom sched_yield sched_getaffinity process;
+    thread: spawn join futex_wait futex_wake clock_gettime getrandom sched_yield sched_getaffinity
+        sched_setaffinity process;
+    file: openat pread pwrite fsync fdatasync ftruncate fstat rename unlink paths an_unlinked_file_lives_on
+        a_file_has_a_position a_file_is_not_watched files_run_out_of_descriptors;
+    signal: sigaction kill each_place_gets_each_signal what_was_caught_once_is_survived;
+    name: getaddrinfo forms_of_addresses services this_host;
 }
 
 /// Each call has its body, so a new one is not forgotten.

@@ -2,12 +2,15 @@
 
 mod blocked;
 mod calls;
+mod disk;
 mod faults;
 mod library;
+mod names;
 mod oracle;
 mod preempt;
 mod raw;
 mod replay;
 mod report;
+mod signals;
 mod threads;
 mod time;

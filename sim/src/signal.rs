@@ -92,7 +92,7 @@ impl State {
         }
         let identity = self.processes[process.0 as usize].identity;
         let stream = Stream::new(Subsystem::Signal, identity);
-        let late = 10 * MICROSECOND << sched.choices.draw(stream, "lateness", DOUBLINGS);
+        let late = (10 * MICROSECOND) << sched.choices.draw(stream, "lateness", DOUBLINGS);
         let host = self.processes[process.0 as usize].host;
         let micros = late / MICROSECOND;
         sched.inject(Some(host), Fault::LateSignal, format_args!("a signal is late by {micros} us"));

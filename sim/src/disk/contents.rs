@@ -207,7 +207,7 @@ mod tests {
 
     /// The answers of the disk, in their order, and zeros after them.
     fn draws(answers: &[u64]) -> impl FnMut(&'static str, u64) -> u64 {
-        let mut answers = answers.to_vec().into_iter();
+        let mut answers = answers.iter().copied();
         move |_, n| answers.next().unwrap_or(0).min(n - 1)
     }
 

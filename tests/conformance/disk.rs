@@ -1,11 +1,11 @@
-//! Calls about files, by names: a scene's own directory, and what it finds there when it begins.
+//! Calls about files and processors: a scene's own directory, and what it finds there when it begins.
 //!
 //! A path is relative to that directory and shown so; one that begins with a slash is as it is.
 
 use std::ffi::CString;
 use std::net::Ipv4Addr;
 
-use machinarium::kernel::{Call, Errno, Fd, FileKind, OpenFlags, Result};
+use machinarium::kernel::{Call, CpuSet, Errno, Fd, FileKind, OpenFlags, Result};
 
 use crate::scene::{Name, Scene};
 
@@ -86,6 +86,13 @@ impl Scene {
     pub(crate) fn unlink(&mut self, path: &str) {
         let answer = self.kernel.unlink(&self.path(path));
         self.plain(Call::Unlink, format_args!("unlink({path:.40})"), answer)
+    }
+
+    /// How many processors there are differs.
+    pub(crate) fn bind_thread(&mut self, cpus: &CpuSet) {
+        let answer = self.kernel.sched_setaffinity(cpus);
+        let some = !cpus.is_empty();
+        self.plain(Call::SchedSetaffinity, format_args!("sched_setaffinity(some: {some})"), answer)
     }
 
     /// A descriptor of this file for the body's own calls, which are not told.

@@ -209,8 +209,9 @@ pub(super) fn rename(scene: &mut Scene) {
     scene.pread(moved, 100, 0);
     for (from, to) in [
         ("empty", "full"),
-        ("full", "empty"),
         ("full", "full/inside"),
+        ("full", "full/inside/x"),
+        ("full", "empty"),
         ("empty", "empty/file/x"),
         ("empty/file", "empty"),
         ("empty", "full/file"),

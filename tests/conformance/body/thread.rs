@@ -161,6 +161,8 @@ pub(super) fn sched_setaffinity(scene: &mut Scene) {
     let thread = kernel.spawn(&named("bound"), Box::new(thread)).expect("a thread");
     scene.say(format!("joined: {}", kernel.join(thread).is_ok()));
     scene.say(format!("its parent is as it was: {}", kernel.sched_getaffinity() == all));
+    scene.bind_thread(&CpuSet::EMPTY);
+    scene.bind_thread(&all);
     let options = ThreadOptions { cpu: all.iter().last(), ..ThreadOptions::default() };
     let bound = move |kernel: Rc<dyn Kernel>| assert_eq!(kernel.sched_getaffinity(), last);
     let thread = kernel.spawn(&options, Box::new(bound)).expect("a thread");

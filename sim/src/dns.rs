@@ -20,8 +20,10 @@ use crate::world::Shared;
 /// The records of a world.
 #[derive(Default)]
 pub(crate) struct Names {
-    /// By name in small letters, without the last dot.
+    /// Of the script, by name in small letters, without the last dot.
     records: BTreeMap<String, Record>,
+    /// Of the hosts themselves, for names of which the script says nothing.
+    hosts: BTreeMap<String, Vec<IpAddr>>,
     /// How long every lookup takes at least, in nanoseconds.
     pub(crate) delay: u64,
 }
@@ -86,12 +88,9 @@ impl std::fmt::Debug for Dns {
 }
 
 impl Names {
-    /// A host is there; several of one name have one record.
+    /// A host is there; several may have one name.
     pub(crate) fn add_host(&mut self, name: &str, address: IpAddr) {
-        let record = self.records.entry(canonical(name)).or_insert(Record::Addresses(Vec::new()));
-        if let Record::Addresses(addresses) = record {
-            addresses.push(address);
-        }
+        self.hosts.entry(canonical(name)).or_default().push(address);
     }
 
     /// What the name server says.
@@ -99,7 +98,7 @@ impl Names {
         let addresses = match self.records.get(&lookup.name) {
             Some(Record::Addresses(addresses)) => addresses,
             Some(Record::Fails(error)) => return Err(*error),
-            None => return Err(ResolveError::NoName),
+            None => self.hosts.get(&lookup.name).ok_or(ResolveError::NoName)?,
         };
         let wanted = |address: &&IpAddr| match lookup.family {
             Family::Any => true,

@@ -156,8 +156,8 @@ impl Host {
         Some(state.processes[process.0 as usize].life)
     }
 
-    /// `kill -9` of its process: no destructor of it runs, and its peers see what Linux would show them. Nothing happens
-    /// if none runs.
+    /// `kill -9` of its process: no destructor of it runs, and its peers see what Linux would show them. What it wrote to
+    /// files is there. Nothing happens if none runs.
     pub fn crash(&self) {
         if !self.running() {
             return;
@@ -177,7 +177,8 @@ impl Host {
         }
     }
 
-    /// Pulls the plug: as a crash, but nothing more leaves the host, and its peers find out by silence.
+    /// Pulls the plug: as a crash, but nothing more leaves the host, its peers find out by silence, and of what it wrote to files
+    /// and did not sync some may be lost, or half there.
     pub fn power_off(&self) {
         self.crash();
         let state = &mut *self.shared.state.borrow_mut();

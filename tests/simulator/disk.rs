@@ -122,6 +122,26 @@ fn a_name_that_was_not_synced_may_be_lost_with_all_its_bytes() {
     assert_eq!(survivors, set(&["synced", "no such file"]));
 }
 
+/// The journal of names is written in order, so what is lost is its end.
+#[test]
+fn of_names_that_were_not_synced_the_last_are_lost() {
+    let main = |kernel: &dyn Kernel| {
+        for path in [c"/tmp/one", c"/tmp/two", c"/tmp/three"] {
+            kernel.openat(path, BOTH).unwrap();
+        }
+        kernel.unlink(c"/tmp/one").unwrap();
+    };
+    let end = |_: &World, host: &Host| {
+        host.power_off();
+        ["one", "two", "three"]
+            .map(|name| u8::from(host.read_file(&format!("/tmp/{name}")).is_some()))
+            .map(|there| there.to_string())
+            .concat()
+    };
+    let survivors: BTreeSet<String> = (1..60).map(|seed| after(seed, main, end)).collect();
+    assert_eq!(survivors, set(&["000", "100", "110", "111", "011"]));
+}
+
 #[test]
 fn what_was_not_synced_is_kept_or_lost_or_torn() {
     let survivors = after_power_failure(|kernel| {

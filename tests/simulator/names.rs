@@ -72,11 +72,14 @@ fn the_script_has_the_last_word() {
         dns.set("server", &[ip("198.18.0.8")]);
         dns.fail("broken", ResolveError::Fail);
         dns.remove("asker");
+        dns.set("later", &[ip("198.18.0.7")]);
+        drop(world.host("later"));
     };
     passes(&world(Simulation::new(1), script, |program| {
         let kernel = &*program.kernel;
         assert_eq!(look_up(kernel, "db.example"), found(&["[2001:db8::1]:80", "198.18.0.9:80"]));
         assert_eq!(look_up(kernel, "server"), found(&["198.18.0.8:80"]));
+        assert_eq!(look_up(kernel, "later"), found(&["198.18.0.7:80"]));
         assert_eq!(look_up(kernel, "broken"), Err(ResolveError::Fail));
         // The host was added later, and is not there all the same.
         assert_eq!(look_up(kernel, "asker"), Err(ResolveError::NoName));

@@ -259,11 +259,18 @@ fn a_full_disk_takes_what_fits() {
             assert_eq!(kernel.pwrite(fd, &[5; 600], 900), Ok(100));
             kernel.ftruncate(fd, 10).unwrap();
             assert_eq!(kernel.pwrite(fd, &[6; 600], 10), Ok(600));
+            // A file without a name takes room until its last descriptor is closed.
+            let second = kernel.openat(c"/tmp/second", BOTH).unwrap();
+            assert_eq!(kernel.pwrite(second, &[7; 600], 0), Ok(390));
+            kernel.unlink(c"/tmp/second").unwrap();
+            assert_eq!(kernel.pwrite(fd, &[8; 10], 610), Err(Errno::NOSPC));
+            kernel.close(second).unwrap();
+            assert_eq!(kernel.pwrite(fd, &[8; 10], 610), Ok(10));
             kernel.close(fd)
         });
         world.join(&host);
         assert!(host.finished());
-        assert_eq!(host.read_file("/tmp/file").map(|bytes| bytes.len()), Some(610));
+        assert_eq!(host.read_file("/tmp/file").map(|bytes| bytes.len()), Some(620));
     });
     passes(&outcome);
 }

@@ -78,6 +78,8 @@ pub enum Misuse {
     Nested,
     /// An io of another process.
     OtherProcess,
+    /// The result of a select's case that was not chosen.
+    NotChosen,
 }
 
 impl fmt::Display for Misuse {
@@ -91,6 +93,7 @@ impl fmt::Display for Misuse {
             Misuse::Unwinding => "a blocking call made while unwinding: a destructor must not wait",
             Misuse::Nested => "run inside a machine: use spawn or machine::spawn",
             Misuse::OtherProcess => "the descriptor belongs to another process",
+            Misuse::NotChosen => "this case of the select was not chosen",
         })
     }
 }

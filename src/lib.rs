@@ -24,7 +24,8 @@
 //! - `coroutine`: stacks and the switch. Knows nothing of io.
 //! - [`machine`]: one thread's runtime: who runs next, deadlines, readiness, letters from other threads, teardown.
 //! - `shared`: all that two threads may touch at once. Small, and model-checked.
-//! - [`net`], `io`: sockets and their buffers. `time`, `scope`, `error`: what their names say.
+//! - [`sync`]: channels, select, locks, events.
+//! - [`net`], `io`: sockets and their buffers. `tls`: TLS on any connected stream. `time`, `scope`, `error`: what their names say.
 //!
 //! # Invariants
 //!
@@ -34,7 +35,8 @@
 //! 4. Threads meet only in `shared`.
 //! 5. A thread sleeps only in `epoll_wait`, `futex_wait` and `join`; threads that are there for it, in `getaddrinfo` and file calls.
 //! 6. Every blocking call ends by a deadline or a cancellation, unless it is documented as firm.
-//! 7. Unsafe code is in `coroutine`, `kernel/linux`, `shared`, and in `machine/{current, handle, scheduler, task}`.
+//! 7. Unsafe code is in `coroutine`, `kernel/linux`, `shared`, and in `machine/{current, handle, scheduler, seat, task}`
+//!    and `sync/{mutex, rwlock}`.
 
 #[doc(hidden)] // not an interface: the simulator's threads are coroutines too
 #[allow(unsafe_code)] // stacks and switching
@@ -48,13 +50,16 @@ mod scope;
 #[doc(hidden)] // not an interface: public so that benches can measure it
 #[allow(unsafe_code)] // memory handed from thread to thread
 pub mod shared;
+pub mod sync;
 mod time;
+#[cfg(any(feature = "tls", feature = "tls-ring"))]
+pub mod tls;
 
 pub use coroutine::Guards;
 pub use error::{Cancelled, Cause, Expired, JoinError, Misuse, WaitError, cancelled};
 pub use kernel::Instant;
 pub use machine::builder::{Builder, Tuning};
-pub use machine::handle::{JoinHandle, SpawnError, spawn, spawn_named, try_spawn};
+pub use machine::handle::{JoinHandle, Joining, SpawnError, spawn, spawn_named, try_spawn};
 pub use machine::local::MachineLocal;
 pub use machine::run;
 pub use machine::wait::yield_now;

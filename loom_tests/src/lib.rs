@@ -9,6 +9,16 @@ pub mod primitive;
 #[allow(unsafe_code)] // as in the library
 #[path = "../../src/shared/cells.rs"]
 pub mod cells;
+#[path = "../../src/shared/channel.rs"]
+pub mod channel;
+#[allow(unsafe_code)] // as in the library
+#[path = "../../src/shared/latest.rs"]
+pub mod latest;
+#[path = "../../src/shared/line.rs"]
+pub mod line;
+#[allow(unsafe_code)] // as in the library
+#[path = "../../src/shared/lock.rs"]
+pub mod lock;
 #[allow(unsafe_code)] // as in the library
 #[path = "../../src/shared/mailbox.rs"]
 pub mod mailbox;
@@ -17,6 +27,10 @@ pub mod mailbox;
 pub mod once;
 #[path = "../../src/shared/park.rs"]
 pub mod park;
+#[path = "../../src/shared/permits.rs"]
+pub mod permits;
+#[path = "../../src/shared/watch.rs"]
+pub mod watch;
 
 /// Checks `model` in every order of its threads' operations that takes at most two preemptions.
 ///

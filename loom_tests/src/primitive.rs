@@ -8,6 +8,6 @@ pub use loom::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, Ordering};
 pub fn point() {}
 
 /// Another thread must go on before this one can.
-pub fn pause() {
+pub fn relax(_turns: u32) {
     loom::thread::yield_now();
 }

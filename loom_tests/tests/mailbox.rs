@@ -6,7 +6,7 @@
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
 use loom_tests::mailbox::{Closed, Mailbox, Wake};
-use loom_tests::primitive::{Arc, AtomicU64, Ordering, UnsafeCell, pause};
+use loom_tests::primitive::{Arc, AtomicU64, Ordering, UnsafeCell, relax};
 use loom_tests::{check, check_all};
 
 /// A machine as its senders see it.
@@ -234,7 +234,7 @@ fn a_letter_brings_what_was_written_before() {
                 assert_eq!(written[sender].with(|place| unsafe { *place }), 5);
                 letters += 1;
             }
-            pause();
+            relax(0);
         }
         senders.into_iter().for_each(|sender| sender.join().unwrap());
     });

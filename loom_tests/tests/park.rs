@@ -6,7 +6,7 @@
 use loom::thread;
 use loom_tests::mailbox::{Mailbox, Wake};
 use loom_tests::park::{Cell, Claim, Meeting, Side, Ticket, meet};
-use loom_tests::primitive::{Arc, AtomicU64, Ordering, UnsafeCell, pause};
+use loom_tests::primitive::{Arc, AtomicU64, Ordering, UnsafeCell, relax};
 use loom_tests::{check, check_all};
 
 /// One coroutine as its wakers see it: its cell, memory that it lends for the wait, and the mailbox of its machine.
@@ -49,7 +49,7 @@ impl Waiter {
     /// The owner's wait for the wake-up that it knows to be on its way.
     fn awaited(&self, ticket: Ticket) -> u64 {
         while self.letters.drain().next().is_none() {
-            pause();
+            relax(0);
         }
         self.cell.finish(ticket);
         self.read()

@@ -88,9 +88,12 @@ impl std::fmt::Debug for Dns {
 }
 
 impl Names {
-    /// A host is there; several may have one name.
-    pub(crate) fn add_host(&mut self, name: &str, address: IpAddr) {
-        self.hosts.entry(canonical(name)).or_default().push(address);
+    /// A host is there; several may have one name. IPv6 comes first, as RFC 6724 has it.
+    pub(crate) fn add_host(&mut self, name: &str, v4: IpAddr, v6: IpAddr) {
+        let addresses = self.hosts.entry(canonical(name)).or_default();
+        let fours = addresses.iter().position(IpAddr::is_ipv4).unwrap_or(addresses.len());
+        addresses.insert(fours, v6);
+        addresses.push(v4);
     }
 
     /// What the name server says.
@@ -149,13 +152,8 @@ pub(crate) fn ask(query: &Query<'_>) -> Result<Asked, ResolveError> {
     if name == "localhost" {
         return Ok(Asked::Known(this_host(&Query { passive: false, ..*query }, port)));
     }
-    // A simulated host has no IPv6 address of its own.
-    let family = match (query.family, query.address_config) {
-        (Family::Any, true) => Family::Inet,
-        (Family::Inet6, true) => return Err(ResolveError::NoName),
-        (family, _) => family,
-    };
-    Ok(Asked::Name(Lookup { name, port, family }))
+    // A simulated host has addresses of both families, so AI_ADDRCONFIG leaves out nothing.
+    Ok(Asked::Name(Lookup { name, port, family: query.family }))
 }
 
 /// A star is as nothing.
@@ -284,18 +282,23 @@ mod tests {
     #[test]
     fn names_are_found_in_any_case_and_by_family() {
         let mut names = Names::default();
-        names.add_host("Server", IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1)));
-        let look_up = |node: &CStr, family| {
+        let [v4, v6] = ["198.18.0.1", "2001:2::1"].map(|text| text.parse().unwrap());
+        names.add_host("Server", v4, v6);
+        let look_up = |names: &Names, node: &CStr, family| {
             let query = Query { node: Some(node), service: Some(c"7"), family, ..Query::default() };
             match ask(&query).unwrap() {
                 Asked::Known(_) => panic!("{node:?} is no address"),
                 Asked::Name(lookup) => names.look_up(&lookup),
             }
         };
-        let found = Ok(vec!["198.18.0.1:7".parse().unwrap()]);
-        assert_eq!(look_up(c"server", Family::Any), found);
-        assert_eq!(look_up(c"SERVER.", Family::Inet), found);
-        assert_eq!(look_up(c"server", Family::Inet6), Err(ResolveError::NoData));
-        assert_eq!(look_up(c"serve", Family::Any), Err(ResolveError::NoName));
+        let [v4, v6] = ["198.18.0.1:7", "[2001:2::1]:7"].map(|text| text.parse().unwrap());
+        assert_eq!(look_up(&names, c"server", Family::Any), Ok(vec![v6, v4]));
+        assert_eq!(look_up(&names, c"SERVER.", Family::Inet), Ok(vec![v4]));
+        assert_eq!(look_up(&names, c"server", Family::Inet6), Ok(vec![v6]));
+        names.records.insert("server".to_owned(), Record::Addresses(vec![v4.ip()]));
+        let query = Query { node: Some(c"server"), family: Family::Inet6, ..Query::default() };
+        let Ok(Asked::Name(lookup)) = ask(&query) else { panic!("a name") };
+        assert_eq!(names.look_up(&lookup), Err(ResolveError::NoData));
+        assert_eq!(look_up(&names, c"serve", Family::Any), Err(ResolveError::NoName));
     }
 }

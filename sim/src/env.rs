@@ -67,6 +67,8 @@ pub(crate) enum NetEvent {
     Timer(Key),
     /// The oldest TIME_WAIT of the host is over.
     TimeWait(HostIndex),
+    /// A datagram, or the ICMP that answers one, reaches its host.
+    Datagram(Key),
 }
 
 /// What a packet is. Sequence numbers count bytes from the connection's first.

@@ -150,9 +150,8 @@ impl Net {
     fn poll_file(&mut self, env: &mut dyn Env, file: File) -> Events {
         match file {
             File::Socket(key) => self.poll_socket(env, key),
-            File::Eventfd(key) => self.eventfds[key].poll(),
-            File::Disk(_) => READY,
-            File::Epoll(_) => self.peek_file(file),
+            File::Unix(key) => self.poll_unix(key),
+            File::Udp(_) | File::Eventfd(_) | File::Epoll(_) | File::Disk(_) => self.peek_file(file),
         }
     }
 
@@ -160,6 +159,8 @@ impl Net {
     pub(crate) fn peek_file(&self, file: File) -> Events {
         match file {
             File::Socket(key) => self.sockets[key].poll(),
+            File::Udp(key) => self.udps[key].poll(),
+            File::Unix(key) => self.peek_unix(key),
             File::Eventfd(key) => self.eventfds[key].poll(),
             File::Disk(_) => READY,
             File::Epoll(key) => {
@@ -269,6 +270,8 @@ impl Net {
     fn watchers(&self, file: File) -> &[Key] {
         match file {
             File::Socket(key) => &self.sockets[key].watchers,
+            File::Udp(key) => &self.udps[key].watchers,
+            File::Unix(key) => &self.unixes[key].watchers,
             File::Eventfd(key) => &self.eventfds[key].watchers,
             File::Epoll(key) => &self.epolls[key].watchers,
             File::Disk(_) => &[],
@@ -278,6 +281,8 @@ impl Net {
     fn watchers_mut(&mut self, file: File) -> &mut Vec<Key> {
         match file {
             File::Socket(key) => &mut self.sockets[key].watchers,
+            File::Udp(key) => &mut self.udps[key].watchers,
+            File::Unix(key) => &mut self.unixes[key].watchers,
             File::Eventfd(key) => &mut self.eventfds[key].watchers,
             File::Epoll(key) => &mut self.epolls[key].watchers,
             File::Disk(_) => unreachable!("EPERM: a file of a disk is not watched"),

@@ -27,7 +27,7 @@ pub enum Fault {
     EpollOrder,
     /// `epoll_wait` tells fewer events than it could; the rest come with the next.
     EpollSubset,
-    /// A segment is lost: its bytes come after a retransmission timeout.
+    /// A packet is lost: the bytes of a segment come after a retransmission timeout, a datagram never (`udp(7)`: "unreliable").
     Loss,
     /// Bytes arrive in smaller pieces than they were sent.
     ShortRead,
@@ -53,6 +53,10 @@ pub enum Fault {
     /// The library's own limits are nearly nothing (`Tuning`: budgets, batches, buffers), and ready coroutines come in any
     /// order. Of processes that start while it is on; how often does not matter.
     Limits,
+    /// A datagram comes twice (`udp(7)`: "may be reordered or duplicated before they arrive").
+    Duplicate,
+    /// A datagram is late, and others of its socket overtake it (`udp(7)`, as above).
+    Reorder,
     /// `getaddrinfo` knows no name that is there (`EAI_NONAME`).
     NoName,
     /// No name server answers (`EAI_AGAIN`).
@@ -83,7 +87,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every kind.
-    pub const ALL: [Fault; 28] = [
+    pub const ALL: [Fault; 30] = [
         Fault::Latency,
         Fault::EpollOrder,
         Fault::EpollSubset,
@@ -99,6 +103,8 @@ impl Fault {
         Fault::Skew,
         Fault::Preempt,
         Fault::Limits,
+        Fault::Duplicate,
+        Fault::Reorder,
         Fault::NoName,
         Fault::NameAgain,
         Fault::SlowName,
@@ -273,10 +279,11 @@ const fn candidates(call: Call) -> &'static [(Fault, Errno)] {
             (Fault::Memory, Errno::NOBUFS),
             (Fault::ConnAborted, Errno::CONNABORTED),
         ],
-        Call::Read | Call::Recv | Call::Readv | Call::EpollWait | Call::FutexWait => {
+        Call::Read | Call::Recv | Call::Recvmsg | Call::Readv | Call::EpollWait | Call::FutexWait => {
             &[(Fault::Eintr, Errno::INTR)]
         }
         Call::Send | Call::Sendmsg => &[(Fault::Eintr, Errno::INTR)],
+        Call::Socketpair => &[(Fault::Emfile, Errno::MFILE), (Fault::Memory, Errno::NOBUFS)],
         Call::EpollCreate1 | Call::Eventfd => &[(Fault::Emfile, Errno::MFILE), (Fault::Memory, Errno::NOMEM)],
         Call::EpollCtl => &[(Fault::Memory, Errno::NOMEM)],
         Call::Spawn => &[(Fault::Spawn, Errno::AGAIN)],
@@ -307,6 +314,8 @@ const SITES: [&str; Fault::MASKED] = [
     "skew",
     "preemption",
     "limits",
+    "duplicate",
+    "reordering",
     "no such name",
     "no name server",
     "slow name",

@@ -4,9 +4,9 @@
 //! the standard streams, which are not simulated). There is no `dup`: an object has one descriptor, and goes
 //! when it is closed; a socket's connection may outlive it, as on Linux.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::IoSliceMut;
 
-use machinarium::kernel::{Domain, Errno, Events, Fd, RecvFlags, Result, SendFlags, SocketKind};
+use machinarium::kernel::{Errno, Events, Fd, RecvFlags, Result, SendFlags};
 
 use crate::env::{Env, ProcessIndex};
 use crate::eventfd::EventFd;
@@ -17,6 +17,8 @@ use crate::slab::Key;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum File {
     Socket(Key),
+    Udp(Key),
+    Unix(Key),
     Epoll(Key),
     Eventfd(Key),
     /// A file or a directory of the host's disk.
@@ -109,29 +111,6 @@ impl Net {
         &mut self.processes[process.0 as usize].table
     }
 
-    /// The socket `fd` is: EBADF, ENOTSOCK.
-    pub(crate) fn socket_of(&self, process: ProcessIndex, fd: Fd) -> Result<Key> {
-        match self.table(process).get(fd)? {
-            File::Socket(key) => Ok(key),
-            _ => Err(Errno::NOTSOCK),
-        }
-    }
-
-    /// `socket(2)`.
-    pub(crate) fn socket(
-        &mut self,
-        _env: &mut dyn Env,
-        process: ProcessIndex,
-        domain: Domain,
-        kind: SocketKind,
-    ) -> Result<Fd> {
-        let SocketKind::Stream = kind;
-        self.table(process).check_room()?;
-        let host = self.processes[process.0 as usize].host;
-        let key = self.new_socket(host, domain);
-        self.table_mut(process).insert(File::Socket(key))
-    }
-
     /// `eventfd(2)`.
     pub(crate) fn eventfd(&mut self, _env: &mut dyn Env, process: ProcessIndex, initial: u32) -> Result<Fd> {
         self.table(process).check_room()?;
@@ -161,8 +140,11 @@ impl Net {
         let length: usize = bufs.iter().map(|buf| buf.len()).sum();
         match self.table(process).get(fd)? {
             // Reading nothing from a socket never looks at the socket; recv(2) does.
-            File::Socket(_) if length == 0 => Ok(0),
-            File::Socket(key) => self.receive(env, key, bufs, RecvFlags::default()),
+            File::Socket(_) | File::Udp(_) | File::Unix(_) if length == 0 => Ok(0),
+            File::Socket(_) | File::Udp(_) | File::Unix(_) => {
+                let received = self.recvmsg(env, process, fd, bufs, RecvFlags::default())?;
+                Ok(received.count)
+            }
             File::Epoll(_) => Err(Errno::INVAL),
             File::Eventfd(_) if length < 8 => Err(Errno::INVAL),
             File::Eventfd(key) => {
@@ -184,7 +166,9 @@ impl Net {
         buf: &[u8],
     ) -> Result<usize> {
         match self.table(process).get(fd)? {
-            File::Socket(key) => self.transfer(env, key, &[IoSlice::new(buf)], SendFlags::default()),
+            File::Socket(_) | File::Udp(_) | File::Unix(_) => {
+                self.send(env, process, fd, buf, SendFlags::default())
+            }
             File::Epoll(_) => Err(Errno::INVAL),
             File::Eventfd(key) => {
                 let value: [u8; 8] = buf.try_into().map_err(|_| Errno::INVAL)?;
@@ -194,44 +178,6 @@ impl Net {
             }
             File::Disk(key) => self.write_on(key, buf, env.now()),
         }
-    }
-
-    /// `recv(2)`.
-    pub(crate) fn recv(
-        &mut self,
-        env: &mut dyn Env,
-        process: ProcessIndex,
-        fd: Fd,
-        buf: &mut [u8],
-        flags: RecvFlags,
-    ) -> Result<usize> {
-        let key = self.socket_of(process, fd)?;
-        self.receive(env, key, &mut [IoSliceMut::new(buf)], flags)
-    }
-
-    /// `send(2)`.
-    pub(crate) fn send(
-        &mut self,
-        env: &mut dyn Env,
-        process: ProcessIndex,
-        fd: Fd,
-        buf: &[u8],
-        flags: SendFlags,
-    ) -> Result<usize> {
-        self.sendmsg(env, process, fd, &[IoSlice::new(buf)], flags)
-    }
-
-    /// `sendmsg(2)`.
-    pub(crate) fn sendmsg(
-        &mut self,
-        env: &mut dyn Env,
-        process: ProcessIndex,
-        fd: Fd,
-        bufs: &[IoSlice<'_>],
-        flags: SendFlags,
-    ) -> Result<usize> {
-        let key = self.socket_of(process, fd)?;
-        self.transfer(env, key, bufs, flags)
     }
 
     /// `close(2)`.
@@ -250,6 +196,8 @@ impl Net {
         match file {
             File::Disk(_) => unreachable!("closed above"),
             File::Socket(key) => self.close_socket(env, key),
+            File::Udp(key) => self.close_udp(key),
+            File::Unix(key) => self.close_unix(env, key),
             File::Epoll(key) => self.close_epoll(key),
             File::Eventfd(key) => drop(self.eventfds.remove(key)),
         }
@@ -257,7 +205,7 @@ impl Net {
 }
 
 /// Spreads `bytes` over `bufs`, which have room for them.
-fn scatter(mut bytes: &[u8], bufs: &mut [IoSliceMut<'_>]) {
+pub(crate) fn scatter(mut bytes: &[u8], bufs: &mut [IoSliceMut<'_>]) {
     for buf in bufs {
         let count = bytes.len().min(buf.len());
         buf[..count].copy_from_slice(&bytes[..count]);

@@ -10,10 +10,14 @@
 //! What a main function answers is a verdict: an error or a panic fails the world, unless the host
 //! [`may_fail`](Host::may_fail).
 
+#[cfg(feature = "tls")]
+use std::any::Any;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::panic::AssertUnwindSafe;
 use std::rc::{Rc, Weak};
+#[cfg(feature = "tls")]
+use std::sync::Arc;
 use std::time::Duration;
 
 use machinarium::kernel::Kernel;
@@ -55,6 +59,7 @@ type Main = Rc<dyn Fn() -> Result<(), String>>;
 /// What the world knows of a host beside its processors and sockets.
 pub(crate) struct HostState {
     pub(crate) address: IpAddr,
+    pub(crate) address6: IpAddr,
     pub(crate) may_fail: bool,
     main: Option<Main>,
     pub(crate) process: Option<ProcessIndex>,
@@ -76,10 +81,20 @@ impl Host {
         // From the range for benchmarks (RFC 2544), which no real network routes: a program that reaches the real kernel by
         // mistake then meets nobody.
         let address = IpAddr::V4(Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 1)) + ordinal));
-        let index = state.net.add_host(name, &[address]);
+        // The same of IPv6 (RFC 5180).
+        let first = u128::from(Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 1));
+        let address6 = IpAddr::V6(Ipv6Addr::from(first + u128::from(ordinal)));
+        let index = state.net.add_host(name, &[address, address6]);
         state.sched.add_host(name);
-        state.names.add_host(name, address);
-        state.hosts.push(HostState { address, may_fail: false, main: None, process: None, processes: 0 });
+        state.names.add_host(name, address, address6);
+        state.hosts.push(HostState {
+            address,
+            address6,
+            may_fail: false,
+            main: None,
+            process: None,
+            processes: 0,
+        });
         drop(state);
         Host { shared: shared.clone(), index }
     }
@@ -133,6 +148,11 @@ impl Host {
     /// Its address.
     pub fn address(&self) -> IpAddr {
         self.shared.state.borrow().hosts[self.index.0 as usize].address
+    }
+
+    /// Its address of IPv6.
+    pub fn address6(&self) -> IpAddr {
+        self.shared.state.borrow().hosts[self.index.0 as usize].address6
     }
 
     /// Its name.
@@ -273,6 +293,21 @@ impl Starter for ThreadStarter {
         // No world holds this thread any more, so nothing else can.
         eprintln!("machinarium-sim: {why}, outside of any world");
         std::process::abort()
+    }
+
+    #[cfg(feature = "tls")]
+    fn crypto(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        Some(crate::crypto::provider())
+    }
+
+    fn foreign_crypto(&self, what: &str) {
+        if let Some(shared) = self.shared.upgrade().filter(|shared| shared.mode.get() == Mode::Running) {
+            let message = format!(
+                "{what} has a provider of cryptography of its own, which does not draw from the seed: \
+                 build it inside the process, with machinarium::tls::provider()"
+            );
+            shared.state.borrow_mut().fail(FailureKind::Undetermined, message, Some(self.thread));
+        }
     }
 }
 

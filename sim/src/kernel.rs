@@ -12,6 +12,8 @@
 //! | any thread while the world ends | `ECANCELED` |
 //! | another thread (the object was parked in a thread-local) | `ECANCELED` |
 
+mod call;
+
 use std::any::Any;
 use std::ffi::CStr;
 use std::fmt;
@@ -23,19 +25,18 @@ use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use machinarium::kernel::{
-    Call, Clock, Domain, EpollEvent, EpollOp, Errno, Fd, Instant, Kernel, OptionName, ProcessId, RecvFlags,
-    Result, SendFlags, SocketKind, SocketOption, Thread, ThreadEnd, ThreadMain, ThreadOptions, Wake,
-    errno::TEARDOWN, sealed,
+    Address, Call, Clock, Domain, EpollEvent, EpollOp, Errno, Fd, Instant, Kernel, OptionName, ProcessId,
+    Received, RecvFlags, Result, SendFlags, SocketKind, SocketOption, Thread, ThreadEnd, ThreadMain,
+    ThreadOptions, Wake, sealed,
 };
 use machinarium::kernel::{Caught, CpuSet, OpenFlags, Query, ResolveError, SigAction, Signal, Stat};
 
-use crate::choice::{Stream, Subsystem};
+use crate::choice::Subsystem;
 use crate::env::{HostIndex, ProcessIndex};
 use crate::fault::Fault;
 use crate::scheduler::{GLANCE, Sleep, ThreadIndex, WaitsFor};
-use crate::trace::{Answer, CallName, Shown};
 use crate::wake::SimWake;
-use crate::world::{Asking, Mode, Served, Shared, State};
+use crate::world::{Asking, Served, Shared};
 
 mod service;
 
@@ -49,157 +50,6 @@ pub(crate) struct SimKernel {
 
 /// After so many glances at the clock in a row, others get a chance.
 const GLANCES: u32 = 128;
-
-impl SimKernel {
-    /// Makes a call that does not wait.
-    fn call<R: Answer>(
-        &self,
-        call: Call,
-        shown: fmt::Arguments<'_>,
-        serve: impl FnMut(&mut State, ProcessIndex) -> Result<R>,
-    ) -> Result<R> {
-        self.call_with(call, true, shown, serve)
-    }
-
-    /// The same; only with `injected` is it made to fail by a fault.
-    fn call_with<R: Answer>(
-        &self,
-        call: Call,
-        injected: bool,
-        shown: fmt::Arguments<'_>,
-        mut serve: impl FnMut(&mut State, ProcessIndex) -> Result<R>,
-    ) -> Result<R> {
-        let answer = self.shared.ask(self.thread, Asking::Call, |state, thread| {
-            let errno = if injected { self.injected(state, call) } else { None };
-            let answer = match errno {
-                Some(errno) => Err(errno),
-                None => serve(state, self.process),
-            };
-            self.note(state, thread, call, shown, &answer);
-            Served::Done(answer)
-        });
-        answer.unwrap_or(Err(TEARDOWN))
-    }
-
-    /// Makes a call that may wait: `serve` is asked again at each wake-up.
-    fn wait<R: Answer>(
-        &self,
-        call: Call,
-        shown: fmt::Arguments<'_>,
-        mut serve: impl FnMut(&mut State, bool) -> Served<Result<R>>,
-    ) -> Result<R> {
-        let answer = self.shared.ask(self.thread, Asking::Call, |state, thread| {
-            let again = std::mem::replace(&mut state.sched.thread(thread).inside, true);
-            let injected = if again { None } else { self.injected(state, call) };
-            let served = match injected {
-                Some(errno) => Served::Done(Err(errno)),
-                None => serve(state, again),
-            };
-            if let Served::Done(answer) = &served {
-                self.note(state, thread, call, shown, answer);
-            }
-            served
-        });
-        answer.unwrap_or(Err(TEARDOWN))
-    }
-
-    /// Answers on the caller's stack; nobody else gets a chance.
-    fn getter<R>(&self, get: impl FnOnce(&mut State) -> Result<R>) -> Result<R> {
-        if self.shared.current.get() != Some(self.thread) || self.shared.mode.get() != Mode::Running {
-            return Err(TEARDOWN);
-        }
-        self.shared.glance(self.thread, |state| {
-            state.sched.now += GLANCE;
-            get(state)
-        })
-    }
-
-    /// The error that the world wants this call to fail with.
-    fn injected(&self, state: &mut State, call: Call) -> Option<Errno> {
-        if state.sched.calm || std::thread::panicking() {
-            return None;
-        }
-        let sched = &mut state.sched;
-        let (fault, errno) = sched.injectors[self.process.0 as usize].fail(call, &mut sched.choices)?;
-        sched.inject(Some(self.host), fault, format_args!("{call:?} is made to fail: {errno:?}"));
-        Some(errno)
-    }
-
-    /// The choices of this kind about this thread.
-    fn stream(&self, state: &mut State, subsystem: Subsystem) -> Stream {
-        Stream::new(subsystem, state.sched.thread(self.thread).identity)
-    }
-
-    /// Whether a fault that is no error happens to this call.
-    fn hit(&self, state: &mut State, fault: Fault) -> bool {
-        let sched = &mut state.sched;
-        !sched.calm && sched.injectors[self.process.0 as usize].hit(fault, &mut sched.choices)
-    }
-
-    /// Makes the call a part of the digest, and a line of the trace.
-    fn note<R: Answer>(
-        &self,
-        state: &mut State,
-        thread: ThreadIndex,
-        call: Call,
-        shown: fmt::Arguments<'_>,
-        answer: &Result<R>,
-    ) {
-        let trace = &mut state.sched.trace;
-        trace.fold(state.sched.now);
-        trace.fold(u64::from(thread.0) << 32 | (call as u64) << 24 ^ answer.word());
-        if trace.is_on() {
-            let name = CallName(call);
-            state.sched.line(Some(self.host), format_args!("{name}({shown}) = {}", Shown(answer)));
-        }
-    }
-
-    /// A new socket has small buffers, for once.
-    fn shrink_buffers(&self, state: &mut State, fd: Fd) {
-        if !self.hit(state, Fault::ShortWrite) {
-            return;
-        }
-        let stream = self.stream(state, Subsystem::Fault);
-        let size = 1024 << state.sched.choices.draw(stream, "buffer", 5);
-        state.sched.inject(
-            Some(self.host),
-            Fault::ShortWrite,
-            format_args!("socket {fd} has buffers of {size}"),
-        );
-        for option in [SocketOption::SendBuffer(size), SocketOption::ReceiveBuffer(size)] {
-            // The descriptor was made just now, and any size is taken.
-            let _ = state.net.setsockopt(&mut state.sched, self.process, fd, option);
-        }
-    }
-
-    /// What `epoll_wait` has to tell now: as Linux, in any order, and not always all of it.
-    fn poll(&self, state: &mut State, epoll: Fd, events: &mut [EpollEvent], first: bool) -> Result<usize> {
-        let stream = self.stream(state, Subsystem::Epoll);
-        let mut room = events.len();
-        if first && room > 1 && self.hit(state, Fault::EpollSubset) {
-            room = 1 + state.sched.choices.draw(stream, "subset", 2) as usize;
-            room = room.min(events.len());
-            state.sched.injected.count(Fault::EpollSubset);
-        }
-        let told = state.net.epoll_poll(&mut state.sched, self.process, epoll, &mut events[..room])?;
-        if told > 1 && self.hit(state, Fault::EpollOrder) {
-            state.sched.injected.count(Fault::EpollOrder);
-            for place in 0..told - 1 {
-                let other = state.sched.choices.draw(stream, "epoll order", (told - place) as u64);
-                events.swap(place, place + other as usize);
-            }
-        }
-        Ok(told)
-    }
-
-    /// A byte count and the bytes, in the digest.
-    fn received(&self, count: Result<usize>, buf: &[u8]) -> Result<usize> {
-        if let Ok(count) = count {
-            self.shared.state.borrow_mut().sched.trace.fold_bytes(&buf[..count]);
-        }
-        count
-    }
-}
 
 impl sealed::Sealed for SimKernel {}
 
@@ -261,7 +111,15 @@ impl Kernel for SimKernel {
         })
     }
 
-    fn bind(&self, fd: Fd, address: &SocketAddr) -> Result<()> {
+    fn socketpair(&self, kind: SocketKind) -> Result<(Fd, Fd)> {
+        self.call(Call::Socketpair, format_args!("{kind:?}"), |state, process| {
+            let pair = state.net.socketpair(&mut state.sched, process, kind)?;
+            self.shrink_buffers(state, pair.0);
+            Ok(pair)
+        })
+    }
+
+    fn bind(&self, fd: Fd, address: &Address) -> Result<()> {
         self.call(Call::Bind, format_args!("{fd}, {address}"), |state, process| {
             state.net.bind(&mut state.sched, process, fd, address)
         })
@@ -273,7 +131,7 @@ impl Kernel for SimKernel {
         })
     }
 
-    fn accept4(&self, fd: Fd) -> Result<(Fd, SocketAddr)> {
+    fn accept4(&self, fd: Fd) -> Result<(Fd, Address)> {
         self.call(Call::Accept4, format_args!("{fd}"), |state, process| {
             let (accepted, peer) = state.net.accept4(&mut state.sched, process, fd)?;
             self.shrink_buffers(state, accepted);
@@ -281,7 +139,7 @@ impl Kernel for SimKernel {
         })
     }
 
-    fn connect(&self, fd: Fd, address: &SocketAddr) -> Result<()> {
+    fn connect(&self, fd: Fd, address: &Address) -> Result<()> {
         self.call(Call::Connect, format_args!("{fd}, {address}"), |state, process| {
             state.net.connect(&mut state.sched, process, fd, address)
         })
@@ -293,11 +151,11 @@ impl Kernel for SimKernel {
         })
     }
 
-    fn getsockname(&self, fd: Fd) -> Result<SocketAddr> {
+    fn getsockname(&self, fd: Fd) -> Result<Address> {
         self.getter(|state| state.net.getsockname(&mut state.sched, self.process, fd))
     }
 
-    fn getpeername(&self, fd: Fd) -> Result<SocketAddr> {
+    fn getpeername(&self, fd: Fd) -> Result<Address> {
         self.getter(|state| state.net.getpeername(&mut state.sched, self.process, fd))
     }
 
@@ -312,6 +170,10 @@ impl Kernel for SimKernel {
         self.call(Call::Setsockopt, format_args!("{fd}, {option:?}"), |state, process| {
             state.net.setsockopt(&mut state.sched, process, fd, option)
         })
+    }
+
+    fn ioctl_fionread(&self, fd: Fd) -> Result<usize> {
+        self.getter(|state| state.net.ioctl_fionread(&mut state.sched, self.process, fd))
     }
 
     fn read(&self, fd: Fd, buf: &mut [u8]) -> Result<usize> {
@@ -346,9 +208,20 @@ impl Kernel for SimKernel {
         })
     }
 
-    fn sendmsg(&self, fd: Fd, bufs: &[IoSlice<'_>], flags: SendFlags) -> Result<usize> {
-        self.call(Call::Sendmsg, format_args!("{fd}, {} buffers", bufs.len()), |state, process| {
-            state.net.sendmsg(&mut state.sched, process, fd, bufs, flags)
+    fn recvmsg(&self, fd: Fd, bufs: &mut [IoSliceMut<'_>], flags: RecvFlags) -> Result<Received> {
+        let answer =
+            self.call(Call::Recvmsg, format_args!("{fd}, {} buffers", bufs.len()), |state, process| {
+                state.net.recvmsg(&mut state.sched, process, fd, bufs, flags)
+            });
+        if let (Ok(received), Some(first)) = (&answer, bufs.first()) {
+            let _ = self.received(Ok(received.count.min(first.len())), first);
+        }
+        answer
+    }
+
+    fn sendmsg(&self, fd: Fd, bufs: &[IoSlice<'_>], flags: SendFlags, to: Option<&Address>) -> Result<usize> {
+        self.call(Call::Sendmsg, format_args!("{fd}, {} buffers, {to:?}", bufs.len()), |state, process| {
+            state.net.sendmsg(&mut state.sched, process, fd, bufs, flags, to)
         })
     }
 
@@ -534,24 +407,5 @@ impl Kernel for SimKernel {
 
     fn share(&self, fd: Fd) -> Arc<dyn Wake> {
         Arc::new(SimWake::new(&self.shared, self.process, fd))
-    }
-}
-
-impl SimKernel {
-    fn deadline(&self, state: &State, timeout: Option<Duration>) -> u64 {
-        state.sched.hosts[self.host.0 as usize].clocks.deadline(state.sched.now, timeout)
-    }
-
-    /// Whether a signal was handled while the thread slept.
-    fn interrupted(&self, state: &mut State) -> bool {
-        std::mem::take(&mut state.sched.thread(self.thread).interrupted)
-    }
-
-    /// While the world ends, a sleep passes in no time: whoever waits for a deadline gets it.
-    fn sleep_while_canceled<R>(&self, answer: &Result<R>, timeout: Option<Duration>) {
-        if matches!(answer, Err(TEARDOWN)) && self.shared.mode.get() == Mode::Teardown {
-            let nanos = timeout.map_or(0, |timeout| u64::try_from(timeout.as_nanos()).unwrap_or(0));
-            self.shared.glance(self.thread, |state| state.sched.now = state.sched.now.saturating_add(nanos));
-        }
     }
 }

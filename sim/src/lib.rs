@@ -49,6 +49,7 @@
 //! | a coroutine sleeps, its machine sleeps, and the descriptor that it waits for is ready, or another machine's letter is there | `LostWakeUp` |
 //! | nothing can run and nothing will ever happen; or the run does not end | `Stuck`, `Endless` |
 //! | a process that ended well left descriptors open | `Leak` |
+//! | TLS in a process draws its secrets from elsewhere than the seed | `Undetermined` |
 //!
 //! # What a seed varies
 //!
@@ -62,6 +63,7 @@
 //! | what | is |
 //! |---|---|
 //! | `machinarium::*`: time, sockets, names, files, signals, threads, randomness | simulated |
+//! | `machinarium::tls` | real, but for its secrets, which are the seed's; keys must be Ed25519, configurations built in the process |
 //! | statics and thread-locals | shared by all processes of the world, and by worlds that come later: use `machine_local!` |
 //! | `std::time`, `std::thread`, `std::net`, `HashMap`'s order, argv, environment | real: they make a run differ from its repetition, which the report of a failing seed then says |
 //! | `std::sync::Mutex` | fine, if no kernel call is made while it is held; else a monitor aborts with the coroutine's name and backtrace |
@@ -77,15 +79,18 @@
 //! | `script`, `host`, `process` | what the script is lent, and what runs on it |
 //! | `world`, `scheduler`, `queue`, `clock` | the loop; who runs when; what will happen; what clocks show |
 //! | `kernel`, `wake` | `Kernel` and `Wake`, served by the world |
+//! | `crypto` | what TLS in a process draws its secrets from |
 //! | `thread` | stacks and the switch: all unsafe code |
 //! | `choice`, `record`, `fault`, `tuning`, `trace` | the one source of chance; its records; what goes wrong; small limits; what happened |
 //! | `dns`, `signal`, `disk` | names, signals and files of the simulated hosts |
 //! | `oracle` | what must hold at every quiet moment |
-//! | `net`, `tcp`, `epoll`, `eventfd`, `files`, `options`, `link` | the objects of the simulated kernels, which know only `env` |
+//! | `net`, `sockets`, `tcp`, `udp`, `unix`, `epoll`, `eventfd`, `files`, `options`, `link` | the objects of the simulated kernels, which know only `env` |
 //! | `outside`, `panics`, `monitor` | what is of the OS thread or the whole program, and not of a world |
 
 mod choice;
 mod clock;
+#[cfg(feature = "tls")]
+mod crypto;
 mod disk;
 mod dns;
 mod env;
@@ -115,11 +120,14 @@ mod shrink;
 mod signal;
 mod simulation;
 mod slab;
+mod sockets;
 mod tcp;
 #[allow(unsafe_code)] // stacks and switches of simulated threads
 mod thread;
 mod trace;
 mod tuning;
+mod udp;
+mod unix;
 mod wake;
 mod world;
 

@@ -1,4 +1,4 @@
-//! The links between hosts: latency, loss, partitions.
+//! The links between hosts: latency, loss, duplicates, partitions.
 //!
 //! A link is the way from one host to another, one direction; a host's way to itself is its loopback. A link takes
 //! up no room until somebody sets it or cuts it: every other pair has the world's default. Links decide *whether*
@@ -48,10 +48,14 @@ pub struct LinkOptions {
     pub latency_min: Duration,
     /// The most time a packet takes.
     pub latency_max: Duration,
-    /// How many packets are lost. Connections send them again: the reader sees delay.
+    /// How many packets are lost. Connections send them again: the reader sees delay. A datagram is gone.
     pub loss: Ratio,
     /// How many segments are cut in two at a drawn place.
     pub split: Ratio,
+    /// How many datagrams arrive twice.
+    pub duplicate: Ratio,
+    /// How many datagrams are late, and may be overtaken by others of their socket.
+    pub reorder: Ratio,
 }
 
 impl LinkOptions {
@@ -61,6 +65,8 @@ impl LinkOptions {
         latency_max: Duration::from_micros(5),
         loss: Ratio::NEVER,
         split: Ratio::new(1, 16),
+        duplicate: Ratio::NEVER,
+        reorder: Ratio::NEVER,
     };
 }
 
@@ -72,6 +78,8 @@ impl Default for LinkOptions {
             latency_max: Duration::from_micros(500),
             loss: Ratio::NEVER,
             split: Ratio::new(1, 16),
+            duplicate: Ratio::NEVER,
+            reorder: Ratio::NEVER,
         }
     }
 }

@@ -20,6 +20,8 @@ use crate::files::{File, Table};
 use crate::link::{LinkOptions, Links};
 use crate::slab::{Key, Slab};
 use crate::tcp::{Host, Socket, State};
+use crate::udp::{Flight, Udp};
+use crate::unix::Unix;
 
 /// RLIMIT_NOFILE of a new process.
 const DESCRIPTORS: usize = 1 << 20;
@@ -29,6 +31,10 @@ pub(crate) struct Net {
     pub(crate) hosts: Vec<Host>,
     pub(crate) processes: Vec<Process>,
     pub(crate) sockets: Slab<Socket>,
+    pub(crate) udps: Slab<Udp>,
+    /// Datagrams under way.
+    pub(crate) flights: Slab<Flight>,
+    pub(crate) unixes: Slab<Unix>,
     pub(crate) eventfds: Slab<EventFd>,
     pub(crate) epolls: Slab<Epoll>,
     pub(crate) items: Slab<Item>,
@@ -68,6 +74,9 @@ impl Net {
             hosts: Vec::new(),
             processes: Vec::new(),
             sockets: Slab::new(),
+            udps: Slab::new(),
+            flights: Slab::new(),
+            unixes: Slab::new(),
             eventfds: Slab::new(),
             epolls: Slab::new(),
             items: Slab::new(),
@@ -129,14 +138,14 @@ impl Net {
         let files: Vec<File> = owners
             .flat_map(|process| std::mem::replace(&mut process.table, Table::new(DESCRIPTORS)).into_files())
             .collect();
+        // Nobody is left to be told of what follows.
+        files.iter().for_each(|file| self.forget_watchers(*file));
         for file in files {
-            if let File::Disk(key) = file {
-                self.open_files.remove(key);
-                continue;
-            }
-            self.forget_watchers(file);
             match file {
-                File::Socket(_) | File::Disk(_) => {}
+                File::Disk(key) => drop(self.open_files.remove(key)),
+                File::Socket(_) => {}
+                File::Udp(key) => self.close_udp(key),
+                File::Unix(key) => self.close_unix(env, key),
                 File::Epoll(key) => self.close_epoll(key),
                 File::Eventfd(key) => drop(self.eventfds.remove(key)),
             }
@@ -194,6 +203,8 @@ impl Net {
     pub(crate) fn descriptors(&self, process: ProcessIndex) -> Vec<(Fd, String)> {
         let describe = |file| match file {
             File::Socket(key) => self.sockets[key].describe(),
+            File::Udp(key) => self.udps[key].describe(),
+            File::Unix(key) => self.unixes[key].describe(),
             File::Epoll(_) => "epoll".to_owned(),
             File::Eventfd(_) => "eventfd".to_owned(),
             File::Disk(_) => "file".to_owned(),
@@ -215,6 +226,15 @@ impl Net {
             let (local, state) = (socket.local.to_string(), socket.state.name());
             let _ = writeln!(text, "{:<6}{received:>6} {sent:>6} {local:<23} {remote:<23} {state}", "tcp");
         }
+        for (_, socket) in self.udps.iter().filter(|(_, socket)| socket.host == host) {
+            let remote = socket.remote.map_or_else(|| "*".to_owned(), |remote| remote.to_string());
+            let (local, received) = (socket.local.to_string(), socket.waiting());
+            let _ = writeln!(text, "{:<6}{received:>6} {:>6} {local:<23} {remote:<23}", "udp", 0);
+        }
+        let unixes = self.unixes.iter().map(|(_, socket)| socket);
+        for socket in unixes.filter(|socket| socket.host == host && !socket.is_dead()) {
+            let _ = writeln!(text, "{:<6}{:>6} {:>6} {}", "unix", socket.held(), 0, socket.describe());
+        }
         for flow in stack.time_wait.keys() {
             let (local, remote) = (flow.local().to_string(), flow.remote().to_string());
             let _ = writeln!(text, "{:<6}{:>6} {:>6} {local:<23} {remote:<23} TIME_WAIT", "tcp", 0, 0);
@@ -235,6 +255,10 @@ impl Net {
             .iter()
             .map(|(_, socket)| socket.undelivered() + socket.receiving.queue.len() as u64)
             .sum();
+        let datagrams: u64 = self.udps.iter().map(|(_, socket)| socket.held()).sum();
+        let flying: u64 = self.flights.iter().map(|(_, flight)| flight.len()).sum();
+        let local: u64 = self.unixes.iter().map(|(_, socket)| socket.held()).sum();
+        let queued = queued + datagrams + flying + local;
         let Books { sent, received, refused, lost } = self.books;
         assert_eq!(
             sent,

@@ -10,9 +10,9 @@
 
 use std::time::Duration;
 
-use machinarium::kernel::{Domain, Errno, Events, Fd, OptionName, Result, SocketOption};
+use machinarium::kernel::{Domain, Errno, Events, OptionName, Result, SocketKind, SocketOption};
 
-use crate::env::{Env, ProcessIndex};
+use crate::env::Env;
 use crate::files::File;
 use crate::net::Net;
 use crate::tcp::Socket;
@@ -40,6 +40,7 @@ pub(crate) struct Options {
     pub(crate) keep_count: u32,
     pub(crate) user_timeout: Duration,
     pub(crate) linger: Option<Duration>,
+    pub(crate) broadcast: bool,
     no_delay: bool,
     send_buffer: Option<u32>,
     receive_buffer: u32,
@@ -57,10 +58,68 @@ impl Options {
             keep_count: 9,
             user_timeout: Duration::ZERO,
             linger: None,
+            broadcast: false,
             no_delay: false,
             send_buffer: None,
             receive_buffer: DEFAULT_RECEIVE,
         }
+    }
+
+    /// Those of a UDP or Unix socket.
+    pub(crate) fn datagram() -> Options {
+        Options { send_buffer: Some(MOST), receive_buffer: MOST, ..Options::new() }
+    }
+
+    /// SO_SNDBUF of a UDP or Unix socket.
+    pub(crate) fn send_buffer(&self) -> u64 {
+        self.send_buffer.unwrap_or(MOST).into()
+    }
+
+    /// Whether those of a TCP socket were never set.
+    pub(crate) fn has_default_buffers(&self) -> bool {
+        self.send_buffer.is_none() && self.receive_buffer == DEFAULT_RECEIVE
+    }
+
+    /// SO_RCVBUF.
+    pub(crate) fn receive_capacity(&self) -> u64 {
+        self.receive_buffer.into()
+    }
+
+    /// The options of `socket(7)` that are stored as they are; of others ENOPROTOOPT.
+    pub(crate) fn get(&self, name: OptionName) -> Result<SocketOption> {
+        Ok(match name {
+            OptionName::ReuseAddr => SocketOption::ReuseAddr(self.reuse_address),
+            OptionName::ReusePort => SocketOption::ReusePort(self.reuse_port),
+            OptionName::KeepAlive => SocketOption::KeepAlive(self.keep_alive),
+            OptionName::Linger => SocketOption::Linger(self.linger),
+            OptionName::Broadcast => SocketOption::Broadcast(self.broadcast),
+            OptionName::SendBuffer => SocketOption::SendBuffer(self.send_buffer.unwrap_or(DEFAULT_SEND)),
+            OptionName::ReceiveBuffer => SocketOption::ReceiveBuffer(self.receive_buffer),
+            OptionName::AcceptConn => SocketOption::AcceptConn(false),
+            OptionName::PeerCredentials => SocketOption::PeerCredentials(None),
+            _ => return Err(Errno::NOPROTOOPT),
+        })
+    }
+
+    /// Stores one of those.
+    pub(crate) fn set(&mut self, option: SocketOption) -> Result<()> {
+        match option {
+            SocketOption::ReuseAddr(on) => self.reuse_address = on,
+            SocketOption::ReusePort(on) => self.reuse_port = on,
+            SocketOption::KeepAlive(on) => self.keep_alive = on,
+            SocketOption::Broadcast(on) => self.broadcast = on,
+            SocketOption::Linger(linger) => {
+                self.linger = linger.map(|time| Duration::from_secs(time.as_secs()));
+            }
+            SocketOption::SendBuffer(size) => {
+                self.send_buffer = Some((size.min(MOST) * 2).max(LEAST_SEND));
+            }
+            SocketOption::ReceiveBuffer(size) => {
+                self.receive_buffer = (size.min(MOST) * 2).max(LEAST_RECEIVE);
+            }
+            _ => return Err(Errno::NOPROTOOPT),
+        }
+        Ok(())
     }
 
     /// The bytes that may wait for acknowledgement.
@@ -79,31 +138,20 @@ impl Options {
 }
 
 impl Net {
-    /// `getsockopt(2)`.
-    pub(crate) fn getsockopt(
-        &mut self,
-        _env: &mut dyn Env,
-        process: ProcessIndex,
-        fd: Fd,
-        name: OptionName,
-    ) -> Result<SocketOption> {
-        let key = self.socket_of(process, fd)?;
-        self.sockets[key].option(name)
-    }
-
     /// `setsockopt(2)`.
-    pub(crate) fn setsockopt(
+    pub(crate) fn set_tcp_option(
         &mut self,
         env: &mut dyn Env,
-        process: ProcessIndex,
-        fd: Fd,
+        key: crate::slab::Key,
         option: SocketOption,
     ) -> Result<()> {
-        let key = self.socket_of(process, fd)?;
         self.sockets[key].set_option(option)?;
         match option {
-            // Those who wait for room in the old buffer may have it in the new one.
-            SocketOption::SendBuffer(_) => self.write_space(env, key),
+            // Those who wait for room in the old buffer may have it in the new one. Who does not wait is told as well.
+            SocketOption::SendBuffer(_) => {
+                self.sockets[key].sending.wants_room = true;
+                self.write_space(env, key);
+            }
             SocketOption::KeepAlive(true) => {
                 self.sockets[key].timer.heard_at = env.now();
                 self.arm(env, key);
@@ -127,25 +175,23 @@ impl Net {
 }
 
 impl Socket {
-    fn option(&mut self, name: OptionName) -> Result<SocketOption> {
+    pub(crate) fn option(&mut self, name: OptionName) -> Result<SocketOption> {
         let options = &self.options;
         Ok(match name {
-            OptionName::ReuseAddr => SocketOption::ReuseAddr(options.reuse_address),
-            OptionName::ReusePort => SocketOption::ReusePort(options.reuse_port),
             OptionName::NoDelay => SocketOption::NoDelay(options.no_delay),
-            OptionName::KeepAlive => SocketOption::KeepAlive(options.keep_alive),
             OptionName::KeepIdle => SocketOption::KeepIdle(options.keep_idle),
             OptionName::KeepInterval => SocketOption::KeepInterval(options.keep_interval),
             OptionName::KeepCount => SocketOption::KeepCount(options.keep_count),
             OptionName::UserTimeout => SocketOption::UserTimeout(options.user_timeout),
-            OptionName::Linger => SocketOption::Linger(options.linger),
             OptionName::SendBuffer => SocketOption::SendBuffer(self.send_capacity()),
-            OptionName::ReceiveBuffer => SocketOption::ReceiveBuffer(options.receive_buffer),
             // The level of IPv6 is not one of an IPv4 socket.
             OptionName::V6Only if self.domain == Domain::Inet => return Err(Errno::OPNOTSUPP),
             OptionName::V6Only => SocketOption::V6Only(options.v6_only),
             OptionName::Error => SocketOption::Error(self.error.take()),
-            _ => return Err(Errno::NOPROTOOPT),
+            OptionName::Type => SocketOption::Type(SocketKind::Stream),
+            OptionName::Domain => SocketOption::Domain(self.domain),
+            OptionName::AcceptConn => SocketOption::AcceptConn(self.backlog.is_some()),
+            name => options.get(name)?,
         })
     }
 
@@ -153,10 +199,7 @@ impl Socket {
         let unbound = !self.has_port;
         let options = &mut self.options;
         match option {
-            SocketOption::ReuseAddr(on) => options.reuse_address = on,
-            SocketOption::ReusePort(on) => options.reuse_port = on,
             SocketOption::NoDelay(on) => options.no_delay = on,
-            SocketOption::KeepAlive(on) => options.keep_alive = on,
             SocketOption::KeepIdle(idle) => options.keep_idle = keep_seconds(idle)?,
             SocketOption::KeepInterval(interval) => options.keep_interval = keep_seconds(interval)?,
             SocketOption::KeepCount(count @ 1..=127) => options.keep_count = count,
@@ -165,19 +208,10 @@ impl Socket {
                 let millis = i32::try_from(timeout.as_millis()).map_err(|_| Errno::INVAL)?;
                 options.user_timeout = Duration::from_millis(millis as u64);
             }
-            SocketOption::Linger(linger) => {
-                options.linger = linger.map(|time| Duration::from_secs(time.as_secs()));
-            }
-            SocketOption::SendBuffer(size) => {
-                options.send_buffer = Some((size.min(MOST) * 2).max(LEAST_SEND));
-            }
-            SocketOption::ReceiveBuffer(size) => {
-                options.receive_buffer = (size.min(MOST) * 2).max(LEAST_RECEIVE);
-            }
             SocketOption::V6Only(_) if self.domain == Domain::Inet => return Err(Errno::NOPROTOOPT),
             SocketOption::V6Only(_) if !unbound => return Err(Errno::INVAL),
             SocketOption::V6Only(on) => options.v6_only = on,
-            _ => return Err(Errno::NOPROTOOPT),
+            option => options.set(option)?,
         }
         Ok(())
     }

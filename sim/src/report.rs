@@ -33,6 +33,8 @@ pub enum FailureKind {
     LostWakeUp,
     /// Something was left behind at the end.
     Leak,
+    /// Something that the seed does not determine was used.
+    Undetermined,
 }
 
 /// The verdict over a run that failed.

@@ -25,7 +25,7 @@ pub struct World {
 pub(crate) const SCRIPT: ThreadIndex = ThreadIndex(0);
 
 impl World {
-    /// A new host, with the next address of 198.18.0.1, 198.18.0.2 and so on.
+    /// A new host, with the next address of 198.18.0.1, 198.18.0.2 and so on, and of 2001:2::1, 2001:2::2 and so on.
     pub fn host(&self, name: &str) -> Host {
         Host::new(&self.shared, name)
     }

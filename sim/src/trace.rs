@@ -6,9 +6,8 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::net::SocketAddr;
 
-use machinarium::kernel::{Call, Errno, Fd, Instant, SocketOption, Stat, Thread};
+use machinarium::kernel::{Address, Call, Errno, Fd, Instant, Received, SocketOption, Stat, Thread};
 
 use crate::env::HostIndex;
 
@@ -112,15 +111,32 @@ impl Answer for Fd {
     }
 }
 
-impl Answer for (Fd, SocketAddr) {
+impl Answer for (Fd, Fd) {
+    fn word(&self) -> u64 {
+        self.0.word() << 32 | self.1.word()
+    }
+}
+
+impl Answer for (Fd, Address) {
     fn word(&self) -> u64 {
         self.0.word() ^ self.1.word()
     }
 }
 
-impl Answer for SocketAddr {
+impl Answer for Address {
     fn word(&self) -> u64 {
-        u64::from(self.port())
+        let bytes = match self {
+            Address::Ip(address) => return u64::from(address.port()),
+            Address::Unix(name) => name.as_path().or(name.as_abstract()).unwrap_or_default(),
+        };
+        bytes.iter().fold(bytes.len() as u64, |word, byte| word.wrapping_mul(31) + u64::from(*byte))
+    }
+}
+
+impl Answer for Received {
+    fn word(&self) -> u64 {
+        let from = self.from.map_or(0, |from| from.word());
+        self.count as u64 ^ from << 32 ^ u64::from(self.truncated) << 63
     }
 }
 

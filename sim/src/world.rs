@@ -487,16 +487,24 @@ impl State {
             Ok(once_in) => Ratio::new(1, once_in),
         };
         let (loss, split) = (ratio(Fault::Loss), ratio(Fault::ShortRead));
+        let (duplicate, reorder) = (ratio(Fault::Duplicate), ratio(Fault::Reorder));
         let vary = |options: LinkOptions, most: Duration| LinkOptions {
+            latency_min: options.latency_min,
             latency_max: if faults.has(Fault::Latency) { most } else { options.latency_min },
             loss,
             split,
-            ..options
+            duplicate,
+            reorder,
         };
         let link = LinkOptions::default();
         self.net.set_default_link(vary(link, link.latency_max));
-        let loopback =
-            LinkOptions { loss: Ratio::NEVER, ..vary(LinkOptions::LOOPBACK, Duration::from_micros(20)) };
+        // Loopback keeps all that it takes, in its order.
+        let loopback = LinkOptions {
+            loss: Ratio::NEVER,
+            duplicate: Ratio::NEVER,
+            reorder: Ratio::NEVER,
+            ..vary(LinkOptions::LOOPBACK, Duration::from_micros(20))
+        };
         self.net.set_link(HostIndex(0), HostIndex(0), loopback);
     }
 }

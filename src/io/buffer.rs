@@ -71,6 +71,11 @@ impl Buffer {
         self.block.as_ref().map_or(&[], |block| &block[self.start..self.end])
     }
 
+    /// The same, for whoever changes them in place.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        self.block.as_mut().map_or(&mut [], |block| &mut block[self.start..self.end])
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.end - self.start
     }
@@ -120,7 +125,16 @@ impl Buffer {
 
     /// Lets `read` fill free room, at least one byte of it, and takes what it says it has read.
     pub(crate) fn fill<E>(&mut self, read: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Result<usize, E> {
-        self.make_room(if self.is_small() { BLOCK - self.len() } else { 1 });
+        self.fill_room(if self.is_small() { BLOCK - self.len() } else { 1 }, read)
+    }
+
+    /// The same with room for at least `room` bytes.
+    pub(crate) fn fill_room<E>(
+        &mut self,
+        room: usize,
+        read: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<usize, E> {
+        self.make_room(room);
         let end = self.end;
         let block = self.block.as_mut().expect("make_room made some");
         let count = read(&mut block[end..]);

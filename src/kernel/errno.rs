@@ -51,6 +51,7 @@ errnos! {
     LOOP = ELOOP, "ELOOP", "too many levels";
     MFILE = EMFILE, "EMFILE", "too many open files in this process";
     MLINK = EMLINK, "EMLINK", "too many links";
+    MSGSIZE = EMSGSIZE, "EMSGSIZE", "message too long";
     NAMETOOLONG = ENAMETOOLONG, "ENAMETOOLONG", "name too long";
     NETDOWN = ENETDOWN, "ENETDOWN", "network is down";
     NETUNREACH = ENETUNREACH, "ENETUNREACH", "network is unreachable";
@@ -67,12 +68,14 @@ errnos! {
     NOTDIR = ENOTDIR, "ENOTDIR", "not a directory";
     NOTEMPTY = ENOTEMPTY, "ENOTEMPTY", "directory not empty";
     NOTSOCK = ENOTSOCK, "ENOTSOCK", "not a socket";
+    NOTTY = ENOTTY, "ENOTTY", "not a file for this request";
     NXIO = ENXIO, "ENXIO", "no such device or address";
     OPNOTSUPP = EOPNOTSUPP, "EOPNOTSUPP", "operation not supported";
     OVERFLOW = EOVERFLOW, "EOVERFLOW", "too large for its type";
     PERM = EPERM, "EPERM", "operation not permitted";
     PIPE = EPIPE, "EPIPE", "broken pipe";
     PROTO = EPROTO, "EPROTO", "protocol error";
+    PROTOTYPE = EPROTOTYPE, "EPROTOTYPE", "protocol of another type";
     ROFS = EROFS, "EROFS", "read-only file system";
     SPIPE = ESPIPE, "ESPIPE", "cannot seek";
     TIMEDOUT = ETIMEDOUT, "ETIMEDOUT", "timed out";
@@ -150,6 +153,10 @@ pub enum Call {
     Eventfd,
     Spawn,
     FutexWait,
+    Socketpair,
+    IoctlFionread,
+    Unlink,
+    Recvmsg,
     SchedSetaffinity,
     Getaddrinfo,
     Sigaction,
@@ -162,12 +169,11 @@ pub enum Call {
     Ftruncate,
     Fstat,
     Rename,
-    Unlink,
 }
 
 impl Call {
     /// Every call that can fail.
-    pub const ALL: [Call; 36] = [
+    pub const ALL: [Call; 39] = [
         Call::Socket,
         Call::Bind,
         Call::Listen,
@@ -191,6 +197,10 @@ impl Call {
         Call::Eventfd,
         Call::Spawn,
         Call::FutexWait,
+        Call::Socketpair,
+        Call::IoctlFionread,
+        Call::Unlink,
+        Call::Recvmsg,
         Call::SchedSetaffinity,
         Call::Getaddrinfo,
         Call::Sigaction,
@@ -203,13 +213,12 @@ impl Call {
         Call::Ftruncate,
         Call::Fstat,
         Call::Rename,
-        Call::Unlink,
     ];
 }
 
 /// The errors that `call` may answer, besides [`TEARDOWN`], which every call of a simulated process may.
 ///
-/// From the call's manual page, `tcp(7)`, `socket(7)` and `epoll(7)`; what Linux was seen to answer and the
+/// From the call's manual page, `tcp(7)`, `udp(7)`, `unix(7)`, `socket(7)` and `epoll(7)`; what Linux was seen to answer and the
 /// manual forgets has a note.
 pub const fn of(call: Call) -> &'static [Errno] {
     use Errno as E;
@@ -224,6 +233,14 @@ pub const fn of(call: Call) -> &'static [Errno] {
             E::INVAL,
             E::NOTSOCK,
             E::NOMEM,
+            // A path, on its way through the file system.
+            E::LOOP,
+            E::NAMETOOLONG,
+            E::NOENT,
+            E::NOSPC,
+            E::NOTDIR,
+            E::PERM,
+            E::ROFS,
         ],
         // EINVAL: a connected socket, which listen(2) does not mention.
         Call::Listen => &[E::ADDRINUSE, E::BADF, E::INVAL, E::NOTSOCK, E::OPNOTSUPP],
@@ -250,7 +267,7 @@ pub const fn of(call: Call) -> &'static [Errno] {
             E::PROTO,
         ],
         // ECONNABORTED: on a socket that was shut down while connecting (Linux). EPIPE: the pending error of a connection
-        // whose peer sent FIN and then RST.
+        // whose peer sent FIN and then RST. EPROTOTYPE: a Unix socket of the other type.
         Call::Connect => &[
             E::ACCES,
             E::ADDRINUSE,
@@ -272,6 +289,12 @@ pub const fn of(call: Call) -> &'static [Errno] {
             E::PERM,
             E::PIPE,
             E::TIMEDOUT,
+            E::LOOP,
+            E::NAMETOOLONG,
+            E::NOENT,
+            E::NOMEM,
+            E::NOTDIR,
+            E::PROTOTYPE,
         ],
         Call::Shutdown => &[E::BADF, E::INVAL, E::NOTCONN, E::NOTSOCK],
         Call::Getsockname => &[E::BADF, E::INVAL, E::NOBUFS, E::NOTSOCK],
@@ -293,10 +316,12 @@ pub const fn of(call: Call) -> &'static [Errno] {
             E::NOMEM,
             E::NOTCONN,
             E::NOTSOCK,
+            E::OPNOTSUPP,
             E::PIPE,
             E::TIMEDOUT,
         ],
-        Call::Recv => &[
+        // EOPNOTSUPP: urgent bytes of what has none.
+        Call::Recv | Call::Recvmsg => &[
             E::AGAIN,
             E::BADF,
             E::CONNREFUSED,
@@ -308,28 +333,41 @@ pub const fn of(call: Call) -> &'static [Errno] {
             E::NOMEM,
             E::NOTCONN,
             E::NOTSOCK,
+            E::OPNOTSUPP,
             E::PIPE,
             E::TIMEDOUT,
         ],
+        // Of files and of datagrams too.
         Call::Write => &[
+            E::ACCES,
+            E::AFNOSUPPORT,
             E::AGAIN,
             E::BADF,
             E::CONNREFUSED,
             E::CONNRESET,
+            E::DESTADDRREQ,
             E::DQUOT,
             E::FBIG,
             E::HOSTUNREACH,
             E::INTR,
             E::INVAL,
             E::IO,
+            E::ISCONN,
+            E::LOOP,
+            E::MSGSIZE,
+            E::NAMETOOLONG,
             E::NETUNREACH,
             E::NOBUFS,
+            E::NOENT,
             E::NOMEM,
             E::NOSPC,
             E::NOTCONN,
+            E::NOTDIR,
             E::NOTSOCK,
+            E::OPNOTSUPP,
             E::PERM,
             E::PIPE,
+            E::PROTOTYPE,
             E::TIMEDOUT,
         ],
         Call::Send | Call::Sendmsg => &[
@@ -347,6 +385,19 @@ pub const fn of(call: Call) -> &'static [Errno] {
             E::NOTSOCK,
             E::PIPE,
             E::TIMEDOUT,
+            // A datagram, and its address. EISCONN and EOPNOTSUPP also: an address for a stream, an urgent datagram.
+            E::ACCES,
+            E::AFNOSUPPORT,
+            E::DESTADDRREQ,
+            E::ISCONN,
+            E::LOOP,
+            E::MSGSIZE,
+            E::NAMETOOLONG,
+            E::NOENT,
+            E::NOTDIR,
+            E::OPNOTSUPP,
+            E::PERM,
+            E::PROTOTYPE,
         ],
         // EINTR after which the descriptor is gone all the same.
         Call::Close => &[E::BADF, E::DQUOT, E::INTR, E::IO, E::NOSPC],
@@ -356,6 +407,11 @@ pub const fn of(call: Call) -> &'static [Errno] {
         Call::Eventfd => &[E::INVAL, E::MFILE, E::NFILE, E::NOMEM],
         Call::Spawn => &[E::AGAIN, E::NOMEM, E::PERM],
         Call::FutexWait => &[E::AGAIN, E::INTR, E::TIMEDOUT],
+        Call::Socketpair => {
+            &[E::AFNOSUPPORT, E::INVAL, E::MFILE, E::NFILE, E::NOBUFS, E::NOMEM, E::OPNOTSUPP]
+        }
+        // EINVAL: a listener.
+        Call::IoctlFionread => &[E::BADF, E::INVAL, E::NOTTY],
         Call::SchedSetaffinity => &[E::INVAL, E::PERM],
         // With EAI_SYSTEM; its own errors are `ResolveError::ALL`.
         Call::Getaddrinfo => &[E::ACCES, E::INTR, E::IO, E::MFILE, E::NFILE, E::NOBUFS, E::NOMEM],

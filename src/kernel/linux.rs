@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::{self, MaybeUninit};
+use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
 use std::ptr;
 use std::rc::Rc;
@@ -27,11 +27,12 @@ use libc::{c_int, socklen_t};
 use self::address::{decode, encode, name};
 use self::option::{get_option, set_option};
 use super::errno::{self, Call, Errno};
-use super::{Caught, CpuSet, OpenFlags, Query, ResolveError, SigAction, Signal, Stat};
 use super::{
-    Clock, Domain, EpollEvent, EpollOp, Fd, Instant, Kernel, OptionName, ProcessId, RecvFlags, Result,
-    SendFlags, SocketKind, SocketOption, Thread, ThreadEnd, ThreadMain, ThreadOptions, Wake, sealed,
+    Address, Clock, Domain, EpollEvent, EpollOp, Fd, Instant, Kernel, OptionName, ProcessId, Received,
+    RecvFlags, Result, SendFlags, SocketKind, SocketOption, Thread, ThreadEnd, ThreadMain, ThreadOptions,
+    Wake, sealed,
 };
+use super::{Caught, CpuSet, OpenFlags, Query, ResolveError, SigAction, Signal, Stat};
 
 /// One call into libc: what it answered, or the error it left behind, which is counted if it is a surprise.
 macro_rules! syscall {
@@ -46,6 +47,7 @@ macro_rules! syscall {
 mod address;
 mod affinity;
 mod file;
+mod message;
 mod option;
 mod resolve;
 mod signal;
@@ -117,14 +119,20 @@ impl Kernel for Linux {
         let family = match domain {
             Domain::Inet => libc::AF_INET,
             Domain::Inet6 => libc::AF_INET6,
+            Domain::Unix => libc::AF_UNIX,
         };
-        let SocketKind::Stream = kind;
-        let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
         // SAFETY: takes no pointer.
-        unsafe { syscall!(Socket: socket(family, kind, 0)) }.map(Fd::from_raw)
+        unsafe { syscall!(Socket: socket(family, socket_type(kind), 0)) }.map(Fd::from_raw)
     }
 
-    fn bind(&self, fd: Fd, address: &SocketAddr) -> Result<()> {
+    fn socketpair(&self, kind: SocketKind) -> Result<(Fd, Fd)> {
+        let mut pair = [-1; 2];
+        // SAFETY: `pair` has room for the two descriptors that the kernel writes.
+        unsafe { syscall!(Socketpair: socketpair(libc::AF_UNIX, socket_type(kind), 0, pair.as_mut_ptr())) }?;
+        Ok((Fd::from_raw(pair[0]), Fd::from_raw(pair[1])))
+    }
+
+    fn bind(&self, fd: Fd, address: &Address) -> Result<()> {
         let (address, len) = encode(address);
         // SAFETY: `encode` answers an address with its length, which lives until the end of this function.
         unsafe { syscall!(Bind: bind(fd.raw(), (&raw const address).cast(), len)) }.map(drop)
@@ -135,7 +143,7 @@ impl Kernel for Linux {
         unsafe { syscall!(Listen: listen(fd.raw(), clamp(backlog))) }.map(drop)
     }
 
-    fn accept4(&self, fd: Fd) -> Result<(Fd, SocketAddr)> {
+    fn accept4(&self, fd: Fd) -> Result<(Fd, Address)> {
         let mut storage = MaybeUninit::zeroed();
         let mut len = size_of::<libc::sockaddr_storage>() as socklen_t;
         let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
@@ -143,7 +151,7 @@ impl Kernel for Linux {
         // SAFETY: `address` has room for `len` bytes.
         let new = unsafe { syscall!(Accept4: accept4(fd.raw(), address.cast(), &mut len, flags)) }?;
         // SAFETY: all zero is a valid sockaddr_storage, and the kernel wrote over it.
-        match decode(unsafe { storage.assume_init_ref() }) {
+        match decode(unsafe { storage.assume_init_ref() }, len) {
             Some(peer) => Ok((Fd::from_raw(new), peer)),
             None => {
                 let _ = self.close(Fd::from_raw(new)); // a listener of a family that nobody here can have made
@@ -152,7 +160,7 @@ impl Kernel for Linux {
         }
     }
 
-    fn connect(&self, fd: Fd, address: &SocketAddr) -> Result<()> {
+    fn connect(&self, fd: Fd, address: &Address) -> Result<()> {
         let (address, len) = encode(address);
         // SAFETY: `encode` answers an address with its length, which lives until the end of this function.
         unsafe { syscall!(Connect: connect(fd.raw(), (&raw const address).cast(), len)) }.map(drop)
@@ -168,14 +176,14 @@ impl Kernel for Linux {
         unsafe { syscall!(Shutdown: shutdown(fd.raw(), how)) }.map(drop)
     }
 
-    fn getsockname(&self, fd: Fd) -> Result<SocketAddr> {
+    fn getsockname(&self, fd: Fd) -> Result<Address> {
         name(|address, len| {
             // SAFETY: `name` gives an address with room for `*len` bytes.
             unsafe { syscall!(Getsockname: getsockname(fd.raw(), address, len)) }
         })
     }
 
-    fn getpeername(&self, fd: Fd) -> Result<SocketAddr> {
+    fn getpeername(&self, fd: Fd) -> Result<Address> {
         name(|address, len| {
             // SAFETY: `name` gives an address with room for `*len` bytes.
             unsafe { syscall!(Getpeername: getpeername(fd.raw(), address, len)) }
@@ -188,6 +196,13 @@ impl Kernel for Linux {
 
     fn setsockopt(&self, fd: Fd, option: SocketOption) -> Result<()> {
         set_option(fd, option)
+    }
+
+    fn ioctl_fionread(&self, fd: Fd) -> Result<usize> {
+        let mut bytes: c_int = 0;
+        // SAFETY: the kernel writes an int to `bytes`.
+        unsafe { syscall!(IoctlFionread: ioctl(fd.raw(), libc::FIONREAD, &raw mut bytes)) }?;
+        Ok(bytes as usize)
     }
 
     fn read(&self, fd: Fd, buf: &mut [u8]) -> Result<usize> {
@@ -206,9 +221,9 @@ impl Kernel for Linux {
     }
 
     fn recv(&self, fd: Fd, buf: &mut [u8], flags: RecvFlags) -> Result<usize> {
-        let flags = flag(flags.peek, libc::MSG_PEEK) | flag(flags.oob, libc::MSG_OOB);
         // SAFETY: the kernel writes at most `buf.len()` bytes to `buf`.
-        unsafe { syscall!(Recv: recv(fd.raw(), buf.as_mut_ptr().cast(), buf.len(), flags)) }.map(count)
+        unsafe { syscall!(Recv: recv(fd.raw(), buf.as_mut_ptr().cast(), buf.len(), recv_flags(flags))) }
+            .map(count)
     }
 
     fn send(&self, fd: Fd, buf: &[u8], flags: SendFlags) -> Result<usize> {
@@ -217,13 +232,12 @@ impl Kernel for Linux {
             .map(count)
     }
 
-    fn sendmsg(&self, fd: Fd, bufs: &[IoSlice<'_>], flags: SendFlags) -> Result<usize> {
-        // SAFETY: all zero is a valid msghdr: no name, no buffers, no control messages.
-        let mut message: libc::msghdr = unsafe { mem::zeroed() };
-        message.msg_iov = bufs.as_ptr().cast_mut().cast();
-        message.msg_iovlen = bufs.len() as _;
-        // SAFETY: std promises that IoSlice has the layout of iovec; sendmsg only reads through `msg_iov`.
-        unsafe { syscall!(Sendmsg: sendmsg(fd.raw(), &raw const message, send_flags(flags))) }.map(count)
+    fn recvmsg(&self, fd: Fd, bufs: &mut [IoSliceMut<'_>], flags: RecvFlags) -> Result<Received> {
+        message::receive(fd, bufs, flags)
+    }
+
+    fn sendmsg(&self, fd: Fd, bufs: &[IoSlice<'_>], flags: SendFlags, to: Option<&Address>) -> Result<usize> {
+        message::send(fd, bufs, flags, to)
     }
 
     fn close(&self, fd: Fd) -> Result<()> {
@@ -489,6 +503,18 @@ fn epoll_wait_millis(epoll: Fd, events: &mut [EpollEvent], timeout: Option<Durat
 
 fn flag(on: bool, bit: c_int) -> c_int {
     if on { bit } else { 0 }
+}
+
+fn socket_type(kind: SocketKind) -> c_int {
+    let kind = match kind {
+        SocketKind::Stream => libc::SOCK_STREAM,
+        SocketKind::Datagram => libc::SOCK_DGRAM,
+    };
+    kind | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC
+}
+
+fn recv_flags(flags: RecvFlags) -> c_int {
+    flag(flags.peek, libc::MSG_PEEK) | flag(flags.oob, libc::MSG_OOB)
 }
 
 fn send_flags(flags: SendFlags) -> c_int {

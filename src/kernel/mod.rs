@@ -16,6 +16,7 @@
 //! table [`errno::of`]. A new call comes with its manual page, its row in that table and its body in
 //! `tests/conformance`.
 
+mod address;
 mod affinity;
 pub mod errno;
 mod file;
@@ -35,6 +36,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
+pub use address::{Address, NameError, UnixName};
 pub use affinity::CpuSet;
 pub use errno::{Call, Errno};
 pub use file::{Access, FileKind, OpenFlags, Stat};
@@ -43,8 +45,8 @@ pub use resolve::{Family, Query, ResolveError};
 pub use signal::{Caught, DefaultAction, SigAction, Signal, SignalSet};
 pub use traced::Traced;
 pub use types::{
-    Clock, Domain, EpollEvent, EpollOp, Events, Fd, Instant, OptionName, ProcessId, RecvFlags, SendFlags,
-    SocketKind, SocketOption, Thread, ThreadOptions,
+    Clock, Credentials, Domain, EpollEvent, EpollOp, Events, Fd, Instant, OptionName, ProcessId, Received,
+    RecvFlags, SendFlags, SocketKind, SocketOption, Thread, ThreadOptions,
 };
 
 /// What a call answers.
@@ -88,24 +90,30 @@ pub trait Kernel: sealed::Sealed {
 
     /// `socket(2)`, with `SOCK_NONBLOCK | SOCK_CLOEXEC`.
     fn socket(&self, domain: Domain, kind: SocketKind) -> Result<Fd>;
-    /// `bind(2)`.
-    fn bind(&self, fd: Fd, address: &SocketAddr) -> Result<()>;
+    /// `socketpair(2)` of Unix sockets, with `SOCK_NONBLOCK | SOCK_CLOEXEC`.
+    fn socketpair(&self, kind: SocketKind) -> Result<(Fd, Fd)>;
+    /// `bind(2)`. A path makes a file there, which stays until [`unlink`](Kernel::unlink).
+    fn bind(&self, fd: Fd, address: &Address) -> Result<()>;
     /// `listen(2)`.
     fn listen(&self, fd: Fd, backlog: u32) -> Result<()>;
     /// `accept4(2)`, with `SOCK_NONBLOCK | SOCK_CLOEXEC`; the peer's address with it.
-    fn accept4(&self, fd: Fd) -> Result<(Fd, SocketAddr)>;
-    /// `connect(2)`: on a stream it answers `EINPROGRESS`, then writability and `SO_ERROR` tell.
-    fn connect(&self, fd: Fd, address: &SocketAddr) -> Result<()>;
+    fn accept4(&self, fd: Fd) -> Result<(Fd, Address)>;
+    /// `connect(2)`: on TCP it answers `EINPROGRESS`, then writability and `SO_ERROR` tell; on a Unix stream it is done
+    /// at once, or answers `EAGAIN` while the listener's queue is full, of whose room nothing tells; a datagram socket
+    /// takes the address for its peer.
+    fn connect(&self, fd: Fd, address: &Address) -> Result<()>;
     /// `shutdown(2)`.
     fn shutdown(&self, fd: Fd, how: Shutdown) -> Result<()>;
     /// `getsockname(2)`.
-    fn getsockname(&self, fd: Fd) -> Result<SocketAddr>;
+    fn getsockname(&self, fd: Fd) -> Result<Address>;
     /// `getpeername(2)`.
-    fn getpeername(&self, fd: Fd) -> Result<SocketAddr>;
+    fn getpeername(&self, fd: Fd) -> Result<Address>;
     /// `getsockopt(2)`.
     fn getsockopt(&self, fd: Fd, name: OptionName) -> Result<SocketOption>;
     /// `setsockopt(2)`.
     fn setsockopt(&self, fd: Fd, option: SocketOption) -> Result<()>;
+    /// `ioctl(2)` with `FIONREAD`: how many bytes wait for the reader; of datagrams, the length of the next one.
+    fn ioctl_fionread(&self, fd: Fd) -> Result<usize>;
 
     // Bytes.
 
@@ -119,8 +127,11 @@ pub trait Kernel: sealed::Sealed {
     fn recv(&self, fd: Fd, buf: &mut [u8], flags: RecvFlags) -> Result<usize>;
     /// `send(2)`, with `MSG_NOSIGNAL`.
     fn send(&self, fd: Fd, buf: &[u8], flags: SendFlags) -> Result<usize>;
-    /// `sendmsg(2)`, with `MSG_NOSIGNAL`: a vectored `send`. At most 1,024 slices.
-    fn sendmsg(&self, fd: Fd, bufs: &[IoSlice<'_>], flags: SendFlags) -> Result<usize>;
+    /// `recvmsg(2)`: a vectored `recv` that tells who sent the datagram, and whether it was cut off.
+    fn recvmsg(&self, fd: Fd, bufs: &mut [IoSliceMut<'_>], flags: RecvFlags) -> Result<Received>;
+    /// `sendmsg(2)`, with `MSG_NOSIGNAL`: a vectored `send`, of a datagram also to somebody else than the peer that the
+    /// socket is connected to. At most 1,024 slices.
+    fn sendmsg(&self, fd: Fd, bufs: &[IoSlice<'_>], flags: SendFlags, to: Option<&Address>) -> Result<usize>;
     /// `close(2)`. Whatever it answers, the descriptor is gone.
     fn close(&self, fd: Fd) -> Result<()>;
 

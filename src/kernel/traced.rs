@@ -13,11 +13,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-use super::{Caught, CpuSet, OpenFlags, Query, ResolveError, SigAction, Signal, Stat};
 use super::{
-    Clock, Domain, EpollEvent, EpollOp, Fd, Instant, Kernel, OptionName, ProcessId, RecvFlags, Result,
-    SendFlags, SocketKind, SocketOption, Thread, ThreadEnd, ThreadMain, ThreadOptions, Wake, sealed,
+    Address, Clock, Domain, EpollEvent, EpollOp, Fd, Instant, Kernel, OptionName, ProcessId, Received,
+    RecvFlags, Result, SendFlags, SocketKind, SocketOption, Thread, ThreadEnd, ThreadMain, ThreadOptions,
+    Wake, sealed,
 };
+use super::{Caught, CpuSet, OpenFlags, Query, ResolveError, SigAction, Signal, Stat};
 
 /// Where the lines go, each without its end. It may be called on any thread.
 pub type Sink = Arc<dyn Fn(fmt::Arguments<'_>) + Send + Sync>;
@@ -94,7 +95,11 @@ impl Kernel for Traced {
         traced!(self.socket(domain, kind), "{:?}, {:?}", domain, kind)
     }
 
-    fn bind(&self, fd: Fd, address: &SocketAddr) -> Result<()> {
+    fn socketpair(&self, kind: SocketKind) -> Result<(Fd, Fd)> {
+        traced!(self.socketpair(kind), "{:?}", kind)
+    }
+
+    fn bind(&self, fd: Fd, address: &Address) -> Result<()> {
         traced!(self.bind(fd, address), "{}, {}", fd, address)
     }
 
@@ -102,11 +107,11 @@ impl Kernel for Traced {
         traced!(self.listen(fd, backlog), "{}, {}", fd, backlog)
     }
 
-    fn accept4(&self, fd: Fd) -> Result<(Fd, SocketAddr)> {
+    fn accept4(&self, fd: Fd) -> Result<(Fd, Address)> {
         traced!(self.accept4(fd), "{}", fd)
     }
 
-    fn connect(&self, fd: Fd, address: &SocketAddr) -> Result<()> {
+    fn connect(&self, fd: Fd, address: &Address) -> Result<()> {
         traced!(self.connect(fd, address), "{}, {}", fd, address)
     }
 
@@ -114,11 +119,11 @@ impl Kernel for Traced {
         traced!(self.shutdown(fd, how), "{}, {:?}", fd, how)
     }
 
-    fn getsockname(&self, fd: Fd) -> Result<SocketAddr> {
+    fn getsockname(&self, fd: Fd) -> Result<Address> {
         traced!(self.getsockname(fd), "{}", fd)
     }
 
-    fn getpeername(&self, fd: Fd) -> Result<SocketAddr> {
+    fn getpeername(&self, fd: Fd) -> Result<Address> {
         traced!(self.getpeername(fd), "{}", fd)
     }
 
@@ -128,6 +133,10 @@ impl Kernel for Traced {
 
     fn setsockopt(&self, fd: Fd, option: SocketOption) -> Result<()> {
         traced!(self.setsockopt(fd, option), "{}, {:?}", fd, option)
+    }
+
+    fn ioctl_fionread(&self, fd: Fd) -> Result<usize> {
+        traced!(self.ioctl_fionread(fd), "{}", fd)
     }
 
     fn read(&self, fd: Fd, buf: &mut [u8]) -> Result<usize> {
@@ -143,17 +152,22 @@ impl Kernel for Traced {
     }
 
     fn recv(&self, fd: Fd, buf: &mut [u8], flags: RecvFlags) -> Result<usize> {
-        let shown = Flags([(flags.peek, "PEEK"), (flags.oob, "OOB")]);
-        traced!(self.recv(fd, buf, flags), "{}, {}{}", fd, buf.len(), shown)
+        traced!(self.recv(fd, buf, flags), "{}, {}{}", fd, buf.len(), recv_flags(flags))
     }
 
     fn send(&self, fd: Fd, buf: &[u8], flags: SendFlags) -> Result<usize> {
         traced!(self.send(fd, buf, flags), "{}, {}{}", fd, buf.len(), send_flags(flags))
     }
 
-    fn sendmsg(&self, fd: Fd, bufs: &[IoSlice<'_>], flags: SendFlags) -> Result<usize> {
+    fn recvmsg(&self, fd: Fd, bufs: &mut [IoSliceMut<'_>], flags: RecvFlags) -> Result<Received> {
+        let lengths = Lengths(bufs.iter().map(|buf| buf.len()).collect::<Vec<_>>().into_iter());
+        traced!(self.recvmsg(fd, bufs, flags), "{}, {}{}", fd, lengths, recv_flags(flags))
+    }
+
+    fn sendmsg(&self, fd: Fd, bufs: &[IoSlice<'_>], flags: SendFlags, to: Option<&Address>) -> Result<usize> {
         let lengths = Lengths(bufs.iter().map(|buf| buf.len()));
-        traced!(self.sendmsg(fd, bufs, flags), "{}, {}{}", fd, lengths, send_flags(flags))
+        let shown = send_flags(flags);
+        traced!(self.sendmsg(fd, bufs, flags, to), "{}, {}{}{}", fd, lengths, shown, Towards(to))
     }
 
     fn close(&self, fd: Fd) -> Result<()> {
@@ -339,8 +353,9 @@ show! {
     (), _nothing => "0";
     usize, count => "{count}";
     Fd, fd => "{fd}";
-    SocketAddr, address => "{address}";
-    (Fd, SocketAddr), pair => "{} {}", pair.0, pair.1;
+    Address, address => "{address}";
+    (Fd, Fd), pair => "{} {}", pair.0, pair.1;
+    (Fd, Address), pair => "{} {}", pair.0, pair.1;
     SocketOption, option => "{option:?}";
     Thread, thread => "{}", thread.0;
     Stat, stat => "{:?} of {}, {}", stat.kind, stat.size, stat.modified;
@@ -372,6 +387,25 @@ impl fmt::Display for Asked<'_> {
     }
 }
 
+impl Show for Received {
+    fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.count)?;
+        if let Some(from) = &self.from {
+            write!(f, " from {from}")?;
+        }
+        if self.truncated { f.write_str(", TRUNC") } else { Ok(()) }
+    }
+}
+
+/// Where a datagram goes, after the word.
+struct Towards<'a>(Option<&'a Address>);
+
+impl fmt::Display for Towards<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |address| write!(f, ", to {address}"))
+    }
+}
+
 /// The lengths of the buffers of a vectored call.
 struct Lengths<I>(I);
 
@@ -390,6 +424,10 @@ impl<const N: usize> fmt::Display for Flags<N> {
     }
 }
 
+fn recv_flags(flags: RecvFlags) -> Flags<2> {
+    Flags([(flags.peek, "PEEK"), (flags.oob, "OOB")])
+}
+
 fn send_flags(flags: SendFlags) -> Flags<2> {
     Flags([(flags.oob, "OOB"), (flags.more, "MORE")])
 }
@@ -402,7 +440,7 @@ mod service_tests;
 mod tests {
     use std::sync::Mutex;
 
-    use super::super::{Events, Linux};
+    use super::super::{Events, Linux, UnixName};
     use super::*;
 
     /// What `body` makes a traced Linux write.
@@ -423,7 +461,7 @@ mod tests {
         let mut shown = Vec::new();
         let lines = trace(|kernel| {
             let listener = kernel.socket(Domain::Inet, SocketKind::Stream).unwrap();
-            kernel.bind(listener, &"127.0.0.1:0".parse().unwrap()).unwrap();
+            kernel.bind(listener, &Address::Ip("127.0.0.1:0".parse().unwrap())).unwrap();
             kernel.listen(listener, 1).unwrap();
             let address = kernel.getsockname(listener).unwrap();
             let client = kernel.socket(Domain::Inet, SocketKind::Stream).unwrap();
@@ -434,7 +472,8 @@ mod tests {
                 }
             };
             let _ = kernel.recv(server, &mut [0; 9], RecvFlags { peek: true, oob: false });
-            kernel.sendmsg(client, &[IoSlice::new(b"ab"), IoSlice::new(b"c")], SendFlags::default()).unwrap();
+            let bufs = [IoSlice::new(b"ab"), IoSlice::new(b"c")];
+            kernel.sendmsg(client, &bufs, SendFlags::default(), None).unwrap();
             kernel.getsockopt(client, OptionName::ReuseAddr).unwrap();
             for fd in [client, server, listener] {
                 kernel.close(fd).unwrap();
@@ -452,6 +491,45 @@ mod tests {
                 format!("getsockopt({client}, ReuseAddr) = ReuseAddr(false)"),
                 format!("close({client}) = 0"),
                 "accept4(-1) = -1 EBADF".to_string(),
+            ];
+        });
+        for line in shown {
+            assert!(lines.contains(&line), "no {line:?} in {lines:#?}");
+        }
+    }
+
+    #[test]
+    fn datagrams_are_told_with_their_addresses() {
+        let mut shown = Vec::new();
+        let name = || {
+            Address::Unix(
+                UnixName::abstract_name(format!("traced {}", std::process::id()).as_bytes()).unwrap(),
+            )
+        };
+        let lines = trace(|kernel| {
+            let (near, far) = kernel.socketpair(SocketKind::Datagram).unwrap();
+            let bound = kernel.socket(Domain::Unix, SocketKind::Datagram).unwrap();
+            kernel.bind(bound, &name()).unwrap();
+            kernel.sendmsg(near, &[IoSlice::new(b"abc")], SendFlags::default(), Some(&name())).unwrap();
+            assert_eq!(kernel.ioctl_fionread(bound), Ok(3));
+            let mut buf = [0; 2];
+            kernel.recvmsg(bound, &mut [IoSliceMut::new(&mut buf)], RecvFlags::default()).unwrap();
+            kernel.sendmsg(bound, &[IoSlice::new(b"abc")], SendFlags::default(), Some(&name())).unwrap();
+            kernel
+                .recvmsg(bound, &mut [IoSliceMut::new(&mut buf)], RecvFlags { peek: true, oob: false })
+                .unwrap();
+            kernel.unlink(c"no/such/file").unwrap_err();
+            for fd in [near, far, bound] {
+                kernel.close(fd).unwrap();
+            }
+            shown = vec![
+                format!("socketpair(Datagram) = {near} {far}"),
+                format!("bind({bound}, {}) = 0", name()),
+                format!("sendmsg({near}, [3], to {}) = 3", name()),
+                format!("ioctl_fionread({bound}) = 3"),
+                format!("recvmsg({bound}, [2]) = 2, TRUNC"),
+                format!("recvmsg({bound}, [2], PEEK) = 2 from {}, TRUNC", name()),
+                "unlink(no/such/file) = -1 ENOENT".to_string(),
             ];
         });
         for line in shown {

@@ -115,6 +115,8 @@ pub enum Domain {
     Inet,
     /// `AF_INET6`.
     Inet6,
+    /// `AF_UNIX`.
+    Unix,
 }
 
 impl Domain {
@@ -132,15 +134,28 @@ impl Domain {
 pub enum SocketKind {
     /// `SOCK_STREAM`.
     Stream,
+    /// `SOCK_DGRAM`.
+    Datagram,
 }
 
-/// How `recv` reads.
+/// How `recv` and `recvmsg` read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct RecvFlags {
     /// `MSG_PEEK`: leave the bytes where they are.
     pub peek: bool,
     /// `MSG_OOB`: the urgent byte.
     pub oob: bool,
+}
+
+/// What `recvmsg` answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Received {
+    /// How many bytes are in the buffers.
+    pub count: usize,
+    /// Who sent them: `None` of a TCP stream, and of a Unix socket that has no name.
+    pub from: Option<super::Address>,
+    /// `MSG_TRUNC`: the datagram was longer than the buffers, and its end is lost.
+    pub truncated: bool,
 }
 
 /// How `send` and `sendmsg` write. `MSG_NOSIGNAL` is always set.
@@ -182,6 +197,27 @@ pub enum SocketOption {
     V6Only(bool),
     /// `SO_ERROR`, read only: the pending error, which the read clears.
     Error(Option<super::Errno>),
+    /// `SO_BROADCAST`: datagrams may go to broadcast addresses.
+    Broadcast(bool),
+    /// `SO_TYPE`, read only.
+    Type(SocketKind),
+    /// `SO_DOMAIN`, read only.
+    Domain(Domain),
+    /// `SO_ACCEPTCONN`, read only: whether the socket listens.
+    AcceptConn(bool),
+    /// `SO_PEERCRED`, read only: who connected or listened, on a Unix stream or a pair; `None` on others.
+    PeerCredentials(Option<Credentials>),
+}
+
+/// A process as it was when it connected, listened or made a pair.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Credentials {
+    /// The process.
+    pub pid: u32,
+    /// Its effective user.
+    pub uid: u32,
+    /// Its effective group.
+    pub gid: u32,
 }
 
 /// The name of a socket option, for `getsockopt`.
@@ -202,6 +238,11 @@ pub enum OptionName {
     ReceiveBuffer,
     V6Only,
     Error,
+    Broadcast,
+    Type,
+    Domain,
+    AcceptConn,
+    PeerCredentials,
 }
 
 /// What `epoll_ctl` does with a descriptor.

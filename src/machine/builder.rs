@@ -58,6 +58,8 @@ pub struct Tuning {
     /// How long `accept` waits, at first and at most, when the process or the system is out of descriptors or memory.
     /// Default 5 ms and 1 s.
     pub accept_backoff: (Duration, Duration),
+    /// How long the end of a TLS stream may take to be sent, whatever deadlines and cancellations there are. Default 5 s.
+    pub tls_close: Duration,
 }
 
 impl Default for Tuning {
@@ -85,6 +87,7 @@ impl Default for Tuning {
             buffers: 64,
             readahead_limit: 64 << 20,
             accept_backoff: (Duration::from_millis(5), Duration::from_secs(1)),
+            tls_close: Duration::from_secs(5),
         }
     }
 }

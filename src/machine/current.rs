@@ -13,7 +13,9 @@
 //!
 //! Whoever switches between threads of a simulation swaps this slot ([`swap`]), and nothing else.
 
+use std::any::Any;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::Machine;
 pub use super::Readiness;
@@ -38,6 +40,14 @@ pub trait Starter {
     fn panic_lost(&self, coroutine: u64, name: &str);
     /// Ends the process, and nothing of it runs again: a machine cannot go on.
     fn abort(&self, why: &str) -> !;
+    /// What TLS on this thread draws its secrets from: an `Arc<rustls::crypto::CryptoProvider>`. `None`: the stock one.
+    fn crypto(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        None
+    }
+    /// Is told of TLS that is to use another: `what` says whose and in what.
+    fn foreign_crypto(&self, what: &str) {
+        let _ = what;
+    }
 }
 
 const BARE: usize = 1;
@@ -165,7 +175,7 @@ pub(crate) fn machine_rc() -> Option<Rc<Machine>> {
 }
 
 /// The kernel that `run` uses on this thread: the one it was given, or the real one.
-pub(crate) fn kernel() -> Rc<dyn Kernel> {
+pub fn kernel() -> Rc<dyn Kernel> {
     let slot = get();
     if slot & BARE == 0 {
         return machine()
@@ -180,6 +190,17 @@ pub(crate) fn kernel() -> Rc<dyn Kernel> {
 unsafe fn bare<'a>(slot: usize) -> &'a Bare {
     // SAFETY: a slot with the low bit points to the `Bare` of a `with_kernel` on this thread's stack.
     unsafe { &*((slot & !BARE) as *const Bare) }
+}
+
+/// Whoever started this thread, if it has not been the system itself.
+#[cfg(any(feature = "tls", feature = "tls-ring"))]
+pub(crate) fn starter() -> Option<Rc<dyn Starter>> {
+    let slot = get();
+    if slot & BARE != 0 {
+        // SAFETY: the low bit is set.
+        return Some(unsafe { bare(slot) }.starter.clone());
+    }
+    machine()?.starter.clone()
 }
 
 /// A machine begins on this thread: whoever started the thread may change its tuning, and is the answer.
@@ -198,6 +219,7 @@ pub(crate) fn retune(tuning: &mut Tuning) -> Option<Rc<dyn Starter>> {
 
 /// From the first thread that wants it on, points of the program ask.
 fn hook_points(tuning: &Tuning) {
+    primitive::on_relax(|| kernel().sched_yield());
     if tuning.preempt {
         primitive::on_point(at_point);
     }

@@ -9,11 +9,14 @@ use std::io;
 use std::marker::PhantomData;
 use std::rc::Rc;
 
+use super::block::{Attempt, Case};
+use super::seat::Seat;
 use super::task::{Panic, Unwound, payload_layout};
-use super::{Machine, Reason, State, TaskRef, current};
+use super::{Machine, Reason, State, TaskRef, Waiter, current};
 use crate::coroutine::{self, Stack, StackError};
 use crate::error::{Cause, JoinError, Misuse, WaitError};
 use crate::kernel::Instant;
+use crate::shared::line::Waiter as _;
 
 /// A coroutine of this machine, from the outside. Dropping it detaches the coroutine, which goes on.
 ///
@@ -125,6 +128,11 @@ impl<T> JoinHandle<T> {
         self.take()
     }
 
+    /// Waiting for the end, as a case of [`select`](crate::sync::select()). After it was chosen, [`Joining::joined`] tells.
+    pub fn joining(&mut self) -> Joining<'_, T> {
+        Joining { handle: self }
+    }
+
     /// As `join`, for a scope: nothing ends the wait but the coroutine's end.
     pub(crate) fn join_firmly(mut self) -> Result<T, JoinError> {
         let me = self.machine.running().ok_or(JoinError::Wait(WaitError::Misuse(Misuse::NoMachine)))?;
@@ -181,6 +189,57 @@ impl<T> JoinHandle<T> {
                 if panic.is::<Unwound>() { JoinError::Unwound } else { JoinError::Panicked(panic) }
             },
         )
+    }
+}
+
+/// A join that is one case of several: see [`JoinHandle::joining`].
+#[derive(Debug)]
+pub struct Joining<'a, T> {
+    handle: &'a mut JoinHandle<T>,
+}
+
+impl<T> Joining<'_, T> {
+    /// How the coroutine ended, if this case was chosen.
+    ///
+    /// # Errors
+    /// As for [`JoinHandle::join`]; [`Misuse::NotChosen`] if the coroutine has not ended.
+    pub fn joined(self) -> Result<T, JoinError> {
+        self.handle.check().map_err(|misuse| JoinError::Wait(misuse.into()))?;
+        if self.handle.task.state.get() == State::Finished {
+            return self.handle.take();
+        }
+        Err(JoinError::Wait(Misuse::NotChosen.into()))
+    }
+}
+
+impl<T> Case for Joining<'_, T> {
+    fn attempt(&mut self, me: Option<&Seat>) -> Attempt {
+        // A handle of nothing, or of another machine, is an end as well: `joined` says which.
+        let over = self.handle.check().is_err() || self.handle.task.state.get() == State::Finished;
+        match (me, self.handle.machine.running()) {
+            (None, _) if over => Attempt::Done,
+            (None, _) => Attempt::NotNow,
+            (Some(me), _) if over => {
+                if me.withdraw() {
+                    Attempt::Done
+                } else {
+                    Attempt::Overtaken
+                }
+            }
+            (Some(me), running) => {
+                let task = running.expect("who waits for a coroutine of this machine is one");
+                self.handle.task.joiner.set(Some(Waiter { task, ticket: me.ticket() }));
+                Attempt::Waits
+            }
+        }
+    }
+
+    fn leave(&mut self) -> bool {
+        if self.handle.check().is_ok() {
+            self.handle.task.joiner.set(None);
+        }
+        // That it has ended stays true: the next look finds it.
+        false
     }
 }
 

@@ -9,6 +9,7 @@
 //! machine before it does anything: so a handle carried elsewhere gets an error, and one that outlives its machine
 //! keeps the memory its control block is in, and is harmless.
 
+pub(crate) mod block;
 pub(crate) mod builder;
 #[allow(unsafe_code)] // the thread-local slot
 pub mod current;
@@ -20,6 +21,8 @@ mod process;
 mod remote;
 #[allow(unsafe_code)] // the switch
 mod scheduler;
+#[allow(unsafe_code)] // pointers to who waits, in lines that he leaves before he goes
+pub(crate) mod seat;
 #[allow(unsafe_code)] // control blocks on stacks
 mod task;
 mod teardown;

@@ -90,6 +90,13 @@ impl Poller {
         self.retire(key);
     }
 
+    /// The machine ends: sources that outlive it, in handles that were carried away, no longer keep it.
+    pub(crate) fn clear(&self) {
+        let sources: Vec<_> =
+            self.entries.borrow_mut().iter_mut().filter_map(|entry| entry.source.take()).collect();
+        drop(sources);
+    }
+
     fn reserve(&self) -> Key {
         let mut entries = self.entries.borrow_mut();
         let slot = self.free.borrow_mut().pop().unwrap_or_else(|| {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::task::{Reason, State, TaskRef, Unwound};
 use crate::coroutine::{self, Context};
 use crate::shared::park::{Cells, Ticket};
+use crate::shared::primitive;
 
 /// How many places ahead of the queue's head the prefetch goes: far enough for a miss, near enough to stay in L1.
 const AHEAD: usize = 8;
@@ -170,7 +171,13 @@ impl Scheduler {
 
     /// Takes back a wait that nobody has claimed. False: someone has, and the outcome is on its way (park for it).
     pub(crate) fn close(&self, me: TaskRef) -> bool {
+        primitive::point();
         self.cells.get(me.header.index).close(me.ticket.get())
+    }
+
+    /// Ends a wait whose effect the running coroutine has found itself, without having parked.
+    pub(crate) fn finish(&self, me: TaskRef) {
+        self.cells.get(me.header.index).finish(me.ticket.get());
     }
 
     /// Claims the wait behind `waiter` for `outcome`; the coroutine is made ready. False: it was over already.

@@ -50,6 +50,7 @@ impl Machine {
         self.unwind();
         self.reap_unjoined();
         self.locals.clear();
+        self.poller.clear();
         self.watch.take().into_iter().for_each(Watch::stop);
         self.shared.close();
         // The process's own answer to a close that fails is to go on; so is ours.

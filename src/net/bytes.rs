@@ -122,7 +122,7 @@ impl TcpStream {
     fn send_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let bufs = &bufs[..bufs.len().min(SLICES)];
         let mut turn = self.descriptor.writing()?;
-        turn.call(|socket| socket.kernel().sendmsg(socket.fd(), bufs, SendFlags::default()))
+        turn.call(|socket| socket.kernel().sendmsg(socket.fd(), bufs, SendFlags::default(), None))
     }
 
     pub(super) fn take_front(&self) -> Vec<u8> {

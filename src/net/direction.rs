@@ -59,6 +59,13 @@ impl Direction {
         self.ready.get()
     }
 
+    /// Has whoever sleeps look again, though no edge has come.
+    pub(crate) fn nudge(&self, machine: &Machine) {
+        if let Some(waiter) = self.sleeper.take() {
+            machine.wake(waiter);
+        }
+    }
+
     /// Nothing more will come without an edge.
     pub(crate) fn drained(&self) {
         self.ready.set(false);
@@ -91,18 +98,40 @@ impl<'a> Turn<'a> {
         Turn { socket, direction, deadline: None, used: false }
     }
 
+    /// The turn, if nobody has it.
+    pub(crate) fn if_free(socket: &'a Socket, direction: &'a Direction) -> Option<Turn<'a>> {
+        let free = !direction.taken.replace(true);
+        free.then_some(Turn { socket, direction, deadline: None, used: false })
+    }
+
     /// Makes a call until it answers anything but `EAGAIN` or `EINTR`. It is not made while an earlier answer says that it
     /// would block.
     pub(crate) fn call<T>(&mut self, mut call: impl FnMut(&Socket) -> kernel::Result<T>) -> io::Result<T> {
-        if std::mem::replace(&mut self.used, true) {
-            self.spend()?;
+        self.spend_again()?;
+        loop {
+            if let Some(value) = self.try_call(&mut call)? {
+                return Ok(value);
+            }
+            self.sleep()?;
         }
+    }
+
+    /// The same without waiting. `None`: it would block.
+    pub(crate) fn attempt<T>(
+        &mut self,
+        call: impl FnMut(&Socket) -> kernel::Result<T>,
+    ) -> io::Result<Option<T>> {
+        self.spend_again()?;
+        self.try_call(call)
+    }
+
+    fn try_call<T>(&mut self, mut call: impl FnMut(&Socket) -> kernel::Result<T>) -> io::Result<Option<T>> {
         loop {
             if self.would_block() {
-                self.sleep()?;
+                return Ok(None);
             }
             match call(self.socket) {
-                Ok(value) => return Ok(value),
+                Ok(value) => return Ok(Some(value)),
                 Err(Errno::AGAIN) => self.direction.ready.set(false),
                 // Each interruption spends budget, so a storm of them cannot hold the machine.
                 Err(Errno::INTR) => self.spend()?,
@@ -117,7 +146,12 @@ impl<'a> Turn<'a> {
         !(self.direction.ready.get() || reads && self.socket.has_ahead())
     }
 
-    /// What comes before each call of a turn but the first: cancellation, and the budget.
+    /// What comes before each call of a turn but the first.
+    fn spend_again(&mut self) -> io::Result<()> {
+        if std::mem::replace(&mut self.used, true) { self.spend() } else { Ok(()) }
+    }
+
+    /// Cancellation, and the budget.
     fn spend(&self) -> io::Result<()> {
         self.socket.machine().operation().map(drop).map_err(io::Error::from)
     }

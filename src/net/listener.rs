@@ -63,7 +63,7 @@ impl TcpListener {
         let fresh = Fresh::new(&*machine.kernel, fd);
         let stream = patiently(machine, || TcpStream::register(machine, fd))?;
         fresh.keep();
-        Ok((stream, peer))
+        Ok((stream, peer.ip()?))
     }
 
     /// The address that it listens on.
@@ -72,7 +72,7 @@ impl TcpListener {
     /// The system's.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.descriptor.here()?;
-        Ok(self.descriptor.kernel().getsockname(self.descriptor.fd())?)
+        Ok(self.descriptor.kernel().getsockname(self.descriptor.fd())?.ip()?)
     }
 }
 
@@ -124,7 +124,7 @@ impl ListenerBuilder {
         for option in options.into_iter().flatten() {
             kernel.setsockopt(fresh.fd(), option)?;
         }
-        kernel.bind(fresh.fd(), &address)?;
+        kernel.bind(fresh.fd(), &address.into())?;
         kernel.listen(fresh.fd(), self.backlog)?;
         let descriptor = Descriptor::listener(&machine, fresh.fd())?;
         fresh.keep();

@@ -41,7 +41,7 @@ impl TcpStream {
         machine.operation()?;
         let fresh =
             Fresh::new(&*machine.kernel, machine.kernel.socket(Domain::of(&address), SocketKind::Stream)?);
-        let pending = match machine.kernel.connect(fresh.fd(), &address) {
+        let pending = match machine.kernel.connect(fresh.fd(), &address.into()) {
             Ok(()) => false,
             // Interrupted: the attempt goes on, as if in progress.
             Err(Errno::INPROGRESS | Errno::INTR) => true,
@@ -105,7 +105,7 @@ impl TcpStream {
     /// The system's: `NotConnected` once the connection is gone.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.descriptor.here()?;
-        Ok(self.descriptor.kernel().getpeername(self.descriptor.fd())?)
+        Ok(self.descriptor.kernel().getpeername(self.descriptor.fd())?.ip()?)
     }
 
     /// This end's address.
@@ -114,7 +114,7 @@ impl TcpStream {
     /// The system's.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.descriptor.here()?;
-        Ok(self.descriptor.kernel().getsockname(self.descriptor.fd())?)
+        Ok(self.descriptor.kernel().getsockname(self.descriptor.fd())?.ip()?)
     }
 
     /// How long a read may wait in all; `None`, the default, for ever. A [`timeout`](crate::timeout) that is nearer wins.

@@ -6,7 +6,13 @@
 //! | [`park`] | the one wait protocol: a cell with a ticket, claimed once |
 //! | [`cells`] | the table of a machine's cells, which other threads read while it grows |
 //! | [`mailbox`] | letters to a machine, and whether it sleeps |
+//! | [`lock`] | a tiny lock for the three below |
+//! | [`line`] | those who wait for one thing, in their order |
+//! | [`channel`] | items, and who waits at the two ends |
+//! | [`permits`] | how many may go in, and who waits to |
+//! | [`watch`] | a number, and who waits until it is another one |
 //! | [`once`] | a value that is delivered once: the result of a machine |
+//! | [`latest`] | a value that is replaced while others use it: a configuration |
 //!
 //! Everything else of a machine is plain state of one thread. These files name only `super::`, so that `loom_tests`
 //! includes them, one by one, beside its own `primitive` and tries every order of their operations; each ordering
@@ -14,7 +20,13 @@
 //! and what a claimed coroutine is told, is decided in `machine`.
 
 pub mod cells;
+pub mod channel;
+pub mod latest;
+pub mod line;
+pub mod lock;
 pub mod mailbox;
 pub mod once;
 pub mod park;
+pub mod permits;
 pub mod primitive;
+pub mod watch;

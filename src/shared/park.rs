@@ -24,11 +24,12 @@
 //! has decided. Two selects that meet each other both see that; the one of higher rank opens again and lets the
 //! other have it. Whoever waits while Committing thus waits for a higher rank, so no ring of them can close.
 //! Committing is a lock, so no [`point`] stands between `commit` and what leaves it: in a simulation nobody is stalled or
-//! killed there, and the orders inside are loom's to try.
+//! killed there, and the orders inside are loom's to try. Nor is there one in `meet` at all, which is called inside the lock of a
+//! channel.
 //!
 //! Not here: what a wait waits for, how the owner is woken, and where the effect goes.
 
-use super::primitive::{AtomicU64, Ordering, pause, point};
+use super::primitive::{AtomicU64, Ordering, point, relax};
 
 pub use super::cells::Cells;
 
@@ -124,6 +125,8 @@ impl Cell {
     }
 
     /// Takes back a wait. False: it was claimed first, so the wake-up is on its way and must be awaited.
+    ///
+    /// No point: it may be called inside a lock.
     #[inline]
     pub fn close(&self, ticket: Ticket) -> bool {
         // Relaxed: what matters below is decided by the exchange, and this thread alone writes LocalOpen.
@@ -136,14 +139,13 @@ impl Cell {
     }
 
     /// First step of a select that has found a partner: nobody can find it meanwhile. False: as `close`. [`meet`] is
-    /// all three steps.
+    /// all three steps. No point, as there is none in what follows.
     #[inline]
     pub fn commit(&self, ticket: Ticket) -> bool {
         self.leave_open(ticket, COMMITTING)
     }
 
     fn leave_open(&self, ticket: Ticket, state: u64) -> bool {
-        point();
         // Relaxed: the exchange alone decides, and hands nothing over.
         self.word
             .compare_exchange(ticket.0 | OPEN, ticket.0 | state, Ordering::Relaxed, Ordering::Relaxed)
@@ -182,11 +184,19 @@ impl Cell {
     #[inline]
     pub fn claim(&self, ticket: Ticket) -> Claim {
         point();
+        self.claim_inside(ticket)
+    }
+
+    /// As `claim`, inside a lock: no point.
+    #[inline]
+    pub fn claim_inside(&self, ticket: Ticket) -> Claim {
+        let mut turns = 0;
         loop {
             match self.try_claim(ticket) {
-                Claim::Busy => pause(),
+                Claim::Busy => relax(turns),
                 decided => return decided,
             }
+            turns += 1;
         }
     }
 
@@ -215,7 +225,6 @@ impl Cell {
     }
 
     fn is_committing(&self, ticket: Ticket) -> bool {
-        point();
         // Relaxed: an old answer only asks again; the exchange that follows decides.
         self.word.load(Ordering::Relaxed) == ticket.0 | COMMITTING
     }
@@ -266,21 +275,25 @@ pub fn meet(mine: Side<'_>, theirs: Side<'_>) -> Meeting {
 
 /// The lower rank insists until the other has decided; the higher one gets `Busy`.
 fn claim_for(mine: Side<'_>, theirs: Side<'_>) -> Claim {
+    let mut turns = 0;
     loop {
         let claim = theirs.cell.try_claim(theirs.ticket);
         if claim != Claim::Busy || mine.rank > theirs.rank {
             return claim;
         }
         // Never in a simulation: theirs would have been left inside its commit.
-        pause();
+        relax(turns);
+        turns += 1;
     }
 }
 
 /// Lets the other have what it wants, which may be this one: open until it has decided.
 fn give_way(mine: Side<'_>, theirs: Side<'_>) {
     mine.cell.reopen(mine.ticket);
+    let mut turns = 0;
     while theirs.cell.is_committing(theirs.ticket) {
-        pause();
+        relax(turns);
+        turns += 1;
     }
 }
 

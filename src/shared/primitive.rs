@@ -62,11 +62,25 @@ pub fn point() {
     }
 }
 
-/// One turn of waiting for another thread that is between two operations, and will not sleep there.
+/// One turn of waiting for a thread that is inside of a lock of this folder, or between two operations of a commit: it is
+/// running on another processor, or has been taken off one, and then this thread gives up its own.
 ///
-/// With `Tuning::preempt` that one gets the processor.
+/// `turns` counts the turns so far. Not a point: who waits may be inside of a lock himself.
 #[inline]
-pub fn pause() {
-    point();
-    spin_loop();
+pub fn relax(turns: u32) {
+    match RELAX.get() {
+        Some(relax) if turns >= SPINS => relax(),
+        _ => spin_loop(),
+    }
 }
+
+/// How a thread gives up its processor: a call to the kernel, which is not known here.
+static RELAX: OnceLock<fn()> = OnceLock::new();
+
+/// Has threads that wait for another inside of a lock call `relax` after a while. The first one stays.
+pub fn on_relax(relax: fn()) {
+    RELAX.get_or_init(|| relax);
+}
+
+/// About a microsecond: many times what anybody stays inside.
+const SPINS: u32 = 100;

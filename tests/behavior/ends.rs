@@ -222,7 +222,7 @@ struct Bare<'a> {
 impl<'a> Bare<'a> {
     fn connect(kernel: &'a dyn Kernel, address: SocketAddr) -> io::Result<Bare<'a>> {
         let fd = kernel.socket(Domain::Inet, SocketKind::Stream)?;
-        match kernel.connect(fd, &address) {
+        match kernel.connect(fd, &address.into()) {
             Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }

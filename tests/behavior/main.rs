@@ -23,6 +23,8 @@
 
 #![allow(unreachable_pub)] // a test binary has no public names
 
+#[path = "../tls/certificates.rs"]
+mod certificates;
 #[path = "../coroutine/child.rs"]
 mod child;
 mod configuration;
@@ -36,6 +38,10 @@ mod soundness;
 mod tcp;
 mod teardown;
 mod time;
+mod tls;
+mod tls_bytes;
+mod tls_hostile;
+mod tls_moves;
 mod turn;
 
 use std::time::Duration;
@@ -54,11 +60,16 @@ fn both(body: impl Fn() + Copy + Send + Sync + 'static) {
 
 /// The same with a body that makes calls of its own.
 fn both_with_kernel(body: impl Fn(&dyn Kernel) + Copy + Send + Sync + 'static) {
+    on_some(SEEDS, HARSH_SEEDS, body);
+}
+
+/// The same on fewer seeds, for a body that takes long.
+fn on_some(seeds: u64, harsh_seeds: u64, body: impl Fn(&dyn Kernel) + Copy + Send + Sync + 'static) {
     body(&Linux::new());
-    for seed in 0..SEEDS {
+    for seed in 0..seeds {
         run_on(&Simulation::new(seed), 20.micros(), body);
     }
-    for seed in 0..HARSH_SEEDS {
+    for seed in 0..harsh_seeds {
         run_on(&Simulation::new(seed).faults(hidden(seed)).cpu(Cpu::Loaded), 2.millis(), body);
     }
 }

@@ -73,6 +73,26 @@ struct Left {
     stream: TcpStream,
 }
 
+/// A stream that outlives its machine is refused by the next, and keeps neither the machine nor a descriptor when it goes.
+#[test]
+fn a_stream_that_outlives_its_machine_leaves_nothing_behind() {
+    both(|| {
+        let mut kept = None;
+        let result: io::Result<()> = run(|| {
+            kept = Some(crate::tcp::pair()?);
+            Ok(())
+        });
+        result.unwrap();
+        let (stream, _other) = kept.unwrap();
+        let result: io::Result<()> = run(|| {
+            let error = (&stream).read(&mut [0; 4]).unwrap_err();
+            assert!(error.to_string().contains("another machine"), "{error}");
+            Ok(())
+        });
+        result.unwrap();
+    });
+}
+
 /// Two machines that live at the same time: in a simulation they share an OS thread, and so its thread-locals.
 #[test]
 fn handles_carried_by_a_thread_local_to_a_machine_that_lives_too_are_refused() {

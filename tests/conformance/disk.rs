@@ -3,7 +3,6 @@
 //! A path is relative to that directory and shown so; one that begins with a slash is as it is.
 
 use std::ffi::CString;
-use std::net::Ipv4Addr;
 
 use machinarium::kernel::{Call, CpuSet, Errno, Fd, FileKind, OpenFlags, Result};
 
@@ -13,12 +12,6 @@ use crate::scene::{Name, Scene};
 pub(crate) const DIRECTORIES: [&str; 3] = ["", "empty", "full"];
 /// Files that are there, in the same manner, with these bytes.
 pub(crate) const FILES: [(&str, &[u8]); 2] = [("full/file", b"inner"), ("ten", b"0123456789")];
-
-/// The directory of the scene that has this address.
-pub(crate) fn directory(own: Ipv4Addr) -> String {
-    let root = std::env::temp_dir();
-    format!("{}/machinarium-{}-{own}", root.display(), std::process::id())
-}
 
 /// The calls. Each is the kernel's, by names.
 impl Scene {
@@ -83,7 +76,7 @@ impl Scene {
         self.plain(Call::Rename, format_args!("rename({from}, {to:.40})"), answer)
     }
 
-    pub(crate) fn unlink(&mut self, path: &str) {
+    pub(crate) fn unlink_file(&mut self, path: &str) {
         let answer = self.kernel.unlink(&self.path(path));
         self.plain(Call::Unlink, format_args!("unlink({path:.40})"), answer)
     }

@@ -79,7 +79,7 @@ fn run(scene: &mut Scene, step: Step) {
         Step::Stat { fd } => scene.fstat(at(fd)),
         Step::Close { fd } => scene.close(at(fd)),
         Step::Rename { from, to } => scene.rename(from, to),
-        Step::Unlink { path } => scene.unlink(path),
+        Step::Unlink { path } => scene.unlink_file(path),
     }
 }
 

@@ -6,6 +6,7 @@ mod disk;
 mod file_sequence;
 #[allow(unsafe_code)] // two system calls that the kernel trait has not
 mod limit;
+mod place;
 mod scene;
 mod seen;
 mod sequence;

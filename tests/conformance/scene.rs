@@ -14,17 +14,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{IoSlice, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
+use std::net::{Ipv4Addr, Shutdown};
 use std::rc::Rc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use machinarium::kernel::{
-    Call, Domain, EpollEvent, EpollOp, Errno, Events, Fd, Kernel, OptionName, RecvFlags, Result, SendFlags,
-    SocketKind, SocketOption, errno,
+    Address, Call, Domain, EpollEvent, EpollOp, Errno, Events, Fd, Kernel, OptionName, RecvFlags, Result,
+    SendFlags, SocketKind, SocketOption, errno,
 };
 
-use crate::disk;
+use crate::place::{Places, To};
 
 /// How many numbers of descriptors a scene learns when it begins.
 const SLOTS: usize = 64;
@@ -47,32 +47,6 @@ impl fmt::Debug for Name {
     }
 }
 
-/// An address as an argument. All are of this host, or cannot be bound.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum To {
-    /// The scene's own address; the kernel chooses the port.
-    Own,
-    /// Every address; the kernel chooses the port.
-    Any,
-    /// Where that socket is; `Nobody` if it is nowhere.
-    Of(Name),
-    /// Its port on the scene's address, or one that the kernel chooses. Other programs leave ports of 127.0.0.1 in
-    /// TIME_WAIT.
-    Near(Name),
-    /// The scene's address, with the port that the socket had when it was open.
-    Left(Name),
-    /// The same port on 127.0.0.1.
-    Beside(Name),
-    /// Port 1 of the scene's address, where nobody listens.
-    Nobody,
-    /// An address of another host, which is never sent anything: only for `bind`.
-    Foreign,
-    /// `[::1]`; the kernel chooses the port.
-    Own6,
-    /// Where that IPv4 socket is, as IPv6 writes it.
-    Mapped(Name),
-}
-
 /// What was answered how often: a call, and its error or success.
 pub(crate) type Tally = BTreeMap<(Call, Option<Errno>), u64>;
 
@@ -84,12 +58,12 @@ pub(crate) struct Scene {
     pub(crate) kernel: Rc<dyn Kernel>,
     pub(crate) lines: Vec<String>,
     pub(crate) tally: Tally,
-    own: Ipv4Addr,
+    pub(crate) places: Places,
     settle: Duration,
     limit: Limit,
     slots: Vec<Fd>,
     fds: Vec<Fd>,
-    ports: BTreeMap<u16, Name>,
+    datagrams: BTreeSet<Name>,
     shut: BTreeSet<Name>,
     watched: BTreeSet<(Name, Name)>,
     told: BTreeMap<(Name, Name), Events>,
@@ -107,12 +81,12 @@ impl Scene {
             kernel,
             lines: Vec::new(),
             tally: Tally::new(),
-            own,
+            places: Places::new(own),
             settle,
             limit,
             slots,
             fds: Vec::new(),
-            ports: BTreeMap::new(),
+            datagrams: BTreeSet::new(),
             shut: BTreeSet::new(),
             watched: BTreeSet::new(),
             told: BTreeMap::new(),
@@ -137,7 +111,16 @@ impl Scene {
 
     /// Where the scene has its files.
     pub(crate) fn directory(&self) -> String {
-        disk::directory(self.own)
+        self.places.directory()
+    }
+
+    /// Whether the socket is one of datagrams.
+    pub(crate) fn is_datagram(&self, name: Name) -> bool {
+        self.datagrams.contains(&name)
+    }
+
+    fn shown(&self, name: Name, address: Address) -> String {
+        self.places.shown(self.is_datagram(name), address)
     }
 
     /// A line of the body's own.
@@ -206,51 +189,6 @@ impl Scene {
         name
     }
 
-    fn resolve(&self, to: To) -> SocketAddr {
-        let at = |ip: Ipv4Addr, port: u16| SocketAddr::new(IpAddr::V4(ip), port);
-        let found = |name| self.kernel.getsockname(self.fd(name)).ok().filter(|found| found.port() != 0);
-        let of = |name| found(name).unwrap_or(at(self.own, 1));
-        match to {
-            To::Own => at(self.own, 0),
-            To::Any => at(Ipv4Addr::UNSPECIFIED, 0),
-            To::Of(name) => of(name),
-            To::Near(name) => at(self.own, found(name).map_or(0, |found| found.port())),
-            To::Left(name) => at(self.own, self.port_of(name)),
-            To::Beside(name) => at(Ipv4Addr::new(127, 0, 0, 1), of(name).port()),
-            To::Nobody => at(self.own, 1),
-            To::Foreign => at(Ipv4Addr::new(198, 18, 77, 1), 0),
-            To::Own6 => SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 0),
-            To::Mapped(name) => match of(name).ip() {
-                IpAddr::V4(ip) => SocketAddr::new(IpAddr::V6(ip.to_ipv6_mapped()), of(name).port()),
-                IpAddr::V6(_) => of(name),
-            },
-        }
-    }
-
-    fn port_of(&self, name: Name) -> u16 {
-        self.ports.iter().find(|(_, owner)| **owner == name).map_or(0, |(port, _)| *port)
-    }
-
-    /// The port of a socket that has just got one is known by its name.
-    fn learn(&mut self, name: Name) {
-        if let Ok(address) = self.kernel.getsockname(self.fd(name)) {
-            self.ports.insert(address.port(), name);
-        }
-    }
-
-    fn shown(&self, address: SocketAddr) -> String {
-        let ip = match address.ip() {
-            IpAddr::V4(ip) if ip == self.own => "own".to_owned(),
-            IpAddr::V6(ip) if ip.to_ipv4_mapped() == Some(self.own) => "own, mapped".to_owned(),
-            ip => ip.to_string(),
-        };
-        match (address.port(), self.ports.get(&address.port())) {
-            (0, _) => format!("{ip}, no port"),
-            (_, Some(name)) => format!("{ip}, port of {name}"),
-            (_, None) => format!("{ip}, some port"),
-        }
-    }
-
     pub(crate) fn numbered(&mut self, len: usize) -> Vec<u8> {
         let bytes = (0..len).map(|i| self.sent.wrapping_add(i as u8)).collect();
         self.sent = self.sent.wrapping_add(len as u8);
@@ -287,6 +225,39 @@ impl Scene {
         self.made(Call::Socket, format_args!("socket({domain:?})"), answer)
     }
 
+    /// A socket of any kind as it comes.
+    pub(crate) fn open(&mut self, domain: Domain, kind: SocketKind) -> Name {
+        if domain != Domain::Unix && kind == SocketKind::Stream {
+            return self.socket_of(domain);
+        }
+        let answer = self.kernel.socket(domain, kind);
+        let name = self.made(Call::Socket, format_args!("socket({domain:?}, {kind:?})"), answer);
+        if kind == SocketKind::Datagram {
+            self.datagrams.insert(name);
+        }
+        name
+    }
+
+    pub(crate) fn udp(&mut self) -> Name {
+        self.open(Domain::Inet, SocketKind::Datagram)
+    }
+
+    pub(crate) fn unix(&mut self, kind: SocketKind) -> Name {
+        self.open(Domain::Unix, kind)
+    }
+
+    pub(crate) fn socketpair(&mut self, kind: SocketKind) -> (Name, Name) {
+        let answer = self.kernel.socketpair(kind);
+        let second = answer.map(|pair| pair.1);
+        let first =
+            self.made(Call::Socketpair, format_args!("socketpair({kind:?})"), answer.map(|pair| pair.0));
+        let second = self.made(Call::Socketpair, format_args!("  and"), second);
+        if kind == SocketKind::Datagram {
+            self.datagrams.extend([first, second]);
+        }
+        (first, second)
+    }
+
     pub(crate) fn eventfd(&mut self, initial: u32) -> Name {
         let answer = self.kernel.eventfd(initial);
         self.made(Call::Eventfd, format_args!("eventfd({initial})"), answer)
@@ -317,7 +288,7 @@ impl Scene {
 
     pub(crate) fn accept4(&mut self, name: Name) -> Name {
         let answer = self.kernel.accept4(self.fd(name));
-        let peer = answer.as_ref().map_or(String::new(), |(_, peer)| self.shown(*peer));
+        let peer = answer.as_ref().map_or(String::new(), |(_, peer)| self.shown(name, *peer));
         let accepted = answer.map(|(fd, _)| fd);
         let accepted = self.made(Call::Accept4, format_args!("accept4({name})"), accepted);
         if !peer.is_empty() {
@@ -343,22 +314,31 @@ impl Scene {
     pub(crate) fn getsockname(&mut self, name: Name) {
         let answer = self.kernel.getsockname(self.fd(name));
         self.answer(Call::Getsockname, format_args!("getsockname({name})"), answer, |scene, address| {
-            scene.shown(*address)
+            scene.shown(name, *address)
         });
     }
 
     pub(crate) fn getpeername(&mut self, name: Name) {
         let answer = self.kernel.getpeername(self.fd(name));
         self.answer(Call::Getpeername, format_args!("getpeername({name})"), answer, |scene, address| {
-            scene.shown(*address)
+            scene.shown(name, *address)
         });
     }
 
     pub(crate) fn getsockopt(&mut self, name: Name, option: OptionName) {
         let answer = self.kernel.getsockopt(self.fd(name), option);
-        self.answer(Call::Getsockopt, format_args!("getsockopt({name}, {option:?})"), answer, |_, value| {
-            format!("{value:?}")
-        });
+        self.answer(
+            Call::Getsockopt,
+            format_args!("getsockopt({name}, {option:?})"),
+            answer,
+            |scene, value| match value {
+                SocketOption::PeerCredentials(Some(who)) => {
+                    let own = u64::from(who.pid) == scene.kernel.process().0;
+                    format!("PeerCredentials, {}", if own { "this process" } else { "another process" })
+                }
+                value => format!("{value:?}"),
+            },
+        );
     }
 
     /// `SO_ERROR`.
@@ -398,6 +378,36 @@ impl Scene {
         self.received(Call::Recv, format_args!("recv({name}, {len}{flags})"), answer, &buf)
     }
 
+    /// Tells the sender and the truncation as well.
+    pub(crate) fn recvmsg(&mut self, name: Name, lens: &[usize], flags: RecvFlags) {
+        let mut parts: Vec<Vec<u8>> = lens.iter().map(|len| vec![0; *len]).collect();
+        let mut slices: Vec<IoSliceMut<'_>> = parts.iter_mut().map(|part| IoSliceMut::new(part)).collect();
+        let answer = self.kernel.recvmsg(self.fd(name), &mut slices, flags);
+        let buf = parts.concat();
+        let peek = if flags.peek { ", PEEK" } else { "" };
+        self.answer(
+            Call::Recvmsg,
+            format_args!("recvmsg({name}, {lens:?}{peek})"),
+            answer,
+            |scene, received| {
+                let from = received.from.map_or("nobody".to_owned(), |from| scene.shown(name, from));
+                let end = if received.truncated { ", cut off" } else { "" };
+                format!("{} from {from}{end}", told(&buf[..received.count]))
+            },
+        );
+    }
+
+    pub(crate) fn fionread(&mut self, name: Name) {
+        let answer = self.kernel.ioctl_fionread(self.fd(name));
+        self.count_of(Call::IoctlFionread, format_args!("ioctl_fionread({name})"), answer)
+    }
+
+    pub(crate) fn unlink(&mut self, path: u8) {
+        let text = std::ffi::CString::new(self.places.path(path)).expect("a path without zeros");
+        let answer = self.kernel.unlink(&text);
+        self.plain(Call::Unlink, format_args!("unlink(path {path})"), answer)
+    }
+
     pub(crate) fn received(
         &mut self,
         call: Call,
@@ -417,16 +427,26 @@ impl Scene {
     pub(crate) fn send(&mut self, name: Name, len: usize, flags: SendFlags) {
         let bytes = self.numbered(len);
         let answer = self.kernel.send(self.fd(name), &bytes, flags);
+        self.learn(name);
         let SendFlags { oob, more } = flags;
         let flags = [(oob, ", OOB"), (more, ", MORE")].map(|(on, text)| if on { text } else { "" }).concat();
         self.count_of(Call::Send, format_args!("send({name}, {}{flags})", told(&bytes)), answer)
     }
 
     pub(crate) fn sendmsg(&mut self, name: Name, lens: &[usize]) {
+        self.send_to(name, lens, None, SendFlags::default());
+    }
+
+    pub(crate) fn send_to(&mut self, name: Name, lens: &[usize], to: Option<To>, flags: SendFlags) {
         let parts: Vec<Vec<u8>> = lens.iter().map(|len| self.numbered(*len)).collect();
         let slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
-        let answer = self.kernel.sendmsg(self.fd(name), &slices, SendFlags::default());
-        self.count_of(Call::Sendmsg, format_args!("sendmsg({name}, {lens:?})"), answer)
+        let address = to.map(|to| self.resolve(to));
+        let answer = self.kernel.sendmsg(self.fd(name), &slices, flags, address.as_ref());
+        self.learn(name);
+        let to = to.map_or(String::new(), |to| format!(", to {to:?}"));
+        let flags =
+            [(flags.oob, ", OOB"), (flags.more, ", MORE")].map(|(on, text)| if on { text } else { "" });
+        self.count_of(Call::Sendmsg, format_args!("sendmsg({name}, {lens:?}{to}{})", flags.concat()), answer)
     }
 
     pub(crate) fn count_of(&mut self, call: Call, shown: fmt::Arguments<'_>, answer: Result<usize>) {

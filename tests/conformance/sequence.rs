@@ -7,11 +7,12 @@
 use std::net::Shutdown;
 use std::time::Duration;
 
-use machinarium::kernel::{Events, OptionName, RecvFlags, SendFlags, SocketOption};
+use machinarium::kernel::{Domain, Events, OptionName, RecvFlags, SendFlags, SocketKind, SocketOption};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use crate::scene::{Name, Scene, Tally, To};
+use crate::place::To;
+use crate::scene::{Name, Scene, Tally};
 use crate::stage::{self, Difference};
 
 /// How many calls are drawn for one sequence.
@@ -21,8 +22,16 @@ const LENGTH: usize = 30;
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Socket,
+    Open { domain: Domain, kind: SocketKind },
+    Pair { kind: SocketKind },
     Eventfd,
     Epoll,
+    BindAt { fd: usize, to: To },
+    ConnectAt { fd: usize, to: To },
+    SendTo { fd: usize, len: usize, to: Target, flags: SendFlags },
+    Recvmsg { fd: usize, len: usize, peek: bool },
+    Pending { fd: usize },
+    Unlink { path: u8 },
     Bind { fd: usize, any: bool },
     BindTo { fd: usize, like: usize },
     Listen { fd: usize, backlog: u32 },
@@ -44,6 +53,14 @@ enum Step {
     Modify { epoll: usize, fd: usize, events: Events },
     Delete { epoll: usize, fd: usize },
     Wait { epoll: usize },
+}
+
+/// Where a datagram goes.
+#[derive(Clone, Copy, Debug)]
+enum Target {
+    Peer,
+    At(To),
+    Of(usize),
 }
 
 /// Everything, by edges.
@@ -95,6 +112,21 @@ fn run(scene: &mut Scene, step: Step) {
     let at = |number: usize| Name(number % count.max(1));
     match step {
         Step::Socket => _ = scene.socket(),
+        Step::Open { domain, kind } => _ = scene.open(domain, kind),
+        Step::Pair { kind } => _ = scene.socketpair(kind),
+        Step::BindAt { fd, to } => scene.bind(at(fd), to),
+        Step::ConnectAt { fd, to } => scene.connect(at(fd), to),
+        Step::SendTo { fd, len, to, flags } => {
+            let to = match to {
+                Target::Peer => None,
+                Target::At(to) => Some(to),
+                Target::Of(other) => Some(To::Of(at(other))),
+            };
+            scene.send_to(at(fd), &[len], to, flags);
+        }
+        Step::Recvmsg { fd, len, peek } => scene.recvmsg(at(fd), &[len, 1], RecvFlags { peek, oob: false }),
+        Step::Pending { fd } => scene.fionread(at(fd)),
+        Step::Unlink { path } => scene.unlink(path),
         Step::Eventfd => _ = scene.eventfd(0),
         Step::Epoll => _ = scene.epoll(),
         Step::Accept { fd } => _ = scene.accept4(at(fd)),
@@ -121,35 +153,106 @@ fn run(scene: &mut Scene, step: Step) {
     }
 }
 
-/// The sequence of a seed: of four, one begins with bare sockets and three with a connection.
+/// The sequence of a seed. Half of them are about TCP: of four, one begins with bare sockets and three with a connection.
+/// The others begin with what their kind has, half of them watched.
 fn sequence(seed: u64) -> Vec<Step> {
-    let mut chance = Chance(ChaCha8Rng::seed_from_u64(seed));
-    let (client, epoll, listener, server) = (0, 1, 2, 3);
-    let bare = [Step::Socket, Step::Epoll, Step::Socket];
-    let connection = [
-        Step::Bind { fd: listener, any: false },
-        Step::Listen { fd: listener, backlog: 1 },
-        Step::Connect { fd: client, to: listener },
-        Step::Accept { fd: listener },
-    ];
+    let kind = [
+        Kind::Tcp,
+        Kind::Udp,
+        Kind::Tcp,
+        Kind::UnixStream,
+        Kind::Tcp,
+        Kind::UnixDatagram,
+        Kind::Tcp,
+        Kind::Pair,
+    ][(seed / 4 % 8) as usize];
+    let mut chance = Chance { draws: ChaCha8Rng::seed_from_u64(seed), kind };
+    let (client, epoll, server) = (0, 1, 3);
     let levels = EDGES.without(Events::ET);
     let watched = |events| [client, server].map(|fd| Step::Add { epoll, fd, events }).to_vec();
-    let mut steps = bare.to_vec();
+    let mut steps = kind.bare();
     steps.extend(match seed % 4 {
         0 => Vec::new(),
-        1 => connection.to_vec(),
-        2 => [connection.to_vec(), watched(levels)].concat(),
-        _ => [connection.to_vec(), watched(EDGES)].concat(),
+        1 => kind.connected(),
+        2 => [kind.connected(), watched(levels)].concat(),
+        _ => [kind.connected(), watched(EDGES)].concat(),
     });
     steps.extend((0..LENGTH).map(|_| chance.step()));
     steps
 }
 
-struct Chance(ChaCha8Rng);
+/// What a sequence is mostly about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Tcp,
+    Udp,
+    UnixStream,
+    UnixDatagram,
+    Pair,
+}
+
+impl Kind {
+    /// The socket that it opens.
+    fn open(self) -> Step {
+        match self {
+            Kind::Tcp => Step::Socket,
+            Kind::Udp => Step::Open { domain: Domain::Inet, kind: SocketKind::Datagram },
+            Kind::UnixStream | Kind::Pair => Step::Open { domain: Domain::Unix, kind: SocketKind::Stream },
+            Kind::UnixDatagram => Step::Open { domain: Domain::Unix, kind: SocketKind::Datagram },
+        }
+    }
+
+    /// Descriptor 0 is a socket, 1 an epoll instance, 2 another socket.
+    fn bare(self) -> Vec<Step> {
+        vec![self.open(), Step::Epoll, self.open()]
+    }
+
+    /// Descriptors 0 and 3 talk to each other.
+    fn connected(self) -> Vec<Step> {
+        let (client, listener) = (0, 2);
+        match self {
+            Kind::Tcp => vec![
+                Step::Bind { fd: listener, any: false },
+                Step::Listen { fd: listener, backlog: 1 },
+                Step::Connect { fd: client, to: listener },
+                Step::Accept { fd: listener },
+            ],
+            Kind::UnixStream => vec![
+                Step::BindAt { fd: listener, to: To::Path(0) },
+                Step::Listen { fd: listener, backlog: 1 },
+                Step::ConnectAt { fd: client, to: To::Path(0) },
+                Step::Accept { fd: listener },
+            ],
+            Kind::Udp => vec![
+                Step::Bind { fd: client, any: false },
+                self.open(),
+                Step::Bind { fd: 3, any: false },
+                Step::Connect { fd: client, to: 3 },
+                Step::Connect { fd: 3, to: client },
+            ],
+            Kind::UnixDatagram => vec![
+                Step::BindAt { fd: client, to: To::Path(0) },
+                self.open(),
+                Step::BindAt { fd: 3, to: To::Named(1) },
+                Step::ConnectAt { fd: client, to: To::Named(1) },
+                Step::ConnectAt { fd: 3, to: To::Path(0) },
+            ],
+            // The last pair is of datagrams.
+            Kind::Pair => {
+                vec![Step::Pair { kind: SocketKind::Stream }, Step::Pair { kind: SocketKind::Datagram }]
+            }
+        }
+    }
+}
+
+struct Chance {
+    draws: ChaCha8Rng,
+    kind: Kind,
+}
 
 impl Chance {
     fn below(&mut self, n: usize) -> usize {
-        self.0.next_u32() as usize % n
+        self.draws.next_u32() as usize % n
     }
 
     fn one<T: Copy>(&mut self, of: &[T]) -> T {
@@ -177,11 +280,25 @@ impl Chance {
     }
 
     fn making(&mut self) -> Step {
-        self.one(&[Step::Socket, Step::Socket, Step::Eventfd, Step::Epoll])
+        if self.kind == Kind::Tcp {
+            return self.one(&[Step::Socket, Step::Socket, Step::Eventfd, Step::Epoll]);
+        }
+        let open = self.kind.open();
+        let domain = self.one(&[Domain::Inet, Domain::Inet6, Domain::Unix]);
+        let kind = self.one(&[SocketKind::Stream, SocketKind::Datagram]);
+        self.one(&[open, open, open, Step::Epoll, Step::Open { domain, kind }, Step::Pair { kind }])
     }
 
     fn naming(&mut self) -> Step {
         let (fd, other) = (self.fd(), self.fd());
+        if self.kind != Kind::Tcp && self.below(2) == 0 {
+            let to = self.place();
+            return match self.below(5) {
+                0 | 1 => Step::BindAt { fd, to },
+                2 | 3 => Step::ConnectAt { fd, to },
+                _ => Step::Unlink { path: self.below(3) as u8 },
+            };
+        }
         match self.below(10) {
             0 => Step::Bind { fd, any: self.seldom() },
             1 => Step::BindTo { fd, like: other },
@@ -193,13 +310,42 @@ impl Chance {
         }
     }
 
+    /// Where something might be.
+    fn place(&mut self) -> To {
+        let number = self.below(3) as u8;
+        match self.kind {
+            Kind::Udp => self.one(&[To::Own, To::Any, To::Nobody, To::Own6, To::Any6]),
+            _ => self.one(&[To::Path(number), To::Path(number), To::Named(number), To::Unnamed, To::Own]),
+        }
+    }
+
+    fn message(&mut self) -> Step {
+        let (fd, other, place) = (self.fd(), self.fd(), self.place());
+        let len = self.one(&[0, 1, 8, 100]);
+        let plain = SendFlags::default();
+        // With an address of its own Linux would send what follows there too, connected or not.
+        let more = SendFlags { oob: false, more: self.kind == Kind::Udp && self.seldom() };
+        match self.below(9) {
+            0..3 => Step::SendTo { fd, len, to: Target::Of(other), flags: plain },
+            3 => Step::SendTo { fd, len, to: Target::At(place), flags: plain },
+            4 => Step::SendTo { fd, len, to: Target::Peer, flags: more },
+            5..8 => Step::Recvmsg { fd, len, peek: self.seldom() },
+            _ => Step::Pending { fd },
+        }
+    }
+
     fn bytes(&mut self) -> Step {
+        if self.kind != Kind::Tcp && self.below(2) == 0 {
+            return self.message();
+        }
         let fd = self.fd();
         let len = self.one(&[0, 1, 8, 100]);
+        // Only TCP has urgent bytes in every kernel.
+        let oob = self.kind == Kind::Tcp && self.seldom();
         match self.below(12) {
-            0..4 => Step::Send { fd, len, oob: self.seldom() },
+            0..4 => Step::Send { fd, len, oob },
             4 => Step::Sendmsg { fd, len },
-            5..9 => Step::Recv { fd, len, flags: RecvFlags { peek: self.seldom(), oob: self.seldom() } },
+            5..9 => Step::Recv { fd, len, flags: RecvFlags { peek: self.seldom(), oob } },
             9 => Step::Read { fd, len },
             10 => Step::Readv { fd, len },
             _ => Step::Write { fd, len: self.one(&[1, 8]) },
@@ -233,6 +379,9 @@ impl Chance {
             OptionName::V6Only,
             OptionName::ReceiveBuffer,
             OptionName::NoDelay,
+            OptionName::Type,
+            OptionName::AcceptConn,
+            OptionName::PeerCredentials,
         ];
         let options = [
             SocketOption::ReuseAddr(true),

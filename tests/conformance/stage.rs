@@ -18,6 +18,7 @@ use machinarium_sim::Simulation;
 
 use crate::disk;
 use crate::limit;
+use crate::place::Places;
 use crate::scene::{Scene, Tally};
 
 /// On how many seeds a scene is played before its transcript counts as one that the simulation never gives.
@@ -113,13 +114,13 @@ fn on_linux(own: Ipv4Addr, settle: Duration, body: &impl Fn(&mut Scene)) -> (Vec
     let _one = LINUX.lock().unwrap_or_else(PoisonError::into_inner);
     let before = limit::get();
     let limit = Box::new(|_: &dyn Kernel, count| limit::set(count as u64));
-    let directory = disk::directory(own);
+    let directory = Places::new(own).directory();
     prepare(&directory);
     let mut scene = Scene::new(Rc::new(Linux::new()), own, settle, limit);
     body(&mut scene);
     scene.clear();
+    std::fs::remove_dir_all(&directory).expect("our own");
     limit::set(before);
-    let _ = std::fs::remove_dir_all(&directory);
     (scene.lines, scene.tally)
 }
 
@@ -139,7 +140,7 @@ fn simulated(seed: u64, own: Ipv4Addr, settle: Duration, body: impl Scenario) ->
     let (limit, lines) = (wanted.clone(), transcript.clone());
     let outcome = Simulation::new(seed).run(move |world| {
         let host = world.host("host");
-        let directory = disk::directory(own);
+        let directory = Places::new(own).directory();
         disk::DIRECTORIES.iter().for_each(|path| host.create_directory(&format!("{directory}/{path}")));
         disk::FILES.iter().for_each(|(path, bytes)| host.write_file(&format!("{directory}/{path}"), bytes));
         let host = host.run_on_kernel(move |kernel| {

@@ -2,6 +2,8 @@
 
 mod blocked;
 mod calls;
+#[path = "../tls/certificates.rs"]
+mod certificates;
 mod disk;
 mod faults;
 mod library;
@@ -14,3 +16,4 @@ mod report;
 mod signals;
 mod threads;
 mod time;
+mod tls;

@@ -54,10 +54,13 @@ fn hosts_are_found_by_their_names_and_others_are_not() {
     let script = |world: &World| drop((world.host("server"), world.host("Twin"), world.host("twin")));
     passes(&world(Simulation::new(1), script, |program| {
         let kernel = &*program.kernel;
-        assert_eq!(look_up(kernel, "server"), found(&["198.18.0.1:80"]));
-        assert_eq!(look_up(kernel, "SERVER."), found(&["198.18.0.1:80"]));
-        assert_eq!(look_up(kernel, "twin"), found(&["198.18.0.2:80", "198.18.0.3:80"]));
-        assert_eq!(look_up(kernel, "asker"), found(&["198.18.0.4:80"]));
+        assert_eq!(look_up(kernel, "server"), found(&["[2001:2::1]:80", "198.18.0.1:80"]));
+        assert_eq!(look_up(kernel, "SERVER."), found(&["[2001:2::1]:80", "198.18.0.1:80"]));
+        assert_eq!(
+            look_up(kernel, "twin"),
+            found(&["[2001:2::2]:80", "[2001:2::3]:80", "198.18.0.2:80", "198.18.0.3:80"])
+        );
+        assert_eq!(look_up(kernel, "asker"), found(&["[2001:2::4]:80", "198.18.0.4:80"]));
         assert_eq!(look_up(kernel, "servers"), Err(ResolveError::NoName));
         assert_eq!(look_up(kernel, "localhost"), found(&["[::1]:80", "127.0.0.1:80"]));
     }));
@@ -84,7 +87,7 @@ fn the_script_has_the_last_word() {
         // The host was added later, and is not there all the same.
         assert_eq!(look_up(kernel, "asker"), Err(ResolveError::NoName));
         let configured = Query { node: Some(c"db.example"), address_config: true, ..Query::default() };
-        assert_eq!(kernel.getaddrinfo(&configured), found(&["198.18.0.9:0"]));
+        assert_eq!(kernel.getaddrinfo(&configured), found(&["[2001:db8::1]:0", "198.18.0.9:0"]));
     }));
 }
 
@@ -152,7 +155,7 @@ fn with_fault(fault: Fault) -> (BTreeSet<String>, u64) {
 
 #[test]
 fn each_fault_shows_and_none_without() {
-    let good = "Ok([198.18.0.1:80])";
+    let good = "Ok([[2001:2::1]:80, 198.18.0.1:80])";
     let set = |answers: &[&str]| answers.iter().map(|text| text.to_string()).collect::<BTreeSet<_>>();
     assert_eq!(with_fault(Fault::NoName).0, set(&[good, "Err(EAI_NONAME)"]));
     assert_eq!(with_fault(Fault::NameAgain).0, set(&[good, "Err(EAI_AGAIN)"]));

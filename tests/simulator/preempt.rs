@@ -226,6 +226,8 @@ fn meetings(kernel: &Rc<dyn Kernel>, seen: &Arc<Seen>) {
         *shared.1.lock().unwrap() = tickets;
         let [mine, theirs] =
             [0, 1].map(|place| Side { cell: &cells[place], ticket: tickets[place], rank: place as u64 });
+        // As before the lock inside of which a select meets: the last turn that the rival gets.
+        point();
         let end = if meet(mine, theirs) == Meeting::Met { &seen.met } else { &seen.lost };
         end.fetch_add(1, SeqCst);
         for side in [mine, theirs] {

@@ -38,7 +38,7 @@ impl Program {
     pub(crate) fn listen(&self) -> Fd {
         let fd = self.kernel.socket(Domain::Inet, SocketKind::Stream).unwrap();
         self.kernel.setsockopt(fd, SocketOption::ReuseAddr(true)).unwrap();
-        self.kernel.bind(fd, &SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), PORT)).unwrap();
+        self.kernel.bind(fd, &SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), PORT).into()).unwrap();
         self.kernel.listen(fd, 16).unwrap();
         self.watch(fd);
         fd
@@ -82,7 +82,7 @@ impl Program {
     }
 
     fn finish_connect(&self, fd: Fd, address: SocketAddr) -> Result<()> {
-        if let Err(errno) = self.kernel.connect(fd, &address)
+        if let Err(errno) = self.kernel.connect(fd, &address.into())
             && errno != Errno::INPROGRESS
         {
             return Err(errno);

@@ -72,10 +72,11 @@ impl Net {
         let OpenFile { disk, node, .. } = self.open_files[key];
         let disk = &mut self.disks[disk];
         match &mut disk.node_mut(node).kind {
-            Kind::Directory if fails => {}
+            Kind::Directory | Kind::Socket(_) if fails => {}
             Kind::Directory => disk.sync_directory(node),
             Kind::File(contents) if fails => contents.fail_to_sync(),
             Kind::File(contents) => contents.sync(),
+            Kind::Socket(_) => {}
         }
         if fails { Err(Errno::IO) } else { Ok(()) }
     }
@@ -109,6 +110,7 @@ impl Net {
         let (size, kind) = match &node.kind {
             Kind::Directory => (4_096, FileKind::Directory),
             Kind::File(contents) => (contents.size(), FileKind::File),
+            Kind::Socket(_) => (0, FileKind::Other),
         };
         Ok(Stat { size, kind, modified: Instant::from_nanos(node.modified) })
     }
@@ -152,6 +154,15 @@ impl Net {
         Ok(count)
     }
 
+    /// `ioctl(2)` with FIONREAD: what is from the position to the end, an int, which is negative beyond it.
+    pub(crate) fn unread(&self, key: Key) -> Result<usize> {
+        let OpenFile { disk, node, position, .. } = self.open_files[key];
+        match &self.disks[disk].node(node).kind {
+            Kind::File(contents) => Ok(contents.size().wrapping_sub(position) as i32 as usize),
+            _ => Err(Errno::NOTTY),
+        }
+    }
+
     /// A descriptor is gone.
     pub(crate) fn close_open_file(&mut self, key: Key) {
         let OpenFile { disk, node, .. } = self.open_files.remove(key);
@@ -175,6 +186,7 @@ impl Net {
             Kind::Directory => Err(Errno::ISDIR),
             Kind::File(_) if offset + buf.len() as u64 >= OFFSETS => Err(Errno::INVAL),
             Kind::File(contents) => Ok(contents.read(offset, buf)),
+            Kind::Socket(_) => Err(Errno::BADF),
         }
     }
 
@@ -219,6 +231,9 @@ impl Disk {
         }
         if flags.directory || place.slash {
             return Err(Errno::NOTDIR);
+        }
+        if !self.is_file(node) {
+            return Err(Errno::NXIO);
         }
         if flags.truncate {
             self.contents(node).truncate(0);
@@ -279,5 +294,37 @@ impl Disk {
         }
         self.change([place.parent; 2], What::Unlink(place.path));
         Ok(())
+    }
+
+    /// Whether `bind` of a Unix socket may make this file.
+    pub(crate) fn check_vacant(&self, path: &[u8]) -> Result<()> {
+        let place = self.find_bytes(path)?;
+        match place.node {
+            Some(_) => Err(Errno::ADDRINUSE),
+            None if place.slash => Err(Errno::NOENT),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes it.
+    pub(crate) fn make_socket(&mut self, path: &[u8], socket: Key) -> Result<()> {
+        let place = self.find_bytes(path)?;
+        let key = self.nodes.insert(Node { kind: Kind::Socket(socket), open: 0, modified: 0 });
+        self.change([place.parent; 2], What::Link(place.path, key));
+        Ok(())
+    }
+
+    /// The socket that `connect` finds there, which may be gone.
+    pub(crate) fn socket(&self, path: &[u8]) -> Result<Key> {
+        let place = self.find_bytes(path)?;
+        match self.node(place.node.ok_or(Errno::NOENT)?).kind {
+            Kind::Socket(_) if place.slash => Err(Errno::NOTDIR),
+            Kind::Socket(key) => Ok(key),
+            _ => Err(Errno::CONNREFUSED),
+        }
+    }
+
+    pub(super) fn is_file(&self, key: Key) -> bool {
+        matches!(self.node(key).kind, Kind::File(_))
     }
 }

@@ -48,6 +48,8 @@ struct Node {
 enum Kind {
     Directory,
     File(Contents),
+    /// What binding a Unix socket to a path has made. The socket may be gone.
+    Socket(Key),
 }
 
 /// A change of names that is not yet on the disk.
@@ -89,7 +91,7 @@ impl What {
 }
 
 impl Disk {
-    /// A disk with the directories `/` and `/tmp`.
+    /// A disk with the directories `/`, `/run` and `/tmp`.
     pub(crate) fn new() -> Disk {
         let mut disk = Disk {
             nodes: Slab::new(),
@@ -99,6 +101,7 @@ impl Disk {
             capacity: u64::MAX,
         };
         disk.make_directory(Path::new());
+        disk.make_directory(vec![b"run".to_vec()]);
         disk.make_directory(vec![b"tmp".to_vec()]);
         disk
     }
@@ -122,7 +125,7 @@ impl Disk {
     fn contents(&mut self, key: Key) -> &mut Contents {
         match &mut self.node_mut(key).kind {
             Kind::File(contents) => contents,
-            Kind::Directory => panic!("a directory has no contents"),
+            Kind::Directory | Kind::Socket(_) => panic!("only a file has contents"),
         }
     }
 
@@ -186,7 +189,7 @@ impl Disk {
     fn room(&self) -> u64 {
         let size = |node: &Node| match &node.kind {
             Kind::File(contents) => contents.size(),
-            Kind::Directory => 0,
+            Kind::Directory | Kind::Socket(_) => 0,
         };
         // Only what has a name or a descriptor takes room.
         let mut named: Vec<Key> = self.names.values().copied().collect();

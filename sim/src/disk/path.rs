@@ -41,7 +41,10 @@ impl Disk {
     /// Walks `path`. Everything but its last name must be there.
     pub(super) fn find(&self, path: &CStr) -> Result<Place> {
         check(path)?;
-        let bytes = path.to_bytes();
+        self.find_bytes(path.to_bytes())
+    }
+
+    pub(super) fn find_bytes(&self, bytes: &[u8]) -> Result<Place> {
         let mut names = bytes.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).peekable();
         let mut walked = Path::new();
         let mut special = true;

@@ -10,7 +10,8 @@ use super::{Disk, Kind, Node};
 use crate::host::Host;
 
 impl Host {
-    /// Makes a directory, and those above it that are not there. There are `/` and `/tmp` from the start.
+    /// Makes a directory, and those above it that are not there. There are `/`, `/run` and
+    /// `/tmp` from the start.
     ///
     /// # Panics
     /// If a file is in the way.
@@ -21,7 +22,7 @@ impl Host {
     /// Makes a file with these bytes, or replaces its contents, and the directories above it that are not there.
     ///
     /// # Panics
-    /// If a directory is in the way, or a file where a directory should be.
+    /// If something else is in the way, or a file where a directory should be.
     pub fn write_file(&self, path: &str, bytes: &[u8]) {
         self.with_disk(|disk| disk.prepare_file(split(path), bytes));
     }
@@ -68,7 +69,7 @@ impl Disk {
             let contents = Kind::File(Contents::default());
             self.nodes.insert(Node { kind: contents, open: 0, modified: 0 })
         });
-        assert!(!self.is_directory(key), "a directory is where the file should be");
+        assert!(self.is_file(key), "something else is where the file should be");
         let contents = self.contents(key);
         contents.truncate(0);
         contents.write(0, bytes);

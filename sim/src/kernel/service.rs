@@ -185,6 +185,13 @@ impl SimKernel {
     }
 }
 
+impl SimKernel {
+    /// Whether a signal was handled while the thread slept.
+    pub(super) fn interrupted(&self, state: &mut State) -> bool {
+        std::mem::take(&mut state.sched.thread(self.thread).interrupted)
+    }
+}
+
 /// Files.
 impl SimKernel {
     pub(super) fn open_file(&self, path: &CStr, flags: OpenFlags) -> Result<Fd> {

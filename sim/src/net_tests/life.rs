@@ -255,7 +255,7 @@ fn an_ipv6_listener_hears_ipv4() {
     assert_eq!(lab.connect(a, client, "198.18.0.2:80"), Err(Errno::INPROGRESS));
     lab.settle();
     let (server, peer) = lab.net.accept4(&mut lab.env, b, listener).expect("a connection");
-    assert_eq!(peer.ip(), address("[::ffff:198.18.0.1]:0").ip());
+    assert_eq!(peer.ip().map(|peer| peer.ip()), Ok(address("[::ffff:198.18.0.1]:0").ip()));
     let own = lab.net.getsockname(&mut lab.env, b, server).expect("connected");
-    assert_eq!(own, address("[::ffff:198.18.0.2]:80"));
+    assert_eq!(own.ip(), Ok(address("[::ffff:198.18.0.2]:80")));
 }

@@ -4,6 +4,8 @@ mod epoll;
 mod life;
 mod random;
 mod stream;
+mod udp;
+mod unix;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -131,7 +133,7 @@ impl Lab {
     }
 
     pub(super) fn bind(&mut self, p: ProcessIndex, fd: Fd, to: &str) -> Result<()> {
-        self.net.bind(&mut self.env, p, fd, &address(to))
+        self.net.bind(&mut self.env, p, fd, &address(to).into())
     }
 
     pub(super) fn listen(&mut self, p: ProcessIndex, fd: Fd, backlog: u32) -> Result<()> {
@@ -139,7 +141,7 @@ impl Lab {
     }
 
     pub(super) fn connect(&mut self, p: ProcessIndex, fd: Fd, to: &str) -> Result<()> {
-        self.net.connect(&mut self.env, p, fd, &address(to))
+        self.net.connect(&mut self.env, p, fd, &address(to).into())
     }
 
     pub(super) fn accept(&mut self, p: ProcessIndex, fd: Fd) -> Result<Fd> {

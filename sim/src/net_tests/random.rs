@@ -1,9 +1,12 @@
 //! Random calls: nothing panics, nothing is lost from the books, and all is freed at the end.
 
+use std::io::{IoSlice, IoSliceMut};
 use std::net::Shutdown;
 use std::time::Duration;
 
-use machinarium::kernel::{Events, Fd, OptionName, RecvFlags, SendFlags, SocketOption};
+use machinarium::kernel::{
+    Address, Domain, Events, Fd, OptionName, RecvFlags, SendFlags, SocketKind, SocketOption, UnixName,
+};
 
 use super::{Lab, SECOND, address};
 use crate::env::{Env, NetEvent, ProcessIndex, Stream, Subsystem};
@@ -22,7 +25,7 @@ fn step(lab: &mut Lab, process: ProcessIndex) {
     let hosts = ["198.18.0.1", "198.18.0.2", "127.0.0.1"];
     let to = address(&format!("{}:{port}", hosts[draw(lab, 3) as usize]));
     let size = [1, 100, 3_000, 100_000][draw(lab, 4) as usize];
-    let action = draw(lab, 20);
+    let action = draw(lab, 26);
     let how = [Shutdown::Read, Shutdown::Write, Shutdown::Both][draw(lab, 3) as usize];
     let (net, env) = (&mut lab.net, &mut lab.env);
     let mut buf = vec![7; size];
@@ -37,9 +40,9 @@ fn step(lab: &mut Lab, process: ProcessIndex) {
             let fd = lab.socket(process);
             let _ = net_connect(lab, process, fd, &to);
         }
-        2 => drop(net.bind(env, process, fd, &address(&format!("0.0.0.0:{port}")))),
+        2 => drop(net.bind(env, process, fd, &address(&format!("0.0.0.0:{port}")).into())),
         3 | 4 => drop(net.listen(env, process, fd, 1)),
-        5 | 6 => drop(net.connect(env, process, fd, &to)),
+        5 | 6 => drop(net.connect(env, process, fd, &to.into())),
         7 | 8 => {
             for (fd, _) in open {
                 let _ = net.accept4(env, process, fd);
@@ -63,6 +66,7 @@ fn step(lab: &mut Lab, process: ProcessIndex) {
             let option = options[env.draw(Stream::new(Subsystem::Script, 0), "option", 7) as usize];
             let _ = net.setsockopt(env, process, fd, option);
         }
+        20.. => local(lab, process, fd, action, &buf),
         _ => {
             let epoll = match net.descriptors(process).iter().find(|(_, what)| what == "epoll") {
                 Some((epoll, _)) => *epoll,
@@ -74,13 +78,47 @@ fn step(lab: &mut Lab, process: ProcessIndex) {
     }
 }
 
+/// Datagrams and Unix sockets.
+fn local(lab: &mut Lab, process: ProcessIndex, fd: Fd, action: u64, bytes: &[u8]) {
+    let kind = [SocketKind::Stream, SocketKind::Datagram][draw(lab, 2) as usize];
+    let number = draw(lab, 3) as u8;
+    let names = [UnixName::path(&[b'p', b'0' + number]), UnixName::abstract_name(&[number])];
+    let name = Address::Unix(names[draw(lab, 2) as usize].expect("a short name"));
+    let port = 80 + draw(lab, 2);
+    let ip = address(&format!("{}:{port}", ["198.18.0.1", "198.18.0.2"][draw(lab, 2) as usize])).into();
+    let to = [None, Some(&name), Some(&ip)][draw(lab, 3) as usize];
+    let (net, env) = (&mut lab.net, &mut lab.env);
+    match action {
+        20 => {
+            let domain = [Domain::Unix, Domain::Inet][number as usize % 2];
+            let Ok(fd) = net.socket(env, process, domain, kind) else { return };
+            let _ = net.bind(env, process, fd, if domain == Domain::Unix { &name } else { &ip });
+            let _ = net.listen(env, process, fd, 1);
+        }
+        21 => drop(net.socketpair(env, process, kind)),
+        22 => drop(net.connect(env, process, fd, to.unwrap_or(&name))),
+        23 => {
+            let flags = SendFlags { oob: false, more: number == 0 };
+            let _ = net.sendmsg(env, process, fd, &[IoSlice::new(bytes)], flags, to);
+        }
+        24 => {
+            let mut buf = vec![0; bytes.len()];
+            let bufs = &mut [IoSliceMut::new(&mut buf)];
+            let _ = net.recvmsg(env, process, fd, bufs, RecvFlags::default());
+        }
+        _ => drop(net.unlink(process, [c"p0", c"p1", c"p2"][number as usize])),
+    }
+}
+
 fn net_connect(lab: &mut Lab, process: ProcessIndex, fd: Fd, to: &std::net::SocketAddr) -> bool {
-    lab.net.connect(&mut lab.env, process, fd, to).is_ok()
+    lab.net.connect(&mut lab.env, process, fd, &(*to).into()).is_ok()
 }
 
 fn sequence(seed: u64) -> (u64, crate::net::Books) {
     let mut lab = Lab::seeded(seed);
-    let link = LinkOptions { loss: Ratio::new(1, 20), split: Ratio::new(1, 3), ..LinkOptions::default() };
+    let rare = Ratio::new(1, 20);
+    let link = LinkOptions { loss: rare, duplicate: rare, reorder: rare, ..LinkOptions::default() };
+    let link = LinkOptions { split: Ratio::new(1, 3), ..link };
     lab.net.set_link(lab.hosts[0], lab.hosts[1], link);
     let mut processes = [lab.a, lab.b];
     for _ in 0..400 {
@@ -117,6 +155,8 @@ fn sequence(seed: u64) -> (u64, crate::net::Books) {
     let left = lab.env.queue.values().filter(|event| !matches!(event, NetEvent::Timer(_)));
     assert_eq!(left.count(), 0);
     assert_eq!(lab.net.sockets.iter().count(), 0, "{}", lab.net.netstat(lab.hosts[0]));
+    assert_eq!(lab.net.udps.iter().count() + lab.net.flights.iter().count(), 0);
+    assert_eq!(lab.net.unixes.iter().count(), 0, "{}", lab.net.netstat(lab.hosts[0]));
     assert_eq!(lab.net.items.iter().count(), 0);
 
     (lab.env.delivered, lab.net.books())

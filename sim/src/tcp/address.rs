@@ -13,13 +13,15 @@ use super::{Socket, State};
 use crate::env::{Env, HostIndex, NetEvent, Stream, Subsystem};
 use crate::net::Net;
 use crate::slab::Key;
+use crate::udp::UdpPorts;
+use crate::unix::UnixNames;
 
 /// `TCP_TIMEWAIT_LEN`.
 pub(super) const TIME_WAIT: u64 = 60_000_000_000;
 /// After which a connect may use it again on loopback (`tcp_tw_reuse` 2).
 const TIME_WAIT_REUSE: u64 = 1_000_000_000;
 /// net.ipv4.ip_local_port_range.
-const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;
+pub(crate) const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;
 
 /// A connection as one of its hosts knows it. Ordered by local port first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -87,6 +89,9 @@ pub(crate) struct Host {
     time_wait_ends: VecDeque<(u64, Flow)>,
     /// Where the search for a free port goes on.
     cursor: u16,
+    /// The ports of UDP are others.
+    pub(crate) udp: UdpPorts,
+    pub(crate) unix: UnixNames,
     pub(super) sockets_made: u32,
 }
 
@@ -101,6 +106,8 @@ impl Host {
             time_wait: BTreeMap::new(),
             time_wait_ends: VecDeque::new(),
             cursor: *EPHEMERAL.start(),
+            udp: UdpPorts::default(),
+            unix: UnixNames::default(),
             sockets_made: 0,
         }
     }
@@ -111,9 +118,10 @@ impl Host {
         self.flows.clear();
         self.time_wait.clear();
         self.time_wait_ends.clear();
+        self.udp.owners.clear();
     }
 
-    pub(super) fn has(&self, ip: IpAddr) -> bool {
+    pub(crate) fn has(&self, ip: IpAddr) -> bool {
         ip.is_loopback() || self.addresses.contains(&ip)
     }
 
@@ -141,16 +149,16 @@ impl Host {
 }
 
 impl Net {
-    pub(super) fn host(&self, host: HostIndex) -> &Host {
+    pub(crate) fn host(&self, host: HostIndex) -> &Host {
         &self.hosts[host.0 as usize]
     }
 
-    pub(super) fn host_mut(&mut self, host: HostIndex) -> &mut Host {
+    pub(crate) fn host_mut(&mut self, host: HostIndex) -> &mut Host {
         &mut self.hosts[host.0 as usize]
     }
 
     /// Where a packet from `from` to `ip` goes.
-    pub(super) fn route(&self, from: HostIndex, ip: IpAddr) -> Result<HostIndex> {
+    pub(crate) fn route(&self, from: HostIndex, ip: IpAddr) -> Result<HostIndex> {
         if self.host(from).has(ip) {
             return Ok(from);
         }
@@ -158,7 +166,7 @@ impl Net {
     }
 
     /// The address from which `from` talks to `ip`.
-    pub(super) fn source_for(&self, from: HostIndex, ip: IpAddr) -> Result<IpAddr> {
+    pub(crate) fn source_for(&self, from: HostIndex, ip: IpAddr) -> Result<IpAddr> {
         match ip {
             IpAddr::V4(v4) if v4.is_loopback() => Ok(Ipv4Addr::LOCALHOST.into()),
             _ if self.host(from).has(ip) => Ok(ip),
@@ -289,7 +297,7 @@ fn reach(socket: &Socket) -> (IpAddr, bool) {
 }
 
 /// Whether some destination is both's.
-fn overlap(a: (IpAddr, bool), b: (IpAddr, bool)) -> bool {
+pub(crate) fn overlap(a: (IpAddr, bool), b: (IpAddr, bool)) -> bool {
     let covers = |(any, strict): (IpAddr, bool), other: IpAddr| {
         any.is_unspecified() && (any.is_ipv4() == other.is_ipv4() || (any.is_ipv6() && !strict))
     };

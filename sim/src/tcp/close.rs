@@ -6,24 +6,17 @@
 
 use std::net::Shutdown;
 
-use machinarium::kernel::{Errno, Events, Fd, Result};
+use machinarium::kernel::{Errno, Events, Result};
 
 use super::{Phase, Shut, Socket, State};
-use crate::env::{Env, Packet, ProcessIndex};
+use crate::env::{Env, Packet};
 use crate::files::File;
 use crate::net::Net;
 use crate::slab::Key;
 
 impl Net {
     /// `shutdown(2)`.
-    pub(crate) fn shutdown(
-        &mut self,
-        env: &mut dyn Env,
-        process: ProcessIndex,
-        fd: Fd,
-        how: Shutdown,
-    ) -> Result<()> {
-        let key = self.socket_of(process, fd)?;
+    pub(crate) fn shutdown_tcp(&mut self, env: &mut dyn Env, key: Key, how: Shutdown) -> Result<()> {
         self.take_acks(env, key);
         let socket = &mut self.sockets[key];
         if socket.phase == Phase::Connecting {
@@ -159,7 +152,7 @@ impl Net {
     }
 
     /// Payload bytes that will never be read.
-    pub(super) fn refuse(&mut self, bytes: u64) {
+    pub(crate) fn refuse(&mut self, bytes: u64) {
         if self.crashing {
             self.books.lost += bytes;
         } else {
@@ -169,7 +162,7 @@ impl Net {
 }
 
 impl Shut {
-    fn and(self, how: Shutdown) -> Shut {
+    pub(crate) fn and(self, how: Shutdown) -> Shut {
         Shut { receive: self.receive || how != Shutdown::Write, send: self.send || how != Shutdown::Read }
     }
 }

@@ -38,6 +38,7 @@ impl Net {
             NetEvent::Acknowledged(key) => self.acknowledged(env, key),
             NetEvent::Timer(key) => self.timer(env, key),
             NetEvent::TimeWait(host) => self.end_time_waits(env, host),
+            NetEvent::Datagram(flight) => self.arrive_udp(env, flight),
         }
     }
 

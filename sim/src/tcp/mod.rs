@@ -37,7 +37,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use machinarium::kernel::{Domain, Errno, Events};
 
-pub(crate) use address::{Flow, Host};
+pub(crate) use address::{EPHEMERAL, Flow, Host, overlap};
+pub(crate) use setup::check_family;
 
 use crate::env::{Env, HostIndex, Stream, Subsystem};
 use crate::net::Net;
@@ -78,7 +79,7 @@ pub(crate) struct Shut {
 }
 
 impl Shut {
-    const BOTH: Shut = Shut { receive: true, send: true };
+    pub(crate) const BOTH: Shut = Shut { receive: true, send: true };
 }
 
 /// One end of a connection, or a listener, or neither yet.
@@ -188,11 +189,8 @@ struct Urgent {
 }
 
 /// The address of a socket that has none.
-fn any(domain: Domain) -> IpAddr {
-    match domain {
-        Domain::Inet => Ipv4Addr::UNSPECIFIED.into(),
-        Domain::Inet6 => Ipv6Addr::UNSPECIFIED.into(),
-    }
+pub(crate) fn any(domain: Domain) -> IpAddr {
+    if domain == Domain::Inet6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }
 }
 
 impl Socket {
@@ -321,7 +319,7 @@ impl Net {
         self.sockets.insert(socket)
     }
 
-    fn next_identity(&mut self, host: HostIndex) -> u64 {
+    pub(crate) fn next_identity(&mut self, host: HostIndex) -> u64 {
         let made = &mut self.hosts[host.0 as usize].sockets_made;
         *made += 1;
         (u64::from(host.0) << 32) | u64::from(*made)

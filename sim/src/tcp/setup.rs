@@ -16,7 +16,7 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use machinarium::kernel::{Domain, Errno, Fd, Result};
+use machinarium::kernel::{Address, Domain, Errno, Fd, Result};
 
 use super::{Backlog, Flow, Phase, Shut, Socket, State, any};
 use crate::env::{Env, Packet, ProcessIndex};
@@ -29,16 +29,9 @@ const BACKLOG_MOST: u32 = 4_096;
 
 impl Net {
     /// `bind(2)`.
-    pub(crate) fn bind(
-        &mut self,
-        _env: &mut dyn Env,
-        process: ProcessIndex,
-        fd: Fd,
-        address: &SocketAddr,
-    ) -> Result<()> {
-        let key = self.socket_of(process, fd)?;
+    pub(crate) fn bind_tcp(&mut self, key: Key, address: &Address) -> Result<()> {
         let socket = &self.sockets[key];
-        check_family(socket.domain, address)?;
+        let address = check_family(socket.domain, address)?;
         let ip = address.ip().to_canonical();
         if ip.is_ipv4() && socket.domain == Domain::Inet6 && socket.options.v6_only {
             return Err(Errno::INVAL);
@@ -69,14 +62,7 @@ impl Net {
     }
 
     /// `listen(2)`; again on a listener, it changes the backlog.
-    pub(crate) fn listen(
-        &mut self,
-        _env: &mut dyn Env,
-        process: ProcessIndex,
-        fd: Fd,
-        backlog: u32,
-    ) -> Result<()> {
-        let key = self.socket_of(process, fd)?;
+    pub(crate) fn listen_tcp(&mut self, key: Key, backlog: u32) -> Result<()> {
         let limit = backlog.min(BACKLOG_MOST);
         let socket = &mut self.sockets[key];
         if socket.phase != Phase::Unconnected {
@@ -105,15 +91,12 @@ impl Net {
     }
 
     /// `accept4(2)`. As on Linux a connection that was reset while it waited is accepted, and then found reset.
-    pub(crate) fn accept4(
+    pub(crate) fn accept_tcp(
         &mut self,
         env: &mut dyn Env,
         process: ProcessIndex,
-        fd: Fd,
+        key: Key,
     ) -> Result<(Fd, SocketAddr)> {
-        let file = self.table(process).get(fd)?;
-        self.table(process).check_room()?;
-        let File::Socket(key) = file else { return Err(Errno::NOTSOCK) };
         let waiting = self.sockets[key].backlog.as_mut().ok_or(Errno::INVAL)?;
         let child = waiting.queue.pop_front().ok_or(Errno::AGAIN)?;
         let fd = self.table_mut(process).insert(File::Socket(child)).expect("room was checked");
@@ -128,14 +111,14 @@ impl Net {
     }
 
     /// `connect(2)`.
-    pub(crate) fn connect(
+    pub(crate) fn connect_tcp(
         &mut self,
         env: &mut dyn Env,
         process: ProcessIndex,
         fd: Fd,
-        address: &SocketAddr,
+        key: Key,
+        address: &Address,
     ) -> Result<()> {
-        let key = self.socket_of(process, fd)?;
         let socket = &mut self.sockets[key];
         match (socket.phase, socket.state) {
             (Phase::Disconnecting, _) => Err(Errno::INVAL),
@@ -152,9 +135,9 @@ impl Net {
                 Ok(())
             }
             (Phase::Unconnected, State::Closed) => {
-                check_family(socket.domain, address)?;
+                let address = check_family(socket.domain, address)?;
                 let key = if socket.used { self.renew(process, fd, key) } else { key };
-                self.open(env, key, address)
+                self.open(env, key, &address)
             }
             (Phase::Unconnected, _) => Err(Errno::ISCONN),
         }
@@ -264,26 +247,16 @@ impl Net {
     }
 
     /// `getsockname(2)`.
-    pub(crate) fn getsockname(
-        &mut self,
-        _env: &mut dyn Env,
-        process: ProcessIndex,
-        fd: Fd,
-    ) -> Result<SocketAddr> {
-        let socket = &self.sockets[self.socket_of(process, fd)?];
+    pub(crate) fn name_of_tcp(&self, key: Key) -> SocketAddr {
+        let socket = &self.sockets[key];
         // Never bound, an IPv6 socket shows [::], not 0.0.0.0 in IPv6.
         let local = socket.local;
-        Ok(if local.ip().is_unspecified() && local.is_ipv6() { local } else { socket.shown(local) })
+        if local.ip().is_unspecified() && local.is_ipv6() { local } else { socket.shown(local) }
     }
 
     /// `getpeername(2)`.
-    pub(crate) fn getpeername(
-        &mut self,
-        _env: &mut dyn Env,
-        process: ProcessIndex,
-        fd: Fd,
-    ) -> Result<SocketAddr> {
-        let socket = &self.sockets[self.socket_of(process, fd)?];
+    pub(crate) fn peer_of_tcp(&self, key: Key) -> Result<SocketAddr> {
+        let socket = &self.sockets[key];
         match socket.state {
             State::Closed | State::SynSent | State::Listen => Err(Errno::NOTCONN),
             _ => socket.remote.map(|remote| socket.shown(remote)).ok_or(Errno::NOTCONN),
@@ -291,12 +264,29 @@ impl Net {
     }
 }
 
-/// An IPv6 socket takes only its own kind of address, whose length tells (EINVAL); an IPv4 one looks at the family.
-fn check_family(domain: Domain, address: &SocketAddr) -> Result<()> {
-    match (domain, Domain::of(address)) {
-        (Domain::Inet, Domain::Inet6) => Err(Errno::AFNOSUPPORT),
-        (Domain::Inet6, Domain::Inet) => Err(Errno::INVAL),
-        _ => Ok(()),
+/// The address, if it is of the socket's family; else EINVAL if it is too short for that, and EAFNOSUPPORT if not.
+pub(crate) fn check_family(domain: Domain, address: &Address) -> Result<SocketAddr> {
+    match address {
+        Address::Ip(ip) if Domain::of(ip) == domain => Ok(*ip),
+        other if encoded_len(other) < least_len(domain) => Err(Errno::INVAL),
+        _ => Err(Errno::AFNOSUPPORT),
+    }
+}
+
+/// `sizeof(struct sockaddr_in)` and `SIN6_LEN_RFC2133`.
+fn least_len(domain: Domain) -> usize {
+    if domain == Domain::Inet6 { 24 } else { 16 }
+}
+
+/// How long the address is in the kernel's terms.
+pub(crate) fn encoded_len(address: &Address) -> usize {
+    match address {
+        Address::Ip(SocketAddr::V4(_)) => 16,
+        Address::Ip(SocketAddr::V6(_)) => 28,
+        Address::Unix(name) => {
+            let path = name.as_path().map_or(0, <[u8]>::len);
+            2 + path + name.as_abstract().map_or(0, |name| 1 + name.len())
+        }
     }
 }
 

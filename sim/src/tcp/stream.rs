@@ -85,6 +85,16 @@ impl Net {
 }
 
 impl Socket {
+    /// `tcp_inq`, for FIONREAD: what there is before an urgent byte.
+    pub(crate) fn pending(&self) -> Result<usize> {
+        if self.state == State::Listen {
+            return Err(Errno::INVAL);
+        }
+        let receiving = &self.receiving;
+        let urgent = receiving.urgent.map(|urgent| (urgent.at - receiving.copied) as usize);
+        Ok(urgent.unwrap_or(receiving.queue.len()))
+    }
+
     fn append(&mut self, now: u64, bufs: &[IoSlice<'_>], mut taken: usize) {
         let sending = &mut self.sending;
         if sending.queue.is_empty() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use libc::{c_int, c_void, socklen_t};
 
 use super::{clamp, failed};
-use crate::kernel::{Call, Errno, Fd, OptionName, Result, SocketOption};
+use crate::kernel::{Call, Credentials, Domain, Errno, Fd, OptionName, Result, SocketKind, SocketOption};
 
 pub(super) fn get_option(fd: Fd, name: OptionName) -> Result<SocketOption> {
     use OptionName as N;
@@ -39,6 +39,23 @@ pub(super) fn get_option(fd: Fd, name: OptionName) -> Result<SocketOption> {
         N::Error => {
             let errno = number(libc::SOL_SOCKET, libc::SO_ERROR)?;
             O::Error((errno != 0).then_some(Errno::from_raw(errno)))
+        }
+        N::Broadcast => O::Broadcast(truth(libc::SOL_SOCKET, libc::SO_BROADCAST)?),
+        N::Type => match number(libc::SOL_SOCKET, libc::SO_TYPE)? {
+            libc::SOCK_STREAM => O::Type(SocketKind::Stream),
+            libc::SOCK_DGRAM => O::Type(SocketKind::Datagram),
+            _ => return Err(Errno::NOPROTOOPT), // a stranger's socket, of a kind that this library has not
+        },
+        N::Domain => match number(libc::SOL_SOCKET, libc::SO_DOMAIN)? {
+            libc::AF_INET => O::Domain(Domain::Inet),
+            libc::AF_INET6 => O::Domain(Domain::Inet6),
+            libc::AF_UNIX => O::Domain(Domain::Unix),
+            _ => return Err(Errno::NOPROTOOPT),
+        },
+        N::AcceptConn => O::AcceptConn(truth(libc::SOL_SOCKET, libc::SO_ACCEPTCONN)?),
+        N::PeerCredentials => {
+            let libc::ucred { pid, uid, gid } = get(fd, libc::SOL_SOCKET, libc::SO_PEERCRED)?;
+            O::PeerCredentials((pid != 0).then_some(Credentials { pid: pid as u32, uid, gid }))
         }
     })
 }
@@ -72,6 +89,12 @@ pub(super) fn set_option(fd: Fd, option: SocketOption) -> Result<()> {
         O::ReceiveBuffer(bytes) => number(libc::SOL_SOCKET, libc::SO_RCVBUF, clamp(bytes)),
         O::V6Only(on) => truth(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, on),
         O::Error(errno) => number(libc::SOL_SOCKET, libc::SO_ERROR, errno.map_or(0, Errno::raw)),
+        O::Broadcast(on) => truth(libc::SOL_SOCKET, libc::SO_BROADCAST, on),
+        // Read only: Linux says so, whatever the value.
+        O::Type(_) => number(libc::SOL_SOCKET, libc::SO_TYPE, 0),
+        O::Domain(_) => number(libc::SOL_SOCKET, libc::SO_DOMAIN, 0),
+        O::AcceptConn(on) => truth(libc::SOL_SOCKET, libc::SO_ACCEPTCONN, on),
+        O::PeerCredentials(_) => number(libc::SOL_SOCKET, libc::SO_PEERCRED, 0),
     }
 }
 
@@ -79,6 +102,7 @@ pub(super) fn set_option(fd: Fd, option: SocketOption) -> Result<()> {
 trait Plain: Copy {}
 impl Plain for c_int {}
 impl Plain for libc::linger {}
+impl Plain for libc::ucred {}
 
 fn get<T: Plain>(fd: Fd, level: c_int, name: c_int) -> Result<T> {
     let mut value = MaybeUninit::<T>::zeroed();

@@ -10,7 +10,7 @@ use std::ptr;
 
 use super::address::decode;
 use super::{failed, flag};
-use crate::kernel::{Call, Family, Query, ResolveError};
+use crate::kernel::{Address, Call, Family, Query, ResolveError};
 
 pub(super) fn resolve(query: &Query<'_>) -> Result<Vec<SocketAddr>, ResolveError> {
     let text = |text: Option<&CStr>| text.map_or(ptr::null(), CStr::as_ptr);
@@ -73,5 +73,8 @@ fn address(info: &libc::addrinfo) -> Option<SocketAddr> {
     // SAFETY: the entry's address has `ai_addrlen` bytes; `storage` has room for `len`, which is no more.
     unsafe { ptr::copy_nonoverlapping(info.ai_addr.cast::<u8>(), storage.as_mut_ptr().cast::<u8>(), len) };
     // SAFETY: all zero is a valid sockaddr_storage, and an address was written over it.
-    decode(unsafe { storage.assume_init_ref() })
+    match decode(unsafe { storage.assume_init_ref() }, len as libc::socklen_t) {
+        Some(Address::Ip(address)) => Some(address),
+        _ => None,
+    }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use machinarium::kernel::{Clock, Events, SendFlags};
 
 use super::setup::{connection, listener};
-use crate::scene::{Name, Scene, To};
+use crate::place::To;
+use crate::scene::{Name, Scene};
 
 const BOTH: Events = Events::IN.with(Events::OUT);
 const EDGES: Events = BOTH.with(Events::RDHUP).with(Events::PRI).with(Events::ET);

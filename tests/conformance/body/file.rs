@@ -1,7 +1,8 @@
 //! Files: what is written is read, how names lead to them, and what is refused.
 
-use machinarium::kernel::{Access, Clock, EpollOp, Events, OpenFlags};
+use machinarium::kernel::{Access, Clock, EpollOp, Events, OpenFlags, SocketKind};
 
+use crate::place::To;
 use crate::scene::{Name, Scene};
 
 const READ: OpenFlags = flags(Access::Read);
@@ -59,7 +60,7 @@ pub(super) fn paths(scene: &mut Scene) {
     scene.openat(&format!("no/{}", name_of(256)), READ);
     scene.openat(&format!("/{}", "./".repeat(2_047)), READ);
     scene.openat(&format!("/{}.", "./".repeat(2_047)), READ);
-    scene.unlink(&name_of(255));
+    scene.unlink_file(&name_of(255));
 }
 
 pub(super) fn pread(scene: &mut Scene) {
@@ -231,24 +232,24 @@ pub(super) fn rename(scene: &mut Scene) {
     scene.rename("renamed/file", &long);
 }
 
-pub(super) fn unlink(scene: &mut Scene) {
+pub(super) fn unlink_of_files(scene: &mut Scene) {
     for path in ["ten", "ten", "empty", "full/file", "", "/", ".", "full/..", "no/file", "full/", "missing/"]
     {
-        scene.unlink(path);
+        scene.unlink_file(path);
     }
     scene.openat("new", NEW);
     for path in ["new/", "new/x", "new", "new"] {
-        scene.unlink(path);
+        scene.unlink_file(path);
     }
     let long = "n".repeat(256);
-    scene.unlink(&long);
+    scene.unlink_file(&long);
     scene.openat("full/file", READ);
 }
 
 /// A file without a name is there as long as it has a descriptor, and a new one of its name is another.
 pub(super) fn an_unlinked_file_lives_on(scene: &mut Scene) {
     let old = scene.openat("ten", BOTH);
-    scene.unlink("ten");
+    scene.unlink_file("ten");
     let new = scene.openat("ten", NEW);
     scene.pwrite(old, 3, 2);
     scene.pread(old, 20, 0);
@@ -268,6 +269,7 @@ pub(super) fn a_file_has_a_position(scene: &mut Scene) {
     let one = scene.openat("ten", BOTH);
     let two = scene.openat("ten", READ);
     scene.read(one, 4);
+    scene.fionread(one);
     scene.write(one, b"ab");
     scene.readv(one, &[1, 0, 2]);
     scene.read(two, 100);
@@ -277,6 +279,10 @@ pub(super) fn a_file_has_a_position(scene: &mut Scene) {
     scene.read(two, 100);
     scene.pread(one, 100, 0);
     scene.read(one, 1);
+    scene.ftruncate(one, 2);
+    scene.fionread(one);
+    let directory = scene.openat("empty", DIRECTORY);
+    scene.fionread(directory);
     let write = scene.openat("ten", WRITE);
     scene.read(write, 1);
     scene.write(two, b"x");
@@ -312,4 +318,33 @@ pub(super) fn files_run_out_of_descriptors(scene: &mut Scene) {
     scene.limit_descriptors(30);
     let made = scene.quietly("new", READ);
     scene.say(format!("what could not be opened was not made: {made:?}"));
+}
+
+/// What binding a Unix socket to a path makes is a file like others, but nobody opens it.
+pub(super) fn a_socket_has_a_file(scene: &mut Scene) {
+    let [first, second] = [scene.unix(SocketKind::Stream), scene.unix(SocketKind::Stream)];
+    scene.bind(first, To::Path(7));
+    scene.openat("7", READ);
+    scene.openat("7", OpenFlags { create: true, ..BOTH });
+    scene.openat("7", NEW);
+    scene.openat("7", DIRECTORY);
+    scene.openat("7/", READ);
+    scene.openat("7/x", READ);
+    scene.listen(first, 1);
+    // It is found by its new name, and a file that takes its old one is no socket.
+    scene.rename("7", "8");
+    scene.connect(second, To::Path(7));
+    let file = scene.openat("7", NEW);
+    scene.connect(second, To::Path(7));
+    scene.connect(second, To::Path(8));
+    scene.fstat(file);
+    let third = scene.unix(SocketKind::Stream);
+    scene.bind(third, To::Path(7));
+    scene.bind(third, To::Path(8));
+    scene.rename("7", "8");
+    scene.connect(third, To::Path(8));
+    scene.bind(third, To::Path(7));
+    scene.unlink_file("7");
+    scene.bind(second, To::Path(7));
+    scene.fionread(file);
 }

@@ -9,6 +9,9 @@ mod setup;
 mod signal;
 mod stream;
 mod thread;
+mod udp;
+mod unix;
+mod unix_datagram;
 
 use crate::scene::Scene;
 
@@ -41,10 +44,20 @@ bodies! {
         room_is_an_edge levels_take_turns one_shot exclusive instances_nest closing_forgets
         a_socket_before_and_after_connecting;
     eventfd: eventfd share a_write_to_a_readable_eventfd_is_an_edge a_full_eventfd_refuses;
+    udp: recvmsg a_udp_socket_before_and_after_connecting ports_of_datagrams a_refused_datagram
+        a_datagram_is_cut_off_or_too_long datagrams_of_both_families shutting_down_datagrams
+        readiness_of_datagrams options_of_datagrams strange_calls_on_datagrams a_corked_datagram the_one_who_hears;
+    unix: socketpair ioctl_fionread unlink names_of_sockets a_unix_connection a_full_backlog a_stale_path
+        closing_a_unix_stream unread_bytes_reset_a_unix_stream shutting_down_a_unix_stream
+        readiness_of_a_unix_stream a_full_unix_stream_pushes_back options_of_unix_sockets
+        strange_calls_on_unix_streams a_listener_that_closes descriptors_of_pairs_run_out;
+    unix_datagram: unix_datagrams names_of_senders a_peer_that_closed a_full_queue_of_datagrams
+        readiness_of_unix_datagrams who_may_send reconnecting shutting_down_unix_datagrams
+        strange_calls_on_unix_datagrams datagrams_to_oneself;
     thread: spawn join futex_wait futex_wake clock_gettime getrandom sched_yield sched_getaffinity
         sched_setaffinity process;
-    file: openat pread pwrite fsync fdatasync ftruncate fstat rename unlink paths an_unlinked_file_lives_on
-        a_file_has_a_position a_file_is_not_watched files_run_out_of_descriptors;
+    file: openat pread pwrite fsync fdatasync ftruncate fstat rename unlink_of_files paths an_unlinked_file_lives_on
+        a_file_has_a_position a_file_is_not_watched a_socket_has_a_file files_run_out_of_descriptors;
     signal: sigaction kill each_place_gets_each_signal what_was_caught_once_is_survived;
     name: getaddrinfo forms_of_addresses services this_host;
 }

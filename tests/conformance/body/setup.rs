@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use machinarium::kernel::{Domain, OptionName, SendFlags, SocketOption};
 
-use crate::scene::{Name, Scene, To};
+use crate::place::To;
+use crate::scene::{Name, Scene};
 
 /// A listener at the scene's address.
 pub(super) fn listener(scene: &mut Scene, backlog: u32) -> Name {

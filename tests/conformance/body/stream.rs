@@ -6,7 +6,8 @@ use std::time::Duration;
 use machinarium::kernel::{Domain, Errno, Events, OptionName, RecvFlags, SendFlags, SocketOption};
 
 use super::setup::connection;
-use crate::scene::{Name, Scene, To};
+use crate::place::To;
+use crate::scene::{Name, Scene};
 
 const PLAIN: RecvFlags = RecvFlags { peek: false, oob: false };
 const PEEK: RecvFlags = RecvFlags { peek: true, oob: false };

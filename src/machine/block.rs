@@ -1,0 +1,189 @@
+//! Waiting for what threads share: one case, or the first of several.
+//!
+//! ```text
+//! try each  ->  open the wait  ->  each: look again and stand in line  ->  sleep  ->  leave every line
+//!     ^                                                                                      |
+//!     +---------------------- woken, and no case has an effect: look again ------------------+
+//! ```
+//!
+//! Each case looks and stands in line in one step, inside its lock, so nothing that comes between is lost; whoever serves a line
+//! claims the wait first, so of several cases one at most has its effect. Every line is left before this returns or unwinds,
+//! which is what `seat` relies on.
+//!
+//! A thread that is no machine waits here too, by a futex; it has neither cancellation nor scopes.
+
+use super::seat::{Parker, Seat};
+use super::{Machine, Reason, TaskRef, current};
+use crate::error::{Expired, Misuse, WaitError};
+use crate::kernel::Instant;
+
+/// Something that may have to be waited for.
+pub trait Case {
+    /// Does it, if that can be done now. Without `me` nothing else is changed. With `me`, whose wait is open, either does it and
+    /// ends that wait, or stands in line with it.
+    fn attempt(&mut self, me: Option<&Seat>) -> Attempt;
+    /// Leaves the line in which it stands. Whether the wait was ended for this case, and so has had its effect.
+    fn leave(&mut self) -> bool;
+    /// When waiting for it is over by itself: a timer's moment.
+    fn due(&self) -> Instant {
+        Instant::FAR
+    }
+}
+
+/// How an attempt went. A case that has had its effect answers `Done` again, and first when it is tried without a seat.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Attempt {
+    /// It has had its effect (which may be to find that it never can). The wait is over.
+    Done,
+    /// Not now.
+    NotNow,
+    /// It stands in line.
+    Waits,
+    /// The wait was ended by another case meanwhile.
+    Overtaken,
+}
+
+/// Waits for one case.
+#[inline]
+pub(crate) fn block<C: Case>(case: &mut C, reason: Reason, deadline: Instant) -> Result<(), WaitError> {
+    block_first(&mut [case], 0, reason, deadline).map(drop)
+}
+
+/// Waits for the first of several; which one it was. They are tried from `start` on, round.
+pub(crate) fn block_first(
+    cases: &mut [&mut dyn Case],
+    start: usize,
+    reason: Reason,
+    deadline: Instant,
+) -> Result<usize, WaitError> {
+    let Some(machine) = current::machine() else {
+        return block_thread(cases, start, deadline);
+    };
+    let me = machine.operation()?;
+    loop {
+        if let Some(done) = try_all(cases, start) {
+            return Ok(done);
+        }
+        let due = cases.iter().map(|case| case.due()).min().unwrap_or(Instant::FAR);
+        let round = Round { cases: &mut *cases, start, standing: 0 };
+        match machine.wait_in_lines(me, reason, deadline.min(due), round) {
+            (Some(done), _) => return Ok(done),
+            // A timer of the caller's own among the cases: it is one of those that can be done now.
+            (None, Err(WaitError::Expired(Expired { scope: 0 }))) if due <= deadline => {}
+            (None, Err(error)) => return Err(error),
+            (None, Ok(())) => {}
+        }
+    }
+}
+
+fn try_all(cases: &mut [&mut dyn Case], start: usize) -> Option<usize> {
+    let count = cases.len();
+    (0..count).map(|turn| (start + turn) % count).find(|place| cases[*place].attempt(None) == Attempt::Done)
+}
+
+/// One wait, in the lines of several cases; leaves them when dropped.
+struct Round<'a, 'b> {
+    cases: &'a mut [&'b mut dyn Case],
+    start: usize,
+    /// How many, from `start` on, stand in line.
+    standing: usize,
+}
+
+/// How standing in line went.
+enum Stood {
+    /// That case was done at once.
+    Done(usize),
+    /// All stand.
+    Waits,
+    /// One that stands was served while others were still looking.
+    Overtaken,
+}
+
+impl Round<'_, '_> {
+    fn stand(&mut self, seat: Seat) -> Stood {
+        for turn in 0..self.cases.len() {
+            let place = (self.start + turn) % self.cases.len();
+            match self.cases[place].attempt(Some(&seat)) {
+                Attempt::Done => return Stood::Done(place),
+                Attempt::Overtaken => return Stood::Overtaken,
+                Attempt::Waits => self.standing = turn + 1,
+                Attempt::NotNow => unreachable!("a case with a seat stands in line"),
+            }
+        }
+        Stood::Waits
+    }
+
+    /// Leaves every line; the case that was served, if one was.
+    fn leave(&mut self) -> Option<usize> {
+        let mut served = None;
+        while self.standing > 0 {
+            self.standing -= 1;
+            let place = (self.start + self.standing) % self.cases.len();
+            if self.cases[place].leave() {
+                debug_assert!(served.is_none(), "a wait is ended once");
+                served = Some(place);
+            }
+        }
+        served
+    }
+}
+
+impl Drop for Round<'_, '_> {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+impl Machine {
+    fn wait_in_lines(
+        &self,
+        me: TaskRef,
+        reason: Reason,
+        deadline: Instant,
+        mut round: Round<'_, '_>,
+    ) -> (Option<usize>, Result<(), WaitError>) {
+        if let Err(error) = self.may_park(me) {
+            return (None, Err(error));
+        }
+        let ticket = self.scheduler.open(me, true, reason);
+        let waited = match round.stand(Seat::of(self, me, ticket)) {
+            Stood::Done(place) => {
+                self.scheduler.finish(me);
+                round.leave();
+                return (Some(place), Ok(()));
+            }
+            Stood::Waits => self.finish_wait(me, deadline),
+            // Its wake-up is on its way, and ends the wait before anything else can.
+            Stood::Overtaken => self.finish_wait(me, Instant::FAR),
+        };
+        (round.leave(), waited)
+    }
+}
+
+fn block_thread(cases: &mut [&mut dyn Case], start: usize, deadline: Instant) -> Result<usize, WaitError> {
+    if std::thread::panicking() {
+        return try_all(cases, start).ok_or(WaitError::Misuse(Misuse::Unwinding));
+    }
+    let kernel = current::kernel();
+    loop {
+        if let Some(done) = try_all(cases, start) {
+            return Ok(done);
+        }
+        let due = cases.iter().map(|case| case.due()).min().unwrap_or(Instant::FAR);
+        let mut round = Round { cases: &mut *cases, start, standing: 0 };
+        let (parker, seat) = Parker::open();
+        let woken = match round.stand(seat) {
+            Stood::Done(place) => {
+                round.leave();
+                return Ok(place);
+            }
+            Stood::Waits => parker.sleep(&*kernel, seat, deadline.min(due)),
+            Stood::Overtaken => parker.sleep(&*kernel, seat, Instant::FAR),
+        };
+        match round.leave() {
+            Some(place) => return Ok(place),
+            None if woken || due <= deadline => {}
+            None => return Err(WaitError::Expired(Expired { scope: 0 })),
+        }
+    }
+}

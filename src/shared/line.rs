@@ -1,0 +1,280 @@
+//! Those who wait for one thing, in the order in which they came, and what each has brought or been given.
+//!
+//! A place in a line is used by two: by its owner, who joins and, when his wait is over, leaves; and by those who serve the line,
+//! from its head.
+//!
+//! | place | in the line | left by |
+//! |---|---|---|
+//! | waiting | yes | `serve` -> served, `skip` -> skipped, `leave` -> free |
+//! | served | no: his wait was claimed for this line, and its effect is in the place | `leave` -> free |
+//! | skipped | no: his wait was over when his turn came | `leave` -> free |
+//!
+//! The owner alone frees his place, so a key is never a stranger's, and what he brought is his until someone has claimed
+//! his wait. A line is plain state: it lies inside a [`Lock`](super::lock::Lock), or in memory of one thread.
+
+use super::park::Meeting;
+
+/// Whoever stands in a line, as those who serve it see him.
+pub trait Waiter: Copy {
+    /// Ends his wait for this line, unless it is over. Inside a lock: no point.
+    fn claim(&self) -> bool;
+    /// Ends both waits, or neither: for who stands in lines himself while he serves this one.
+    fn meet(&self, theirs: &Self) -> Meeting;
+    /// Ends his own wait, unless it is over: for who finds what he waits for himself. Inside a lock: no point.
+    fn withdraw(&self) -> bool;
+    /// He was claimed and served: lets him go on. Outside of every lock.
+    fn wake(self);
+}
+
+/// The number of a place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Key(u32);
+
+/// What an owner finds when he leaves.
+#[derive(Debug)]
+pub struct Left<T> {
+    /// His wait was ended for this line.
+    pub served: bool,
+    /// What is in his place: what he brought, or what he was given.
+    pub item: Option<T>,
+}
+
+/// See the head of the file.
+#[derive(Debug)]
+pub struct Line<W, T> {
+    places: Vec<Place<W, T>>,
+    free: u32,
+    first: u32,
+    last: u32,
+    waiting: usize,
+}
+
+#[derive(Debug)]
+struct Place<W, T> {
+    waiter: Option<W>,
+    item: Option<T>,
+    state: State,
+    before: u32,
+    after: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Waiting,
+    Served,
+    Skipped,
+    Free,
+}
+
+const NONE: u32 = u32::MAX;
+
+impl<W: Waiter, T> Default for Line<W, T> {
+    fn default() -> Line<W, T> {
+        Line { places: Vec::new(), free: NONE, first: NONE, last: NONE, waiting: 0 }
+    }
+}
+
+impl<W: Waiter, T> Line<W, T> {
+    /// Whether nobody stands in it.
+    pub fn is_empty(&self) -> bool {
+        self.first == NONE
+    }
+
+    /// How many stand in it.
+    pub fn len(&self) -> usize {
+        self.waiting
+    }
+
+    /// Takes a place at the end.
+    pub fn join(&mut self, waiter: W, item: Option<T>) -> Key {
+        let place =
+            Place { waiter: Some(waiter), item, state: State::Waiting, before: self.last, after: NONE };
+        let key = self.reserve(place);
+        match self.last {
+            NONE => self.first = key,
+            last => self.places[last as usize].after = key,
+        }
+        self.last = key;
+        self.waiting += 1;
+        Key(key)
+    }
+
+    /// The owner frees his place, which nobody else does.
+    pub fn leave(&mut self, key: Key) -> Left<T> {
+        self.unlink(key.0);
+        let place = &mut self.places[key.0 as usize];
+        assert!(place.state != State::Free, "a place is left once");
+        let left = Left { served: place.state == State::Served, item: place.item.take() };
+        place.waiter = None;
+        place.state = State::Free;
+        place.after = self.free;
+        self.free = key.0;
+        left
+    }
+
+    /// Claims the first whose wait is not over; the others are passed over. To be given to [`serve`](Self::serve),
+    /// [`take`](Self::take) or [`dismiss`](Self::dismiss) within the same lock. `Err`: the caller's own wait (`me`) was claimed
+    /// meanwhile.
+    pub fn claim_first(&mut self, me: Option<&W>) -> Result<Option<Claimed>, Overtaken> {
+        self.claim_first_if(me, |_| true)
+    }
+
+    /// As `claim_first`, if what the first has brought fits.
+    pub fn claim_first_if(
+        &mut self,
+        me: Option<&W>,
+        fits: impl Fn(Option<&T>) -> bool,
+    ) -> Result<Option<Claimed>, Overtaken> {
+        while self.first != NONE {
+            let key = self.first;
+            let place = &self.places[key as usize];
+            if !fits(place.item.as_ref()) {
+                return Ok(None);
+            }
+            let theirs = place.waiter.expect("who waits is somebody");
+            let met = match me {
+                Some(me) => me.meet(&theirs),
+                None if theirs.claim() => Meeting::Met,
+                None => Meeting::Gone,
+            };
+            match met {
+                Meeting::Met => return Ok(Some(Claimed(key))),
+                Meeting::Gone => self.pass(key, State::Skipped),
+                Meeting::Claimed => return Err(Overtaken),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Gives `item` to him who was claimed. He is to be woken outside of the lock.
+    pub fn serve(&mut self, claimed: Claimed, item: Option<T>) -> W {
+        self.pass(claimed.0, State::Served);
+        let place = &mut self.places[claimed.0 as usize];
+        place.item = item;
+        place.waiter.expect("who was claimed is somebody")
+    }
+
+    /// Takes from him who was claimed what he has brought. He is to be woken outside of the lock.
+    pub fn take(&mut self, claimed: Claimed) -> (W, Option<T>) {
+        let item = self.places[claimed.0 as usize].item.take();
+        (self.serve(claimed, None), item)
+    }
+
+    /// Ends the wait of him who was claimed, and leaves him what he has brought.
+    pub fn dismiss(&mut self, claimed: Claimed) -> W {
+        let item = self.places[claimed.0 as usize].item.take();
+        self.serve(claimed, item)
+    }
+
+    fn pass(&mut self, key: u32, state: State) {
+        self.unlink(key);
+        self.places[key as usize].state = state;
+    }
+
+    fn reserve(&mut self, place: Place<W, T>) -> u32 {
+        if self.free == NONE {
+            let key = u32::try_from(self.places.len()).expect("fewer than 2^32 wait in one line");
+            self.places.push(place);
+            return key;
+        }
+        let key = self.free;
+        self.free = self.places[key as usize].after;
+        self.places[key as usize] = place;
+        key
+    }
+
+    /// Takes a place out of the line, if it is in it.
+    fn unlink(&mut self, key: u32) {
+        let Place { state, before, after, .. } = self.places[key as usize];
+        if state != State::Waiting {
+            return;
+        }
+        match before {
+            NONE => self.first = after,
+            before => self.places[before as usize].after = after,
+        }
+        match after {
+            NONE => self.last = before,
+            after => self.places[after as usize].before = before,
+        }
+        self.waiting -= 1;
+        self.places[key as usize].state = State::Skipped;
+    }
+}
+
+/// Somebody whose wait was ended for the line, and who has not been served yet.
+#[must_use = "who was claimed waits until he is served and woken"]
+#[derive(Debug)]
+pub struct Claimed(u32);
+
+/// The caller's own wait was ended by another: his wake-up is on its way, and must be awaited.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Overtaken;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    /// Waits until claimed.
+    #[derive(Clone, Copy)]
+    struct Someone<'a>(&'a Cell<bool>);
+
+    impl Waiter for Someone<'_> {
+        fn claim(&self) -> bool {
+            self.0.replace(false)
+        }
+
+        fn meet(&self, _: &Self) -> Meeting {
+            unreachable!("nobody here waits while he serves")
+        }
+
+        fn withdraw(&self) -> bool {
+            self.0.replace(false)
+        }
+
+        fn wake(self) {}
+    }
+
+    #[test]
+    fn who_came_first_is_served_first_and_who_is_over_is_passed() {
+        let waits: [Cell<bool>; 4] = std::array::from_fn(|_| Cell::new(true));
+        let mut line = Line::default();
+        let keys: Vec<Key> = waits.iter().map(|wait| line.join(Someone(wait), Some(0))).collect();
+        waits[0].set(false);
+        let first = line.claim_first(None).unwrap().unwrap();
+        line.serve(first, Some(7));
+        let left = line.leave(keys[2]);
+        assert!(!left.served && left.item == Some(0), "what he brought is his");
+        let second = line.claim_first(None).unwrap().unwrap();
+        assert_eq!(line.take(second).1, Some(0));
+        assert!(line.claim_first(None).unwrap().is_none() && line.is_empty());
+        let left: Vec<(bool, Option<i32>)> = [keys[0], keys[1], keys[3]]
+            .map(|key| line.leave(key))
+            .map(|left| (left.served, left.item))
+            .into();
+        assert_eq!(left, [(false, Some(0)), (true, Some(7)), (true, None)]);
+    }
+
+    #[test]
+    fn places_are_used_again() {
+        let wait = Cell::new(true);
+        let mut line: Line<Someone<'_>, ()> = Line::default();
+        for _ in 0..1000 {
+            let (first, second) = (line.join(Someone(&wait), None), line.join(Someone(&wait), None));
+            line.leave(first);
+            line.leave(second);
+        }
+        assert!(line.places.len() <= 2 && line.is_empty());
+    }
+
+    #[test]
+    #[should_panic(expected = "a place is left once")]
+    fn a_place_is_left_once() {
+        let wait = Cell::new(true);
+        let mut line: Line<Someone<'_>, ()> = Line::default();
+        let key = line.join(Someone(&wait), None);
+        line.leave(key);
+        line.leave(key);
+    }
+}

@@ -1,0 +1,177 @@
+//! The two ways to wait that locks and their like are made of: for permits, and for a number to change.
+
+use std::time::Duration;
+
+use crate::error::WaitError;
+use crate::kernel::Instant;
+use crate::machine::Reason;
+use crate::machine::block::{Attempt, Case, block};
+use crate::machine::seat::Seat;
+use crate::shared::line::{Key, Waiter};
+use crate::shared::lock::Lock;
+use crate::shared::permits::{Acquired, Permits};
+use crate::shared::watch::{Seen, Watched};
+
+/// The moment `timeout` from now.
+pub(super) fn after(timeout: Duration) -> Instant {
+    crate::time::now() + timeout
+}
+
+/// A number of permits that threads share.
+#[derive(Debug)]
+pub(super) struct Gate {
+    permits: Lock<Permits<Seat>>,
+}
+
+impl Gate {
+    pub(super) fn new(permits: u64) -> Gate {
+        Gate { permits: Lock::new(Permits::new(permits)) }
+    }
+
+    /// Waits for `count` permits; after it they are the caller's to release.
+    pub(super) fn acquire(&self, count: u64, what: &'static str, deadline: Instant) -> Result<(), WaitError> {
+        let mut acquiring = Acquiring::new(self, count);
+        block(&mut acquiring, Reason::of(what), deadline)?;
+        acquiring.keep();
+        Ok(())
+    }
+
+    pub(super) fn try_acquire(&self, count: u64) -> bool {
+        self.permits.with(|permits| permits.acquire(count, None)) == Acquired::Done
+    }
+
+    pub(super) fn release(&self, count: u64) {
+        self.permits.with(|permits| permits.release(count));
+        self.serve();
+    }
+
+    pub(super) fn free(&self) -> u64 {
+        self.permits.with(|permits| permits.free())
+    }
+
+    fn serve(&self) {
+        while let Some(waiter) = self.permits.with(Permits::next_served) {
+            waiter.wake();
+        }
+    }
+}
+
+/// Permits on their way to the caller: given back if they do not get there.
+pub(super) struct Acquiring<'a> {
+    gate: &'a Gate,
+    count: u64,
+    place: Option<Key>,
+    held: bool,
+}
+
+impl<'a> Acquiring<'a> {
+    pub(super) fn new(gate: &'a Gate, count: u64) -> Acquiring<'a> {
+        Acquiring { gate, count, place: None, held: false }
+    }
+
+    /// They have arrived: the caller releases them.
+    pub(super) fn keep(&mut self) {
+        self.held = false;
+    }
+}
+
+impl Drop for Acquiring<'_> {
+    fn drop(&mut self) {
+        if self.held {
+            self.gate.release(self.count);
+        }
+    }
+}
+
+impl Case for Acquiring<'_> {
+    fn attempt(&mut self, me: Option<&Seat>) -> Attempt {
+        if self.held {
+            return Attempt::Done;
+        }
+        match self.gate.permits.with(|permits| permits.acquire(self.count, me)) {
+            Acquired::Done => {
+                self.held = true;
+                Attempt::Done
+            }
+            Acquired::No => Attempt::NotNow,
+            Acquired::Waits(key) => {
+                self.place = Some(key);
+                Attempt::Waits
+            }
+            Acquired::Overtaken => Attempt::Overtaken,
+        }
+    }
+
+    fn leave(&mut self) -> bool {
+        let Some(key) = self.place.take() else { return false };
+        self.held = self.gate.permits.with(|permits| permits.leave(key)).served;
+        if !self.held {
+            // Those behind may have waited for nothing but this one's turn.
+            self.gate.serve();
+        }
+        self.held
+    }
+}
+
+/// Waiting until a watched number is another one; a notification that ended the wait of somebody who then did not get to use it goes
+/// on to the next.
+pub(super) struct Looking<'a> {
+    watched: &'a Watched<Seat>,
+    expected: u64,
+    place: Option<Key>,
+    notified: bool,
+}
+
+impl<'a> Looking<'a> {
+    pub(super) fn new(watched: &'a Watched<Seat>, expected: u64) -> Looking<'a> {
+        Looking { watched, expected, place: None, notified: false }
+    }
+
+    /// Waits until it is, or a notification comes, which is used by this.
+    pub(super) fn wait(mut self, what: &'static str, deadline: Instant) -> Result<(), WaitError> {
+        self.block(what, deadline)?;
+        self.keep();
+        Ok(())
+    }
+
+    /// As `wait`; the notification is not used before `keep`.
+    pub(super) fn block(&mut self, what: &'static str, deadline: Instant) -> Result<(), WaitError> {
+        block(self, Reason::of(what), deadline)
+    }
+
+    /// The notification, if there was one, has arrived.
+    pub(super) fn keep(&mut self) {
+        self.notified = false;
+    }
+}
+
+impl Drop for Looking<'_> {
+    fn drop(&mut self) {
+        if self.notified {
+            self.watched.notify_one();
+        }
+    }
+}
+
+impl Case for Looking<'_> {
+    fn attempt(&mut self, me: Option<&Seat>) -> Attempt {
+        if self.notified {
+            return Attempt::Done;
+        }
+        match self.watched.look(self.expected, me) {
+            Seen::Changed => Attempt::Done,
+            Seen::Same => Attempt::NotNow,
+            Seen::Waits(key) => {
+                self.place = Some(key);
+                Attempt::Waits
+            }
+            Seen::Overtaken => Attempt::Overtaken,
+        }
+    }
+
+    fn leave(&mut self) -> bool {
+        let Some(key) = self.place.take() else { return false };
+        self.notified = self.watched.leave(key);
+        self.notified
+    }
+}

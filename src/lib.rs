@@ -30,11 +30,11 @@
 //!
 //! # Invariants
 //!
-//! 1. Only `kernel/linux` and `coroutine` name libc.
+//! 1. Only `kernel` (calls in `linux`, elsewhere numbers) and `coroutine` name libc.
 //! 2. Nothing here knows the simulator, and nothing asks whether it is simulated.
 //! 3. There is one thread-local: `machine/current`.
 //! 4. Threads meet only in `shared`.
-//! 5. A thread sleeps only in `epoll_wait`, `futex_wait` and `join`.
+//! 5. A thread sleeps only in `epoll_wait`, `futex_wait` and `join`; threads that are there for it, in `getaddrinfo` and file calls.
 //! 6. Every blocking call ends by a deadline or a cancellation, unless it is documented as firm.
 //! 7. Unsafe code is in `coroutine`, `kernel/linux`, `shared`, and in `machine/{current, handle, scheduler, seat, task}`
 //!    and `sync/{mutex, rwlock}`.

@@ -134,7 +134,7 @@ impl Machine {
             return Err(errno.into());
         }
         let scheduler = Scheduler::new(tuning.budget, tuning.shuffle, shared.cells.clone());
-        let spinning = !tuning.spin.is_zero() && kernel.sched_getaffinity() > 1;
+        let spinning = !tuning.spin.is_zero() && kernel.sched_getaffinity().len() > 1;
         overflow::install();
         Ok(Rc::new(Machine {
             kernel,

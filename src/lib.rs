@@ -24,16 +24,17 @@
 //! - `coroutine`: stacks and the switch. Knows nothing of io.
 //! - [`machine`]: one thread's runtime: who runs next, deadlines, readiness, letters from other threads, teardown.
 //! - `shared`: all that two threads may touch at once. Small, and model-checked.
+//! - `pool`: threads for calls that block.
 //! - [`sync`]: channels, select, locks, events.
 //! - [`net`], `io`: sockets and their buffers. `tls`: TLS on any connected stream. `time`, `scope`, `error`: what their names say.
 //!
 //! # Invariants
 //!
-//! 1. Only `kernel/linux` and `coroutine` name libc.
+//! 1. Only `kernel` (calls in `linux`, elsewhere numbers) and `coroutine` name libc.
 //! 2. Nothing here knows the simulator, and nothing asks whether it is simulated.
 //! 3. There is one thread-local: `machine/current`.
 //! 4. Threads meet only in `shared`.
-//! 5. A thread sleeps only in `epoll_wait`, `futex_wait` and `join`.
+//! 5. A thread sleeps only in `epoll_wait`, `futex_wait` and `join`; threads that are there for it, in `getaddrinfo` and file calls.
 //! 6. Every blocking call ends by a deadline or a cancellation, unless it is documented as firm.
 //! 7. Unsafe code is in `coroutine`, `kernel/linux`, `shared`, and in `machine/{current, handle, scheduler, seat, task}`
 //!    and `sync/{mutex, rwlock}`.
@@ -51,6 +52,7 @@ mod io;
 pub mod kernel;
 pub mod machine;
 pub mod net;
+mod pool;
 mod scope;
 #[doc(hidden)] // not an interface: public so that benches can measure it
 #[allow(unsafe_code)] // memory handed from thread to thread
@@ -68,5 +70,6 @@ pub use machine::handle::{JoinHandle, Joining, SpawnError, spawn, spawn_named, t
 pub use machine::local::MachineLocal;
 pub use machine::run;
 pub use machine::wait::yield_now;
+pub use pool::{BlockingError, blocking};
 pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use time::{current_deadline, deadline, now, shield, sleep, sleep_until, timeout};

@@ -40,7 +40,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("io", &["machine", "kernel", "error"]),
     ("net", &["machine", "shared", "kernel", "error", "time", "io"]),
     ("tls", &["io", "net", "machine", "shared", "kernel", "error", "time"]),
-    ("pool", &["machine", "shared", "kernel", "error", "time"]),
+    ("pool", &["machine", "shared", "sync", "kernel", "error", "time"]),
 ];
 
 /// What of the library the simulator may name.

@@ -44,11 +44,17 @@ pub enum Subsystem {
     Script = 9,
     /// Which faults a world has at all.
     Swarm = 10,
+    /// How long a name takes, and in which order its addresses come.
+    Name = 11,
+    /// How late a signal is.
+    Signal = 12,
+    /// How long file calls take and how short they are; what a host without power loses.
+    Disk = 13,
 }
 
 impl Subsystem {
     /// Every part that draws.
-    pub(crate) const ALL: [Subsystem; 10] = [
+    pub(crate) const ALL: [Subsystem; 13] = [
         Subsystem::Order,
         Subsystem::Cpu,
         Subsystem::Clock,
@@ -59,6 +65,9 @@ impl Subsystem {
         Subsystem::Random,
         Subsystem::Script,
         Subsystem::Swarm,
+        Subsystem::Name,
+        Subsystem::Signal,
+        Subsystem::Disk,
     ];
 }
 

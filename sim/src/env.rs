@@ -26,6 +26,8 @@ pub(crate) trait Env {
     fn after(&mut self, delay: u64, event: NetEvent);
     /// An epoll instance may have become ready: threads asleep in `epoll_wait` on it must look again.
     fn wake(&mut self, epoll: EpollKey);
+    /// A power failure has cost a host so many changes of names, and something of so many files.
+    fn write_lost(&mut self, host: HostIndex, names: usize, files: usize);
     /// A line of the trace. Callers look at [`tracing`](Env::tracing) first.
     fn note(&mut self, host: HostIndex, text: fmt::Arguments<'_>);
     /// Whether anybody reads the notes.

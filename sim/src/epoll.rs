@@ -74,6 +74,9 @@ impl Net {
     ) -> Result<()> {
         let instance = self.table(process).get(epoll)?;
         let file = self.table(process).get(fd)?;
+        if let File::Disk(_) = file {
+            return Err(Errno::PERM);
+        }
         let File::Epoll(instance_key) = instance else { return Err(Errno::INVAL) };
         if instance == file {
             return Err(Errno::INVAL);
@@ -148,7 +151,7 @@ impl Net {
         match file {
             File::Socket(key) => self.poll_socket(env, key),
             File::Unix(key) => self.poll_unix(key),
-            File::Udp(_) | File::Eventfd(_) | File::Epoll(_) => self.peek_file(file),
+            File::Udp(_) | File::Eventfd(_) | File::Epoll(_) | File::Disk(_) => self.peek_file(file),
         }
     }
 
@@ -159,6 +162,7 @@ impl Net {
             File::Udp(key) => self.udps[key].poll(),
             File::Unix(key) => self.peek_unix(key),
             File::Eventfd(key) => self.eventfds[key].poll(),
+            File::Disk(_) => READY,
             File::Epoll(key) => {
                 let ready = self.epolls[key].ready.iter().map(|item| &self.items[*item]);
                 let any = { ready }.any(|item| self.peek_file(item.file).intersects(item.events));
@@ -270,6 +274,7 @@ impl Net {
             File::Unix(key) => &self.unixes[key].watchers,
             File::Eventfd(key) => &self.eventfds[key].watchers,
             File::Epoll(key) => &self.epolls[key].watchers,
+            File::Disk(_) => &[],
         }
     }
 
@@ -280,9 +285,13 @@ impl Net {
             File::Unix(key) => &mut self.unixes[key].watchers,
             File::Eventfd(key) => &mut self.eventfds[key].watchers,
             File::Epoll(key) => &mut self.epolls[key].watchers,
+            File::Disk(_) => unreachable!("EPERM: a file of a disk is not watched"),
         }
     }
 }
+
+/// What poll(2) says of a file of a disk.
+const READY: Events = Events::IN.with(Events::OUT);
 
 fn check_exclusive(op: EpollOp, file: File) -> Result<()> {
     let refused = match op {

@@ -57,17 +57,37 @@ pub enum Fault {
     Duplicate,
     /// A datagram is late, and others of its socket overtake it (`udp(7)`, as above).
     Reorder,
+    /// `getaddrinfo` knows no name that is there (`EAI_NONAME`).
+    NoName,
+    /// No name server answers (`EAI_AGAIN`).
+    NameAgain,
+    /// `getaddrinfo` takes up to 30 seconds.
+    SlowName,
+    /// `getaddrinfo` answers its addresses in any order.
+    NameOrder,
+    /// A signal comes late, by up to 80 ms; equal ones that come meanwhile are one.
+    LateSignal,
+    /// A file call answers `EIO`. After that of a sync, what was not synced is not written by later ones either.
+    DiskError,
+    /// A file cannot grow (`ENOSPC`), for once.
+    DiskFull,
+    /// `pread` and `pwrite` are short.
+    ShortFile,
+    /// A file call takes up to 2.5 seconds.
+    SlowDisk,
     /// A runnable thread or host does not get the processor (see [`Cpu`]).
     Stall,
     /// The script cut a link.
     Partition,
     /// The script killed a host.
     Crash,
+    /// The script pulled a host's plug, and something that was not synced is not on the disk, or half.
+    LostWrite,
 }
 
 impl Fault {
     /// Every kind.
-    pub const ALL: [Fault; 20] = [
+    pub const ALL: [Fault; 30] = [
         Fault::Latency,
         Fault::EpollOrder,
         Fault::EpollSubset,
@@ -85,12 +105,22 @@ impl Fault {
         Fault::Limits,
         Fault::Duplicate,
         Fault::Reorder,
+        Fault::NoName,
+        Fault::NameAgain,
+        Fault::SlowName,
+        Fault::NameOrder,
+        Fault::LateSignal,
+        Fault::DiskError,
+        Fault::DiskFull,
+        Fault::ShortFile,
+        Fault::SlowDisk,
         Fault::Stall,
         Fault::Partition,
         Fault::Crash,
+        Fault::LostWrite,
     ];
 
-    /// The kinds that a mask turns on and off: stalls are [`Cpu`]'s, partitions and crashes the script's.
+    /// The kinds that a mask turns on and off: stalls are [`Cpu`]'s, the others the script's.
     const MASKED: usize = Fault::Stall as usize;
 }
 
@@ -159,7 +189,8 @@ impl Faults {
     /// These and `kind`, once in 50 calls.
     ///
     /// # Panics
-    /// If `kind` is one of [`Fault::Stall`] (see [`Cpu`]), [`Fault::Partition`] and [`Fault::Crash`] (made by the script).
+    /// If `kind` is one of [`Fault::Stall`] (see [`Cpu`]), [`Fault::Partition`], [`Fault::Crash`] and
+    /// [`Fault::LostWrite`] (made by the script).
     pub fn with(self, kind: Fault) -> Faults {
         self.rate(kind, 50)
     }
@@ -256,6 +287,13 @@ const fn candidates(call: Call) -> &'static [(Fault, Errno)] {
         Call::EpollCreate1 | Call::Eventfd => &[(Fault::Emfile, Errno::MFILE), (Fault::Memory, Errno::NOMEM)],
         Call::EpollCtl => &[(Fault::Memory, Errno::NOMEM)],
         Call::Spawn => &[(Fault::Spawn, Errno::AGAIN)],
+        Call::Openat => {
+            &[(Fault::Emfile, Errno::MFILE), (Fault::Memory, Errno::NOMEM), (Fault::DiskError, Errno::IO)]
+        }
+        Call::Pread | Call::Ftruncate | Call::Unlink => &[(Fault::DiskError, Errno::IO)],
+        Call::Rename => &[(Fault::DiskError, Errno::IO), (Fault::DiskFull, Errno::NOSPC)],
+        Call::Pwrite => &[(Fault::DiskError, Errno::IO), (Fault::DiskFull, Errno::NOSPC)],
+        // Of `fsync` it does not leave everything as it was: see `disk`.
         _ => &[],
     }
 }
@@ -278,6 +316,15 @@ const SITES: [&str; Fault::MASKED] = [
     "limits",
     "duplicate",
     "reordering",
+    "no such name",
+    "no name server",
+    "slow name",
+    "name order",
+    "late signal",
+    "EIO",
+    "ENOSPC",
+    "short file call",
+    "slow disk",
 ];
 
 /// How many faults of each kind were injected.

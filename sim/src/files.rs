@@ -21,6 +21,8 @@ pub(crate) enum File {
     Unix(Key),
     Epoll(Key),
     Eventfd(Key),
+    /// A file or a directory of the host's disk.
+    Disk(Key),
 }
 
 /// The first number given out.
@@ -151,6 +153,7 @@ impl Net {
                 self.notify(env, File::Eventfd(key), Events::OUT);
                 Ok(8)
             }
+            File::Disk(key) => self.read_on(key, bufs),
         }
     }
 
@@ -173,6 +176,7 @@ impl Net {
                 self.notify(env, File::Eventfd(key), Events::IN);
                 Ok(8)
             }
+            File::Disk(key) => self.write_on(key, buf, env.now()),
         }
     }
 
@@ -185,8 +189,12 @@ impl Net {
 
     /// The descriptor of `file` is gone.
     pub(crate) fn close_file(&mut self, env: &mut dyn Env, file: File) {
+        if let File::Disk(key) = file {
+            return self.close_open_file(key); // nobody can watch it
+        }
         self.forget_watchers(file);
         match file {
+            File::Disk(_) => unreachable!("closed above"),
             File::Socket(key) => self.close_socket(env, key),
             File::Udp(key) => self.close_udp(key),
             File::Unix(key) => self.close_unix(env, key),

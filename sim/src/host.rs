@@ -29,6 +29,7 @@ use crate::process::{Life, ProcessState};
 use crate::report::FailureKind;
 use crate::scheduler::ThreadIndex;
 use crate::script::World;
+use crate::signal::Signals;
 use crate::thread::Strand;
 use crate::tuning::Retuned;
 use crate::world::{Mode, Shared, State};
@@ -61,7 +62,7 @@ pub(crate) struct HostState {
     pub(crate) address6: IpAddr,
     pub(crate) may_fail: bool,
     main: Option<Main>,
-    process: Option<ProcessIndex>,
+    pub(crate) process: Option<ProcessIndex>,
     /// How many processes it has had.
     processes: u64,
 }
@@ -69,7 +70,7 @@ pub(crate) struct HostState {
 /// A host of the world, in the hands of the script.
 #[derive(Clone)]
 pub struct Host {
-    shared: Rc<Shared>,
+    pub(crate) shared: Rc<Shared>,
     pub(crate) index: HostIndex,
 }
 
@@ -85,6 +86,7 @@ impl Host {
         let address6 = IpAddr::V6(Ipv6Addr::from(first + u128::from(ordinal)));
         let index = state.net.add_host(name, &[address, address6]);
         state.sched.add_host(name);
+        state.names.add_host(name, address, address6);
         state.hosts.push(HostState {
             address,
             address6,
@@ -174,8 +176,8 @@ impl Host {
         Some(state.processes[process.0 as usize].life)
     }
 
-    /// `kill -9` of its process: no destructor of it runs, and its peers see what Linux would show them. Nothing happens
-    /// if none runs.
+    /// `kill -9` of its process: no destructor of it runs, and its peers see what Linux would show them. What it wrote to
+    /// files is there. Nothing happens if none runs.
     pub fn crash(&self) {
         if !self.running() {
             return;
@@ -195,7 +197,8 @@ impl Host {
         }
     }
 
-    /// Pulls the plug: as a crash, but nothing more leaves the host, and its peers find out by silence.
+    /// Pulls the plug: as a crash, but nothing more leaves the host, its peers find out by silence, and of what it wrote to files
+    /// and did not sync some may be lost, or half there.
     pub fn power_off(&self) {
         self.crash();
         let state = &mut *self.shared.state.borrow_mut();
@@ -309,10 +312,15 @@ impl Starter for ThreadStarter {
 }
 
 impl State {
-    /// The main thread of the host's process, if one runs.
+    /// The host's process, if one runs.
+    pub(crate) fn running_process(&self, host: HostIndex) -> Option<ProcessIndex> {
+        let process = self.hosts[host.0 as usize].process?;
+        (self.processes[process.0 as usize].life == Life::Running).then_some(process)
+    }
+
+    /// The main thread of that process.
     pub(crate) fn running_main(&self, host: HostIndex) -> Option<ThreadIndex> {
-        let process = &self.processes[self.hosts[host.0 as usize].process?.0 as usize];
-        (process.life == Life::Running).then_some(process.main)
+        self.running_process(host).map(|process| self.processes[process.0 as usize].main)
     }
 }
 
@@ -351,6 +359,7 @@ impl Shared {
             failed: false,
             calls_left: None,
             retuned,
+            signals: Signals::default(),
             identity,
         });
         let thread = self.add_thread(state, process, "main", main);

@@ -18,7 +18,7 @@ use std::any::Any;
 use std::ffi::CStr;
 use std::fmt;
 use std::io::{IoSlice, IoSliceMut};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -29,6 +29,7 @@ use machinarium::kernel::{
     Received, RecvFlags, Result, SendFlags, SocketKind, SocketOption, Thread, ThreadEnd, ThreadMain,
     ThreadOptions, Wake, sealed,
 };
+use machinarium::kernel::{Caught, CpuSet, OpenFlags, Query, ResolveError, SigAction, Signal, Stat};
 
 use crate::choice::Subsystem;
 use crate::env::{HostIndex, ProcessIndex};
@@ -36,6 +37,8 @@ use crate::fault::Fault;
 use crate::scheduler::{GLANCE, Sleep, ThreadIndex, WaitsFor};
 use crate::wake::SimWake;
 use crate::world::{Asking, Served, Shared};
+
+mod service;
 
 /// See the head of the file.
 pub(crate) struct SimKernel {
@@ -90,8 +93,14 @@ impl Kernel for SimKernel {
         });
     }
 
-    fn sched_getaffinity(&self) -> usize {
-        2
+    fn sched_getaffinity(&self) -> CpuSet {
+        self.shared.glance(self.thread, |state| state.sched.thread(self.thread).cpus)
+    }
+
+    fn sched_setaffinity(&self, cpus: &CpuSet) -> Result<()> {
+        self.call(Call::SchedSetaffinity, format_args!("{cpus:?}"), |state, _| {
+            state.sched.bind(self.thread, cpus)
+        })
     }
 
     fn socket(&self, domain: Domain, kind: SocketKind) -> Result<Fd> {
@@ -165,12 +174,6 @@ impl Kernel for SimKernel {
 
     fn ioctl_fionread(&self, fd: Fd) -> Result<usize> {
         self.getter(|state| state.net.ioctl_fionread(&mut state.sched, self.process, fd))
-    }
-
-    fn unlink(&self, path: &CStr) -> Result<()> {
-        self.call(Call::Unlink, format_args!("{}", path.to_bytes().escape_ascii()), |state, process| {
-            state.net.unlink(&mut state.sched, process, path)
-        })
     }
 
     fn read(&self, fd: Fd, buf: &mut [u8]) -> Result<usize> {
@@ -249,6 +252,8 @@ impl Kernel for SimKernel {
             self.wait(Call::EpollWait, format_args!("{epoll}, {room}, {timeout:?}"), |state, again| {
                 if !again {
                     until = self.deadline(state, timeout);
+                } else if self.interrupted(state) {
+                    return Served::Done(Err(Errno::INTR));
                 }
                 match self.poll(state, epoll, events, !again) {
                     Ok(0) if state.sched.now < until => match state.net.epoll_key(self.process, epoll) {
@@ -273,6 +278,11 @@ impl Kernel for SimKernel {
         self.call(Call::Spawn, format_args!("{}", options.name), |state, process| {
             let main = main.take().expect("a thread is made once");
             let thread = self.shared.add_thread(state, process, &options.name, main);
+            state.sched.thread(thread).cpus = state.sched.thread(self.thread).cpus;
+            if let Some(cpu) = options.cpu {
+                // One that is not there leaves it unbound.
+                let _ = state.sched.bind(thread, &CpuSet::EMPTY.with(cpu));
+            }
             Ok(Thread(u64::from(thread.0)))
         })
     }
@@ -317,6 +327,8 @@ impl Kernel for SimKernel {
                     state.sched.injected.count(Fault::SpuriousWake);
                     return Served::Done(Ok(()));
                 }
+            } else if self.interrupted(state) {
+                return Served::Done(Err(Errno::INTR));
             }
             if state.sched.thread(self.thread).signalled {
                 Served::Done(Ok(()))
@@ -344,6 +356,54 @@ impl Kernel for SimKernel {
             Served::Done(woken)
         });
         woken.unwrap_or(0)
+    }
+
+    fn getaddrinfo(&self, query: &Query<'_>) -> Result<Vec<SocketAddr>, ResolveError> {
+        self.resolve(query)
+    }
+
+    fn sigaction(&self, signal: Signal, action: SigAction, caught: &Arc<Caught>) -> Result<()> {
+        self.act(signal, action, caught)
+    }
+
+    fn kill(&self, signal: Signal) -> Result<()> {
+        self.send_signal(signal)
+    }
+
+    fn openat(&self, path: &CStr, flags: OpenFlags) -> Result<Fd> {
+        self.open_file(path, flags)
+    }
+
+    fn pread(&self, fd: Fd, buf: &mut [u8], offset: u64) -> Result<usize> {
+        self.read_at(fd, buf, offset)
+    }
+
+    fn pwrite(&self, fd: Fd, buf: &[u8], offset: u64) -> Result<usize> {
+        self.write_at(fd, buf, offset)
+    }
+
+    fn fsync(&self, fd: Fd) -> Result<()> {
+        self.sync_file(Call::Fsync, fd)
+    }
+
+    fn fdatasync(&self, fd: Fd) -> Result<()> {
+        self.sync_file(Call::Fdatasync, fd)
+    }
+
+    fn ftruncate(&self, fd: Fd, len: u64) -> Result<()> {
+        self.truncate(fd, len)
+    }
+
+    fn fstat(&self, fd: Fd) -> Result<Stat> {
+        self.status(fd)
+    }
+
+    fn rename(&self, from: &CStr, to: &CStr) -> Result<()> {
+        self.rename_file(from, to)
+    }
+
+    fn unlink(&self, path: &CStr) -> Result<()> {
+        self.unlink_file(path)
     }
 
     fn process(&self) -> ProcessId {

@@ -62,7 +62,7 @@
 //!
 //! | what | is |
 //! |---|---|
-//! | `machinarium::*`: time, sockets, threads, randomness | simulated |
+//! | `machinarium::*`: time, sockets, names, files, signals, threads, randomness | simulated |
 //! | `machinarium::tls` | real, but for its secrets, which are the seed's; keys must be Ed25519, configurations built in the process |
 //! | statics and thread-locals | shared by all processes of the world, and by worlds that come later: use `machine_local!` |
 //! | `std::time`, `std::thread`, `std::net`, `HashMap`'s order, argv, environment | real: they make a run differ from its repetition, which the report of a failing seed then says |
@@ -82,6 +82,7 @@
 //! | `crypto` | what TLS in a process draws its secrets from |
 //! | `thread` | stacks and the switch: all unsafe code |
 //! | `choice`, `record`, `fault`, `tuning`, `trace` | the one source of chance; its records; what goes wrong; small limits; what happened |
+//! | `dns`, `signal`, `disk` | names, signals and files of the simulated hosts |
 //! | `oracle` | what must hold at every quiet moment |
 //! | `net`, `sockets`, `tcp`, `udp`, `unix`, `epoll`, `eventfd`, `files`, `options`, `link` | the objects of the simulated kernels, which know only `env` |
 //! | `outside`, `panics`, `monitor` | what is of the OS thread or the whole program, and not of a world |
@@ -90,6 +91,8 @@ mod choice;
 mod clock;
 #[cfg(feature = "tls")]
 mod crypto;
+mod disk;
+mod dns;
 mod env;
 mod epoll;
 mod eventfd;
@@ -114,6 +117,7 @@ mod report;
 mod scheduler;
 mod script;
 mod shrink;
+mod signal;
 mod simulation;
 mod slab;
 mod sockets;
@@ -128,6 +132,7 @@ mod wake;
 mod world;
 
 pub use choice::{Alignment, Choice, Choices, Record, Stream, Subsystem};
+pub use dns::Dns;
 pub use fault::{Cpu, Fault, FaultCounts, Faults};
 pub use harness::{Check, Found, Hunt, check, check_named, parse_seed};
 pub use host::{Ending, Host};

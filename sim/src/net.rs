@@ -12,6 +12,7 @@ use std::net::IpAddr;
 
 use machinarium::kernel::{Events, Fd, Result};
 
+use crate::disk::{Disk, OpenFile};
 use crate::env::{Env, HostIndex, ProcessIndex};
 use crate::epoll::{Epoll, Item};
 use crate::eventfd::EventFd;
@@ -37,6 +38,9 @@ pub(crate) struct Net {
     pub(crate) eventfds: Slab<EventFd>,
     pub(crate) epolls: Slab<Epoll>,
     pub(crate) items: Slab<Item>,
+    /// By the index of the host.
+    pub(crate) disks: Vec<Disk>,
+    pub(crate) open_files: Slab<OpenFile>,
     pub(crate) links: Links,
     /// Whose address it is. Loopback is everybody's own.
     pub(crate) addresses: BTreeMap<IpAddr, HostIndex>,
@@ -76,6 +80,8 @@ impl Net {
             eventfds: Slab::new(),
             epolls: Slab::new(),
             items: Slab::new(),
+            disks: Vec::new(),
+            open_files: Slab::new(),
             links: Links::new(LinkOptions::default()),
             addresses: BTreeMap::new(),
             books: Books::default(),
@@ -94,6 +100,7 @@ impl Net {
             assert!(other.is_none(), "{address} is the address of two hosts");
         }
         self.hosts.push(Host::new(name, addresses));
+        self.disks.push(Disk::new());
         index
     }
 
@@ -135,6 +142,7 @@ impl Net {
         files.iter().for_each(|file| self.forget_watchers(*file));
         for file in files {
             match file {
+                File::Disk(key) => drop(self.open_files.remove(key)),
                 File::Socket(_) => {}
                 File::Udp(key) => self.close_udp(key),
                 File::Unix(key) => self.close_unix(env, key),
@@ -143,6 +151,7 @@ impl Net {
             }
         }
         self.hosts[host.0 as usize].forget();
+        self.lose_power(env, host);
         let sockets: Vec<Key> =
             self.sockets.iter().filter(|(_, socket)| socket.host == host).map(|(key, _)| key).collect();
         for key in sockets {
@@ -198,6 +207,7 @@ impl Net {
             File::Unix(key) => self.unixes[key].describe(),
             File::Epoll(_) => "epoll".to_owned(),
             File::Eventfd(_) => "eventfd".to_owned(),
+            File::Disk(_) => "file".to_owned(),
         };
         self.table(process).iter().map(|(fd, file)| (fd, describe(file))).collect()
     }

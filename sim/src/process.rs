@@ -4,12 +4,13 @@
 //! |---|---|
 //! | Running | from the start of its host's main function on |
 //! | Ended | that function has returned, or panicked: its threads are stopped, and its descriptors closed as `exit` does |
-//! | Crashed | it was killed, by the script or in the place of a call, or has aborted: no destructor runs |
+//! | Crashed | it was killed, by the script, by a signal or in the place of a call, or has aborted: no destructor runs |
 
 use crate::env::{HostIndex, ProcessIndex};
 use crate::fault::Fault;
 use crate::report::FailureKind;
 use crate::scheduler::{Phase, ThreadIndex};
+use crate::signal::Signals;
 use crate::tuning::Retuned;
 use crate::world::State;
 
@@ -25,6 +26,7 @@ pub(crate) struct ProcessState {
     pub(crate) calls_left: Option<u64>,
     /// What its machines' tunings are changed in.
     pub(crate) retuned: Retuned,
+    pub(crate) signals: Signals,
     /// Stable: its host, and which process of it.
     pub(crate) identity: u64,
 }
@@ -112,7 +114,8 @@ impl State {
         self.kill(process);
     }
 
-    fn kill(&mut self, process: ProcessIndex) {
+    /// No thread of it runs any more, and it has no descriptors.
+    pub(crate) fn kill(&mut self, process: ProcessIndex) {
         self.stop_threads(process);
         self.processes[process.0 as usize].life = Life::Crashed;
         self.net.crash_process(&mut self.sched, process);

@@ -19,14 +19,14 @@
 
 use std::fmt;
 
-use machinarium::kernel::ThreadEnd;
+use machinarium::kernel::{Call, CpuSet, Errno, Result, Signal, ThreadEnd};
 
 use crate::choice::{Choices, Rare, Stream, Subsystem};
 use crate::clock::Clocks;
 use crate::env::{Env, EpollKey, HostIndex, NetEvent, ProcessIndex};
 use crate::fault::{Cpu, Fault, FaultCounts, Faults, Injector};
 use crate::queue::Queue;
-use crate::trace::{Keep, Trace};
+use crate::trace::{CallName, Keep, Trace};
 
 /// What a call costs at least, in nanoseconds.
 const CALL: u64 = 150;
@@ -41,6 +41,9 @@ const MILLISECOND: u64 = 1_000_000;
 /// A preemption lasts one microsecond, doubled fewer times than this.
 const PREEMPTIONS: u64 = 10;
 
+/// The processors of a host.
+pub(crate) const CPUS: [usize; 2] = [0, 1];
+
 /// A simulated thread of any process, in the order in which they were made; the script is the first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct ThreadIndex(pub(crate) u32);
@@ -54,6 +57,8 @@ pub(crate) enum Event {
     Timer(ThreadIndex),
     /// Something of the network.
     Net(NetEvent),
+    /// A signal that was sent to a process before.
+    Signal(ProcessIndex, Signal),
 }
 
 /// What a thread does.
@@ -76,6 +81,8 @@ pub(crate) enum WaitsFor {
     Futex(usize),
     /// The end of another thread.
     Join(ThreadIndex),
+    /// A call that takes its time: a name, a file.
+    Call(Call),
     /// Time alone.
     Time,
 }
@@ -86,6 +93,7 @@ impl fmt::Display for WaitsFor {
             WaitsFor::Epoll(_) => f.write_str("epoll_wait"),
             WaitsFor::Futex(_) => f.write_str("futex_wait"),
             WaitsFor::Join(thread) => write!(f, "join of thread {}", thread.0),
+            WaitsFor::Call(call) => write!(f, "{}", CallName(*call)),
             WaitsFor::Time => f.write_str("sleep"),
         }
     }
@@ -108,6 +116,10 @@ pub(crate) struct Thread {
     pub(crate) sleep: Option<Sleep>,
     /// Whether a futex wake-up was for it.
     pub(crate) signalled: bool,
+    /// Whether a signal was handled while it slept.
+    pub(crate) interrupted: bool,
+    /// Where it may run. Nothing else depends on it.
+    pub(crate) cpus: CpuSet,
     /// Whether it has begun the call it is in: a wake-up asks again, and only the first asking can be failed.
     pub(crate) inside: bool,
     /// Instant of the `Timer` event that counts; `u64::MAX` if there is none.
@@ -208,6 +220,8 @@ impl Scheduler {
             phase: Phase::Asleep,
             sleep: None,
             signalled: false,
+            interrupted: false,
+            cpus: CPUS.into_iter().collect(),
             inside: false,
             timer_at: u64::MAX,
             identity,
@@ -334,6 +348,21 @@ impl Scheduler {
         let asleep = |thread: &&Thread| thread.sleep.is_some_and(|sleep| matches(sleep.on));
         let place = self.threads.iter().position(|thread| asleep(&thread))?;
         Some(ThreadIndex(place as u32))
+    }
+
+    /// `sched_setaffinity(2)`: EINVAL if the host has none of these processors.
+    pub(crate) fn bind(&mut self, thread: ThreadIndex, cpus: &CpuSet) -> Result<()> {
+        let there = cpus.common(&CPUS.into_iter().collect());
+        if there.is_empty() {
+            return Err(Errno::INVAL);
+        }
+        self.thread(thread).cpus = there;
+        Ok(())
+    }
+
+    /// A signal will come.
+    pub(crate) fn send_signal(&mut self, delay: u64, process: ProcessIndex, signal: Signal) {
+        self.queue.push(self.now + delay, Event::Signal(process, signal));
     }
 
     /// The thread will not run any more.
@@ -482,6 +511,12 @@ impl Env for Scheduler {
         }
         // Making ready adds no sleeper, so the empty list can go back with its memory.
         self.sleepers[epoll.0.index as usize] = woken;
+    }
+
+    fn write_lost(&mut self, host: HostIndex, names: usize, files: usize) {
+        let text =
+            format_args!("{names} changes of names and something of {files} files were not on the disk");
+        self.inject(Some(host), Fault::LostWrite, text);
     }
 
     fn note(&mut self, host: HostIndex, text: fmt::Arguments<'_>) {

@@ -14,6 +14,7 @@ use std::time::Duration;
 use machinarium::kernel::Kernel;
 
 use crate::choice::{Alignment, Choices, Record};
+use crate::dns::Names;
 use crate::fault::{Cpu, FaultCounts, Faults};
 use crate::host::Ending;
 use crate::monitor::Pulse;
@@ -199,6 +200,7 @@ impl Simulation {
         let mut state = State {
             sched,
             net: Net::new(),
+            names: Names::default(),
             hosts: Vec::new(),
             processes: Vec::new(),
             cuts: BTreeSet::new(),

@@ -30,7 +30,7 @@ impl Net {
             File::Socket(key) => Ok(Tcp(key)),
             File::Udp(key) => Ok(Udp(key)),
             File::Unix(key) => Ok(Unix(key)),
-            File::Epoll(_) | File::Eventfd(_) => Err(Errno::NOTSOCK),
+            File::Epoll(_) | File::Eventfd(_) | File::Disk(_) => Err(Errno::NOTSOCK),
         }
     }
 
@@ -219,6 +219,7 @@ impl Net {
             // An epoll instance has requests of its own, of which this is none.
             Err(Errno::NOTSOCK) => match self.table(process).get(fd)? {
                 File::Epoll(_) => Err(Errno::INVAL),
+                File::Disk(key) => self.unread(key),
                 _ => Err(Errno::NOTTY),
             },
             Err(errno) => Err(errno),

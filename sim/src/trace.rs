@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use machinarium::kernel::{Address, Errno, Fd, Instant, Received, SocketOption, Thread};
+use machinarium::kernel::{Address, Call, Errno, Fd, Instant, Received, SocketOption, Stat, Thread};
 
 use crate::env::HostIndex;
 
@@ -155,12 +155,34 @@ impl Answer for Thread {
     }
 }
 
+impl Answer for Stat {
+    fn word(&self) -> u64 {
+        self.size ^ self.modified.as_nanos().rotate_left(20)
+    }
+}
+
 impl<T: Answer> Answer for Result<T, Errno> {
     fn word(&self) -> u64 {
         match self {
             Ok(answer) => answer.word(),
             Err(errno) => !(errno.raw() as u64),
         }
+    }
+}
+
+/// A call by the name of its manual page.
+pub(crate) struct CallName(pub(crate) Call);
+
+impl fmt::Display for CallName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = format!("{:?}", self.0);
+        for (place, letter) in name.char_indices() {
+            if letter.is_uppercase() && place > 0 {
+                f.write_str("_")?;
+            }
+            write!(f, "{}", letter.to_ascii_lowercase())?;
+        }
+        Ok(())
     }
 }
 

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use machinarium::kernel::ThreadEnd;
 
+use crate::dns::Names;
 use crate::env::HostIndex;
 use crate::fault::{Fault, Faults, Injector};
 use crate::host::HostState;
@@ -41,6 +42,8 @@ pub(crate) enum Served<R> {
     Done(R),
     /// To sleep, and to ask again when woken.
     Wait(Sleep),
+    /// None: the thread is no more.
+    Never,
 }
 
 /// See the head of the file.
@@ -79,6 +82,7 @@ pub(crate) struct Identity {
 pub(crate) struct State {
     pub(crate) sched: Scheduler,
     pub(crate) net: Net,
+    pub(crate) names: Names,
     pub(crate) hosts: Vec<HostState>,
     pub(crate) processes: Vec<ProcessState>,
     pub(crate) cuts: BTreeSet<(HostIndex, HostIndex)>,
@@ -265,6 +269,7 @@ impl Shared {
                     state.sched.sleep(thread, sleep);
                     Step::Asleep
                 }
+                Served::Never => Step::Asleep,
             }
         };
         let strand = self.strands.borrow()[thread.0 as usize].clone();
@@ -360,6 +365,7 @@ impl State {
                 }
                 Event::Timer(thread) => self.sched.timer(thread),
                 Event::Net(event) => self.net.deliver(&mut self.sched, event),
+                Event::Signal(process, signal) => self.signal_arrives(process, signal),
             }
         }
     }

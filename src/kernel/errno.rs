@@ -36,8 +36,10 @@ errnos! {
     CONNREFUSED = ECONNREFUSED, "ECONNREFUSED", "connection refused";
     CONNRESET = ECONNRESET, "ECONNRESET", "connection reset by peer";
     DESTADDRREQ = EDESTADDRREQ, "EDESTADDRREQ", "destination address required";
+    DQUOT = EDQUOT, "EDQUOT", "disk quota exceeded";
     EXIST = EEXIST, "EEXIST", "exists already";
     FAULT = EFAULT, "EFAULT", "bad address";
+    FBIG = EFBIG, "EFBIG", "file too large";
     HOSTDOWN = EHOSTDOWN, "EHOSTDOWN", "host is down";
     HOSTUNREACH = EHOSTUNREACH, "EHOSTUNREACH", "host is unreachable";
     INPROGRESS = EINPROGRESS, "EINPROGRESS", "operation in progress";
@@ -48,12 +50,14 @@ errnos! {
     ISDIR = EISDIR, "EISDIR", "is a directory";
     LOOP = ELOOP, "ELOOP", "too many levels";
     MFILE = EMFILE, "EMFILE", "too many open files in this process";
+    MLINK = EMLINK, "EMLINK", "too many links";
     MSGSIZE = EMSGSIZE, "EMSGSIZE", "message too long";
     NAMETOOLONG = ENAMETOOLONG, "ENAMETOOLONG", "name too long";
     NETDOWN = ENETDOWN, "ENETDOWN", "network is down";
     NETUNREACH = ENETUNREACH, "ENETUNREACH", "network is unreachable";
     NFILE = ENFILE, "ENFILE", "too many open files in the system";
     NOBUFS = ENOBUFS, "ENOBUFS", "no buffer space";
+    NODEV = ENODEV, "ENODEV", "no such device";
     NOENT = ENOENT, "ENOENT", "no such entry";
     NOMEM = ENOMEM, "ENOMEM", "out of memory";
     NONET = ENONET, "ENONET", "machine is not on the network";
@@ -62,15 +66,21 @@ errnos! {
     NOSYS = ENOSYS, "ENOSYS", "no such system call";
     NOTCONN = ENOTCONN, "ENOTCONN", "not connected";
     NOTDIR = ENOTDIR, "ENOTDIR", "not a directory";
+    NOTEMPTY = ENOTEMPTY, "ENOTEMPTY", "directory not empty";
     NOTSOCK = ENOTSOCK, "ENOTSOCK", "not a socket";
     NOTTY = ENOTTY, "ENOTTY", "not a file for this request";
+    NXIO = ENXIO, "ENXIO", "no such device or address";
     OPNOTSUPP = EOPNOTSUPP, "EOPNOTSUPP", "operation not supported";
+    OVERFLOW = EOVERFLOW, "EOVERFLOW", "too large for its type";
     PERM = EPERM, "EPERM", "operation not permitted";
     PIPE = EPIPE, "EPIPE", "broken pipe";
     PROTO = EPROTO, "EPROTO", "protocol error";
     PROTOTYPE = EPROTOTYPE, "EPROTOTYPE", "protocol of another type";
     ROFS = EROFS, "EROFS", "read-only file system";
+    SPIPE = ESPIPE, "ESPIPE", "cannot seek";
     TIMEDOUT = ETIMEDOUT, "ETIMEDOUT", "timed out";
+    TXTBSY = ETXTBSY, "ETXTBSY", "a program that runs";
+    XDEV = EXDEV, "EXDEV", "another file system";
 }
 
 impl Errno {
@@ -147,11 +157,23 @@ pub enum Call {
     IoctlFionread,
     Unlink,
     Recvmsg,
+    SchedSetaffinity,
+    Getaddrinfo,
+    Sigaction,
+    Kill,
+    Openat,
+    Pread,
+    Pwrite,
+    Fsync,
+    Fdatasync,
+    Ftruncate,
+    Fstat,
+    Rename,
 }
 
 impl Call {
     /// Every call that can fail.
-    pub const ALL: [Call; 27] = [
+    pub const ALL: [Call; 39] = [
         Call::Socket,
         Call::Bind,
         Call::Listen,
@@ -179,6 +201,18 @@ impl Call {
         Call::IoctlFionread,
         Call::Unlink,
         Call::Recvmsg,
+        Call::SchedSetaffinity,
+        Call::Getaddrinfo,
+        Call::Sigaction,
+        Call::Kill,
+        Call::Openat,
+        Call::Pread,
+        Call::Pwrite,
+        Call::Fsync,
+        Call::Fdatasync,
+        Call::Ftruncate,
+        Call::Fstat,
+        Call::Rename,
     ];
 }
 
@@ -267,8 +301,27 @@ pub const fn of(call: Call) -> &'static [Errno] {
         Call::Getpeername => &[E::BADF, E::INVAL, E::NOBUFS, E::NOTCONN, E::NOTSOCK],
         Call::Getsockopt => &[E::BADF, E::INVAL, E::NOPROTOOPT, E::NOTSOCK, E::OPNOTSUPP],
         Call::Setsockopt => &[E::ACCES, E::BADF, E::INVAL, E::NOPROTOOPT, E::NOTSOCK, E::OPNOTSUPP, E::PERM],
+        // EIO and EISDIR: of files, and those below of writing them.
+        Call::Read | Call::Readv => &[
+            E::AGAIN,
+            E::BADF,
+            E::CONNREFUSED,
+            E::CONNRESET,
+            E::HOSTUNREACH,
+            E::INTR,
+            E::INVAL,
+            E::IO,
+            E::ISDIR,
+            E::NETUNREACH,
+            E::NOMEM,
+            E::NOTCONN,
+            E::NOTSOCK,
+            E::OPNOTSUPP,
+            E::PIPE,
+            E::TIMEDOUT,
+        ],
         // EOPNOTSUPP: urgent bytes of what has none.
-        Call::Read | Call::Readv | Call::Recv | Call::Recvmsg => &[
+        Call::Recv | Call::Recvmsg => &[
             E::AGAIN,
             E::BADF,
             E::CONNREFUSED,
@@ -284,7 +337,40 @@ pub const fn of(call: Call) -> &'static [Errno] {
             E::PIPE,
             E::TIMEDOUT,
         ],
-        Call::Write | Call::Send | Call::Sendmsg => &[
+        // Of files and of datagrams too.
+        Call::Write => &[
+            E::ACCES,
+            E::AFNOSUPPORT,
+            E::AGAIN,
+            E::BADF,
+            E::CONNREFUSED,
+            E::CONNRESET,
+            E::DESTADDRREQ,
+            E::DQUOT,
+            E::FBIG,
+            E::HOSTUNREACH,
+            E::INTR,
+            E::INVAL,
+            E::IO,
+            E::ISCONN,
+            E::LOOP,
+            E::MSGSIZE,
+            E::NAMETOOLONG,
+            E::NETUNREACH,
+            E::NOBUFS,
+            E::NOENT,
+            E::NOMEM,
+            E::NOSPC,
+            E::NOTCONN,
+            E::NOTDIR,
+            E::NOTSOCK,
+            E::OPNOTSUPP,
+            E::PERM,
+            E::PIPE,
+            E::PROTOTYPE,
+            E::TIMEDOUT,
+        ],
+        Call::Send | Call::Sendmsg => &[
             E::AGAIN,
             E::BADF,
             E::CONNREFUSED,
@@ -314,7 +400,7 @@ pub const fn of(call: Call) -> &'static [Errno] {
             E::PROTOTYPE,
         ],
         // EINTR after which the descriptor is gone all the same.
-        Call::Close => &[E::BADF, E::INTR],
+        Call::Close => &[E::BADF, E::DQUOT, E::INTR, E::IO, E::NOSPC],
         Call::EpollCreate1 => &[E::INVAL, E::MFILE, E::NFILE, E::NOMEM],
         Call::EpollCtl => &[E::BADF, E::EXIST, E::INVAL, E::LOOP, E::NOENT, E::NOMEM, E::NOSPC, E::PERM],
         Call::EpollWait => &[E::BADF, E::INTR, E::INVAL],
@@ -326,6 +412,80 @@ pub const fn of(call: Call) -> &'static [Errno] {
         }
         // EINVAL: a listener.
         Call::IoctlFionread => &[E::BADF, E::INVAL, E::NOTTY],
+        Call::SchedSetaffinity => &[E::INVAL, E::PERM],
+        // With EAI_SYSTEM; its own errors are `ResolveError::ALL`.
+        Call::Getaddrinfo => &[E::ACCES, E::INTR, E::IO, E::MFILE, E::NFILE, E::NOBUFS, E::NOMEM],
+        Call::Sigaction => &[E::INVAL],
+        Call::Kill => &[E::INVAL, E::PERM],
+        Call::Openat => &[
+            E::ACCES,
+            E::AGAIN,
+            E::BUSY,
+            E::DQUOT,
+            E::EXIST,
+            E::FBIG,
+            E::INTR,
+            E::INVAL,
+            E::IO,
+            E::ISDIR,
+            E::LOOP,
+            E::MFILE,
+            E::NAMETOOLONG,
+            E::NFILE,
+            E::NODEV,
+            E::NOENT,
+            E::NOMEM,
+            E::NOSPC,
+            E::NOTDIR,
+            E::NXIO,
+            E::OPNOTSUPP,
+            E::OVERFLOW,
+            E::PERM,
+            E::ROFS,
+            E::TXTBSY,
+        ],
+        Call::Pread => {
+            &[E::AGAIN, E::BADF, E::INTR, E::INVAL, E::IO, E::ISDIR, E::NXIO, E::OVERFLOW, E::SPIPE]
+        }
+        Call::Pwrite => &[
+            E::AGAIN,
+            E::BADF,
+            E::DQUOT,
+            E::FBIG,
+            E::INTR,
+            E::INVAL,
+            E::IO,
+            E::NOSPC,
+            E::NXIO,
+            E::OVERFLOW,
+            E::PERM,
+            E::SPIPE,
+        ],
+        Call::Fsync | Call::Fdatasync => &[E::BADF, E::DQUOT, E::INTR, E::INVAL, E::IO, E::NOSPC, E::ROFS],
+        Call::Ftruncate => {
+            &[E::BADF, E::FBIG, E::INTR, E::INVAL, E::IO, E::NOSPC, E::PERM, E::ROFS, E::TXTBSY]
+        }
+        Call::Fstat => &[E::BADF, E::NOMEM, E::OVERFLOW],
+        Call::Rename => &[
+            E::ACCES,
+            E::BUSY,
+            E::DQUOT,
+            E::EXIST,
+            E::INVAL,
+            E::IO,
+            E::ISDIR,
+            E::LOOP,
+            E::MLINK,
+            E::NAMETOOLONG,
+            E::NOENT,
+            E::NOMEM,
+            E::NOSPC,
+            E::NOTDIR,
+            E::NOTEMPTY,
+            E::PERM,
+            E::ROFS,
+            E::XDEV,
+        ],
         Call::Unlink => &[
             E::ACCES,
             E::BUSY,

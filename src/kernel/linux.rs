@@ -1,7 +1,7 @@
 //! The real kernel: each method is one call into libc, its answer, and its error.
 //!
 //! It owns no descriptor. What it keeps belongs to the whole operating-system process, as what it describes does:
-//! the threads that were spawned and not joined, whether `epoll_pwait2` exists here, and how often a call answered
+//! the threads that were spawned and not joined, which signals are caught (`signal.rs`), whether `epoll_pwait2` exists here, and how often a call answered
 //! what [`errno::of`] does not list ([`surprises`]).
 //!
 //! It does not retry, wait, or finish what was short: that is simulated too, so it lives above. Two calls look cleverer
@@ -11,8 +11,8 @@
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::{self, MaybeUninit};
-use std::net::Shutdown;
+use std::mem::MaybeUninit;
+use std::net::{Shutdown, SocketAddr};
 use std::ptr;
 use std::rc::Rc;
 #[allow(clippy::disallowed_types)] // the table of threads below, and this file is where threads are made
@@ -32,6 +32,7 @@ use super::{
     RecvFlags, Result, SendFlags, SocketKind, SocketOption, Thread, ThreadEnd, ThreadMain, ThreadOptions,
     Wake, sealed,
 };
+use super::{Caught, CpuSet, OpenFlags, Query, ResolveError, SigAction, Signal, Stat};
 
 /// One call into libc: what it answered, or the error it left behind, which is counted if it is a surprise.
 macro_rules! syscall {
@@ -44,8 +45,12 @@ macro_rules! syscall {
 }
 
 mod address;
+mod affinity;
+mod file;
 mod message;
 mod option;
+mod resolve;
+mod signal;
 #[cfg(test)]
 mod tests;
 
@@ -102,12 +107,12 @@ impl Kernel for Linux {
         unsafe { libc::sched_yield() };
     }
 
-    fn sched_getaffinity(&self) -> usize {
-        let mut mask = [0u64; 128]; // 8,192 processors, the most that Linux can be built for
-        // SAFETY: the kernel writes at most the size given, which is that of `mask`.
-        let answer = unsafe { libc::sched_getaffinity(0, mem::size_of_val(&mask), mask.as_mut_ptr().cast()) };
-        let count: u32 = mask.iter().map(|word| word.count_ones()).sum();
-        if answer == 0 && count > 0 { count as usize } else { 1 }
+    fn sched_getaffinity(&self) -> CpuSet {
+        affinity::get()
+    }
+
+    fn sched_setaffinity(&self, cpus: &CpuSet) -> Result<()> {
+        affinity::set(Call::SchedSetaffinity, cpus)
     }
 
     fn socket(&self, domain: Domain, kind: SocketKind) -> Result<Fd> {
@@ -200,11 +205,6 @@ impl Kernel for Linux {
         Ok(bytes as usize)
     }
 
-    fn unlink(&self, path: &CStr) -> Result<()> {
-        // SAFETY: a CStr ends with a zero.
-        unsafe { syscall!(Unlink: unlink(path.as_ptr())) }.map(drop)
-    }
-
     fn read(&self, fd: Fd, buf: &mut [u8]) -> Result<usize> {
         // SAFETY: the kernel writes at most `buf.len()` bytes to `buf`.
         unsafe { syscall!(Read: read(fd.raw(), buf.as_mut_ptr().cast(), buf.len())) }.map(count)
@@ -290,7 +290,8 @@ impl Kernel for Linux {
         let cpu = options.cpu;
         let start = move || {
             if let Some(cpu) = cpu {
-                pin(cpu);
+                // One that is not there leaves it unbound, and is counted as a surprise.
+                let _ = affinity::set(Call::Spawn, &CpuSet::EMPTY.with(cpu));
             }
             main(Rc::new(Linux::new()));
         };
@@ -327,6 +328,54 @@ impl Kernel for Linux {
         let woken = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), op, count) };
         assert!(woken >= 0, "futex wake cannot fail on an aligned word: {}", io::Error::last_os_error());
         woken as usize
+    }
+
+    fn getaddrinfo(&self, query: &Query<'_>) -> Result<Vec<SocketAddr>, ResolveError> {
+        resolve::resolve(query)
+    }
+
+    fn sigaction(&self, signal: Signal, action: SigAction, caught: &Arc<Caught>) -> Result<()> {
+        signal::act(signal, action, caught)
+    }
+
+    fn kill(&self, signal: Signal) -> Result<()> {
+        signal::kill(signal)
+    }
+
+    fn openat(&self, path: &CStr, flags: OpenFlags) -> Result<Fd> {
+        file::open(path, flags)
+    }
+
+    fn pread(&self, fd: Fd, buf: &mut [u8], offset: u64) -> Result<usize> {
+        file::read_at(fd, buf, offset)
+    }
+
+    fn pwrite(&self, fd: Fd, buf: &[u8], offset: u64) -> Result<usize> {
+        file::write_at(fd, buf, offset)
+    }
+
+    fn fsync(&self, fd: Fd) -> Result<()> {
+        file::sync(fd)
+    }
+
+    fn fdatasync(&self, fd: Fd) -> Result<()> {
+        file::sync_data(fd)
+    }
+
+    fn ftruncate(&self, fd: Fd, len: u64) -> Result<()> {
+        file::truncate(fd, len)
+    }
+
+    fn fstat(&self, fd: Fd) -> Result<Stat> {
+        file::status(fd)
+    }
+
+    fn rename(&self, from: &CStr, to: &CStr) -> Result<()> {
+        file::rename(from, to)
+    }
+
+    fn unlink(&self, path: &CStr) -> Result<()> {
+        file::unlink(path)
     }
 
     fn process(&self) -> ProcessId {
@@ -426,19 +475,6 @@ impl Threads {
 
     fn take(thread: Thread) -> Option<thread::JoinHandle<()>> {
         THREADS.lock().unwrap_or_else(PoisonError::into_inner).running.remove(&thread)
-    }
-}
-
-/// Binds the calling thread to a processor. One that is not there leaves it unbound, and is counted as a surprise.
-fn pin(cpu: usize) {
-    let mut mask = [0u64; 128];
-    if let Some(word) = mask.get_mut(cpu / 64) {
-        *word = 1 << (cpu % 64);
-    }
-    // SAFETY: the kernel reads at most the size given, which is that of `mask`.
-    let answer = unsafe { libc::sched_setaffinity(0, mem::size_of_val(&mask), mask.as_ptr().cast()) };
-    if answer != 0 {
-        failed(Call::Spawn);
     }
 }
 

@@ -8,7 +8,8 @@
 //! which one it has, and never asks.
 //!
 //! Only these calls may put the calling thread to sleep: [`epoll_wait`](Kernel::epoll_wait),
-//! [`futex_wait`](Kernel::futex_wait) and [`join`](Kernel::join). Descriptors are always non-blocking and
+//! [`futex_wait`](Kernel::futex_wait) and [`join`](Kernel::join); and, on threads that are there for it,
+//! [`getaddrinfo`](Kernel::getaddrinfo) and the calls about files. Descriptors are always non-blocking and
 //! close-on-exec.
 //!
 //! What a kernel must provide is the documentation of [`Kernel`]; which errors each call may answer is the
@@ -16,24 +17,32 @@
 //! `tests/conformance`.
 
 mod address;
+mod affinity;
 pub mod errno;
+mod file;
 #[allow(unsafe_code)] // the real system calls
 pub mod linux;
+mod resolve;
+mod signal;
 pub mod traced;
 mod types;
 
 use std::any::Any;
 use std::ffi::CStr;
 use std::io::{IoSlice, IoSliceMut};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 pub use address::{Address, NameError, UnixName};
+pub use affinity::CpuSet;
 pub use errno::{Call, Errno};
+pub use file::{Access, FileKind, OpenFlags, Stat};
 pub use linux::Linux;
+pub use resolve::{Family, Query, ResolveError};
+pub use signal::{Caught, DefaultAction, SigAction, Signal, SignalSet};
 pub use traced::Traced;
 pub use types::{
     Clock, Credentials, Domain, EpollEvent, EpollOp, Events, Fd, Instant, OptionName, ProcessId, Received,
@@ -71,8 +80,11 @@ pub trait Kernel: sealed::Sealed {
     fn getrandom(&self, buf: &mut [u8]);
     /// `sched_yield(2)`: let another thread run.
     fn sched_yield(&self);
-    /// How many processors this thread may run on (`sched_getaffinity(2)`), at least 1.
-    fn sched_getaffinity(&self) -> usize;
+    /// `sched_getaffinity(2)`: the processors that this thread may run on, at least one.
+    fn sched_getaffinity(&self) -> CpuSet;
+    /// `sched_setaffinity(2)` of this thread, and of those that it spawns from now on. Processors that are not there count
+    /// for nothing.
+    fn sched_setaffinity(&self, cpus: &CpuSet) -> Result<()>;
 
     // Sockets.
 
@@ -102,8 +114,6 @@ pub trait Kernel: sealed::Sealed {
     fn setsockopt(&self, fd: Fd, option: SocketOption) -> Result<()>;
     /// `ioctl(2)` with `FIONREAD`: how many bytes wait for the reader; of datagrams, the length of the next one.
     fn ioctl_fionread(&self, fd: Fd) -> Result<usize>;
-    /// `unlink(2)`: removes the file that binding a Unix socket to a path has made, or any other.
-    fn unlink(&self, path: &CStr) -> Result<()>;
 
     // Bytes.
 
@@ -153,6 +163,44 @@ pub trait Kernel: sealed::Sealed {
     fn futex_wait(&self, word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> Result<()>;
     /// `futex(2)`, `FUTEX_WAKE_PRIVATE`: wakes at most `count` threads, and answers how many.
     fn futex_wake(&self, word: &AtomicU32, count: u32) -> usize;
+
+    // Names.
+
+    /// `getaddrinfo(3)`, with `SOCK_STREAM` among the hints: the addresses in the order in which they are to be tried.
+    /// May take many seconds.
+    fn getaddrinfo(&self, query: &Query<'_>) -> Result<Vec<SocketAddr>, ResolveError>;
+
+    // Signals.
+
+    /// `sigaction(2)`, with a handler that notes the signal in `caught` and then goes on to the one that was there
+    /// before. A process may ask for a signal with several `caught`, and each gets it; a second request for the same is
+    /// none. A signal that was never caught does what `signal(7)` says.
+    fn sigaction(&self, signal: Signal, action: SigAction, caught: &Arc<Caught>) -> Result<()>;
+    /// `kill(2)` of this process. Which of its threads handles it, and so whether before this returns, is not said.
+    fn kill(&self, signal: Signal) -> Result<()>;
+
+    // Files. They may sleep for as long as the disk likes.
+
+    /// `openat(2)` of a path from the working directory (`AT_FDCWD`), with `O_CLOEXEC`.
+    fn openat(&self, path: &CStr, flags: OpenFlags) -> Result<Fd>;
+    /// `pread(2)`. It may be short; 0 is the file's end.
+    fn pread(&self, fd: Fd, buf: &mut [u8], offset: u64) -> Result<usize>;
+    /// `pwrite(2)`. It may be short, where the disk is full or for no reason.
+    fn pwrite(&self, fd: Fd, buf: &[u8], offset: u64) -> Result<usize>;
+    /// `fsync(2)`. What was written survives a power failure only after it; the names in a directory only after that of
+    /// the directory. After an error it is unknown what was written, and a second one does not try again what the first
+    /// could not.
+    fn fsync(&self, fd: Fd) -> Result<()>;
+    /// `fdatasync(2)`: contents and size, not times.
+    fn fdatasync(&self, fd: Fd) -> Result<()>;
+    /// `ftruncate(2)`: shorter, or longer by zeros.
+    fn ftruncate(&self, fd: Fd, len: u64) -> Result<()>;
+    /// `fstat(2)`.
+    fn fstat(&self, fd: Fd) -> Result<Stat>;
+    /// `rename(2)`: whoever looks sees the old file or the new one under the new name.
+    fn rename(&self, from: &CStr, to: &CStr) -> Result<()>;
+    /// `unlink(2)`: removes the file that binding a Unix socket to a path has made, or any other.
+    fn unlink(&self, path: &CStr) -> Result<()>;
 
     // Identity.
 

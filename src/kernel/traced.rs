@@ -7,7 +7,7 @@
 use std::ffi::CStr;
 use std::fmt;
 use std::io::{IoSlice, IoSliceMut};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -18,6 +18,7 @@ use super::{
     RecvFlags, Result, SendFlags, SocketKind, SocketOption, Thread, ThreadEnd, ThreadMain, ThreadOptions,
     Wake, sealed,
 };
+use super::{Caught, CpuSet, OpenFlags, Query, ResolveError, SigAction, Signal, Stat};
 
 /// Where the lines go, each without its end. It may be called on any thread.
 pub type Sink = Arc<dyn Fn(fmt::Arguments<'_>) + Send + Sync>;
@@ -80,10 +81,14 @@ impl Kernel for Traced {
         self.tell(format_args!("sched_yield() = 0"));
     }
 
-    fn sched_getaffinity(&self) -> usize {
-        let count = self.inner.sched_getaffinity();
-        self.tell(format_args!("sched_getaffinity() = {count}"));
-        count
+    fn sched_getaffinity(&self) -> CpuSet {
+        let cpus = self.inner.sched_getaffinity();
+        self.tell(format_args!("sched_getaffinity() = {cpus:?}"));
+        cpus
+    }
+
+    fn sched_setaffinity(&self, cpus: &CpuSet) -> Result<()> {
+        traced!(self.sched_setaffinity(cpus), "{:?}", cpus)
     }
 
     fn socket(&self, domain: Domain, kind: SocketKind) -> Result<Fd> {
@@ -132,10 +137,6 @@ impl Kernel for Traced {
 
     fn ioctl_fionread(&self, fd: Fd) -> Result<usize> {
         traced!(self.ioctl_fionread(fd), "{}", fd)
-    }
-
-    fn unlink(&self, path: &CStr) -> Result<()> {
-        traced!(self.unlink(path), "{}", path.to_bytes().escape_ascii())
     }
 
     fn read(&self, fd: Fd, buf: &mut [u8]) -> Result<usize> {
@@ -227,6 +228,67 @@ impl Kernel for Traced {
         woken
     }
 
+    fn getaddrinfo(&self, query: &Query<'_>) -> Result<Vec<SocketAddr>, ResolveError> {
+        let answer = self.inner.getaddrinfo(query);
+        let shown = Asked(query);
+        match &answer {
+            Ok(addresses) => self.tell(format_args!("getaddrinfo({shown}) = {addresses:?}")),
+            Err(error) => self.tell(format_args!("getaddrinfo({shown}) = {error:?}")),
+        }
+        answer
+    }
+
+    fn sigaction(&self, signal: Signal, action: SigAction, caught: &Arc<Caught>) -> Result<()> {
+        // The handler writes to the descriptor itself, and so is not told: it may do next to nothing.
+        traced!(self.sigaction(signal, action, caught), "{}, {:?}, {}", signal, action, caught.fd())
+    }
+
+    fn kill(&self, signal: Signal) -> Result<()> {
+        traced!(self.kill(signal), "{}", signal)
+    }
+
+    fn openat(&self, path: &CStr, flags: OpenFlags) -> Result<Fd> {
+        let shown = Flags([
+            (flags.create, "CREAT"),
+            (flags.exclusive, "EXCL"),
+            (flags.truncate, "TRUNC"),
+            (flags.directory, "DIRECTORY"),
+        ]);
+        traced!(self.openat(path, flags), "{}, {:?}{}", Path(path), flags.access, shown)
+    }
+
+    fn pread(&self, fd: Fd, buf: &mut [u8], offset: u64) -> Result<usize> {
+        traced!(self.pread(fd, buf, offset), "{}, {}, {}", fd, buf.len(), offset)
+    }
+
+    fn pwrite(&self, fd: Fd, buf: &[u8], offset: u64) -> Result<usize> {
+        traced!(self.pwrite(fd, buf, offset), "{}, {}, {}", fd, buf.len(), offset)
+    }
+
+    fn fsync(&self, fd: Fd) -> Result<()> {
+        traced!(self.fsync(fd), "{}", fd)
+    }
+
+    fn fdatasync(&self, fd: Fd) -> Result<()> {
+        traced!(self.fdatasync(fd), "{}", fd)
+    }
+
+    fn ftruncate(&self, fd: Fd, len: u64) -> Result<()> {
+        traced!(self.ftruncate(fd, len), "{}, {}", fd, len)
+    }
+
+    fn fstat(&self, fd: Fd) -> Result<Stat> {
+        traced!(self.fstat(fd), "{}", fd)
+    }
+
+    fn rename(&self, from: &CStr, to: &CStr) -> Result<()> {
+        traced!(self.rename(from, to), "{}, {}", Path(from), Path(to))
+    }
+
+    fn unlink(&self, path: &CStr) -> Result<()> {
+        traced!(self.unlink(path), "{}", Path(path))
+    }
+
     fn process(&self) -> ProcessId {
         self.inner.process() // no call: a number the kernel object carries
     }
@@ -301,6 +363,33 @@ show! {
     (Fd, Address), pair => "{} {}", pair.0, pair.1;
     SocketOption, option => "{option:?}";
     Thread, thread => "{}", thread.0;
+    Stat, stat => "{:?} of {}, {}", stat.kind, stat.size, stat.modified;
+}
+
+/// A path, or another text of C.
+struct Path<'a>(&'a CStr);
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.to_bytes().escape_ascii())
+    }
+}
+
+/// What `getaddrinfo` is asked.
+struct Asked<'a>(&'a Query<'a>);
+
+impl fmt::Display for Asked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Query { node, service, family, passive, numeric_host, numeric_service, address_config } = *self.0;
+        let (node, service) = (node.unwrap_or(c"-"), service.unwrap_or(c"-"));
+        let flags = Flags([
+            (passive, "PASSIVE"),
+            (numeric_host, "NUMERICHOST"),
+            (numeric_service, "NUMERICSERV"),
+            (address_config, "ADDRCONFIG"),
+        ]);
+        write!(f, "{}, {}, {family:?}{flags}", Path(node), Path(service))
+    }
 }
 
 impl Show for Received {
@@ -349,6 +438,9 @@ fn send_flags(flags: SendFlags) -> Flags<2> {
 }
 
 #[cfg(test)]
+mod service_tests;
+
+#[cfg(test)]
 #[allow(clippy::disallowed_types)] // the sink of these tests is shared by threads
 mod tests {
     use std::sync::Mutex;
@@ -357,7 +449,7 @@ mod tests {
     use super::*;
 
     /// What `body` makes a traced Linux write.
-    fn trace(body: impl FnOnce(&dyn Kernel)) -> Vec<String> {
+    pub(super) fn trace(body: impl FnOnce(&dyn Kernel)) -> Vec<String> {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let sink = lines.clone();
         let kernel = Traced::new(

@@ -60,6 +60,12 @@ pub struct Tuning {
     pub accept_backoff: (Duration, Duration),
     /// How long the end of a TLS stream may take to be sent, whatever deadlines and cancellations there are. Default 5 s.
     pub tls_close: Duration,
+    /// How many threads a process has for blocking calls, at most. Default 16. The machine's that makes the first call counts.
+    pub pool_threads: usize,
+    /// How many blocking calls wait for a thread before their callers wait. Default 256. As above.
+    pub pool_queue: usize,
+    /// After how long a thread for blocking calls ends that has none. Default 10 s. As above.
+    pub pool_keep: Duration,
 }
 
 impl Default for Tuning {
@@ -88,6 +94,9 @@ impl Default for Tuning {
             readahead_limit: 64 << 20,
             accept_backoff: (Duration::from_millis(5), Duration::from_secs(1)),
             tls_close: Duration::from_secs(5),
+            pool_threads: 16,
+            pool_queue: 256,
+            pool_keep: Duration::from_secs(10),
         }
     }
 }

@@ -47,6 +47,7 @@ pub(crate) use wait::yield_now;
 
 pub(crate) use poller::{Key, Source};
 pub(crate) use process::Process;
+pub(crate) use remote::receive;
 pub(crate) use scheduler::{Outcome, Waiter, throw_unwind};
 pub(crate) use task::{Family, Reason, ScopeDeadline, State, TaskRef, is_unwinding, quietly};
 pub(crate) use wait_list::WaitList;
@@ -135,7 +136,7 @@ impl Machine {
             return Err(errno.into());
         }
         let scheduler = Scheduler::new(tuning.budget, tuning.shuffle, shared.cells.clone());
-        let spinning = !tuning.spin.is_zero() && kernel.sched_getaffinity() > 1;
+        let spinning = !tuning.spin.is_zero() && kernel.sched_getaffinity().len() > 1;
         overflow::install();
         Ok(Rc::new(Machine {
             kernel,
@@ -263,6 +264,11 @@ impl Machine {
         let id = self.ids.get();
         self.ids.set(id + 1);
         id
+    }
+
+    /// What the whole process shares.
+    pub(crate) fn process(&self) -> &Process {
+        &self.shared.process
     }
 
     /// Whether a coroutine's control block is of this machine.

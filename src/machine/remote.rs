@@ -236,7 +236,8 @@ impl<T: Send> RemoteJoin<T> {
     }
 }
 
-fn receive<T: Send>(
+/// Waits for what another thread delivers.
+pub(crate) fn receive<T: Send>(
     getter: &mut Getter<T, RemoteWaiter>,
     what: &'static str,
     deadline: Instant,

@@ -76,6 +76,13 @@ impl<T, W: Waiter> Setter<T, W> {
     }
 }
 
+impl<T, W: Waiter> Setter<T, W> {
+    /// Whether somebody may still take the value. A hint: he may go away at any time.
+    pub fn is_wanted(&self) -> bool {
+        Arc::strong_count(&self.slot) > 1
+    }
+}
+
 impl<T, W: Waiter> Drop for Setter<T, W> {
     fn drop(&mut self) {
         point();

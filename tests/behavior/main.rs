@@ -36,6 +36,7 @@ mod family;
 mod giving_up;
 mod lock;
 mod machine;
+mod pool;
 mod readahead;
 mod refusal;
 mod select;

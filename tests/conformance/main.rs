@@ -2,6 +2,8 @@
 //! README.md says what is compared, and what was seen.
 
 mod body;
+mod disk;
+mod file_sequence;
 #[allow(unsafe_code)] // two system calls that the kernel trait has not
 mod limit;
 mod place;
@@ -32,9 +34,18 @@ fn add(tally: &mut Tally, other: Tally) {
 
 #[test]
 fn random_sequences_answer_as_on_linux() {
+    check_sequences(sequences(), sequence::check);
+}
+
+#[test]
+fn random_sequences_on_files_answer_as_on_linux() {
+    check_sequences(sequences(), file_sequence::check);
+}
+
+fn check_sequences(seeds: std::ops::Range<u64>, check: fn(u64) -> Result<Tally, String>) {
     let (mut tally, mut different) = (Tally::new(), Vec::new());
-    for seed in sequences() {
-        match sequence::check(seed) {
+    for seed in seeds {
+        match check(seed) {
             Ok(answers) => add(&mut tally, answers),
             Err(text) => different.push(text),
         }

@@ -104,6 +104,16 @@ impl Scene {
         self.fds.get(name.0).copied().unwrap_or(NOBODY)
     }
 
+    /// The descriptor is closed by somebody else.
+    pub(crate) fn forget(&mut self, name: Name) {
+        self.fds[name.0] = NOBODY;
+    }
+
+    /// Where the scene has its files.
+    pub(crate) fn directory(&self) -> String {
+        self.places.directory()
+    }
+
     /// Whether the socket is one of datagrams.
     pub(crate) fn is_datagram(&self, name: Name) -> bool {
         self.datagrams.contains(&name)
@@ -143,7 +153,7 @@ impl Scene {
         }
     }
 
-    fn answer<T>(
+    pub(crate) fn answer<T>(
         &mut self,
         call: Call,
         shown: fmt::Arguments<'_>,
@@ -164,12 +174,12 @@ impl Scene {
         answer.ok()
     }
 
-    fn plain(&mut self, call: Call, shown: fmt::Arguments<'_>, answer: Result<()>) {
+    pub(crate) fn plain(&mut self, call: Call, shown: fmt::Arguments<'_>, answer: Result<()>) {
         self.answer(call, shown, answer, |_, ()| "ok".to_owned());
     }
 
     /// A new descriptor gets the next name; if it was not had, a name of nobody.
-    fn made(&mut self, call: Call, shown: fmt::Arguments<'_>, answer: Result<Fd>) -> Name {
+    pub(crate) fn made(&mut self, call: Call, shown: fmt::Arguments<'_>, answer: Result<Fd>) -> Name {
         let name = Name(self.fds.len());
         let made = self.answer(call, shown, answer, |scene, fd| {
             let slot = scene.slots.iter().position(|slot| slot == fd);
@@ -179,7 +189,7 @@ impl Scene {
         name
     }
 
-    fn numbered(&mut self, len: usize) -> Vec<u8> {
+    pub(crate) fn numbered(&mut self, len: usize) -> Vec<u8> {
         let bytes = (0..len).map(|i| self.sent.wrapping_add(i as u8)).collect();
         self.sent = self.sent.wrapping_add(len as u8);
         bytes
@@ -398,7 +408,13 @@ impl Scene {
         self.plain(Call::Unlink, format_args!("unlink(path {path})"), answer)
     }
 
-    fn received(&mut self, call: Call, shown: fmt::Arguments<'_>, answer: Result<usize>, buf: &[u8]) {
+    pub(crate) fn received(
+        &mut self,
+        call: Call,
+        shown: fmt::Arguments<'_>,
+        answer: Result<usize>,
+        buf: &[u8],
+    ) {
         self.answer(call, shown, answer, |_, count| told(&buf[..*count]));
     }
 
@@ -433,7 +449,7 @@ impl Scene {
         self.count_of(Call::Sendmsg, format_args!("sendmsg({name}, {lens:?}{to}{})", flags.concat()), answer)
     }
 
-    fn count_of(&mut self, call: Call, shown: fmt::Arguments<'_>, answer: Result<usize>) {
+    pub(crate) fn count_of(&mut self, call: Call, shown: fmt::Arguments<'_>, answer: Result<usize>) {
         self.answer(call, shown, answer, |_, count| count.to_string());
     }
 

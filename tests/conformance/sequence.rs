@@ -70,7 +70,7 @@ const EDGES: Events = Events::IN.with(Events::OUT).with(Events::RDHUP).with(Even
 pub(crate) fn check(seed: u64) -> Result<Tally, String> {
     let steps = sequence(seed);
     play(&steps).map_err(|difference| {
-        let (steps, difference) = shorten(steps, difference);
+        let (steps, difference) = shorten(steps, difference, play);
         format!("sequence {seed}, shortened to {} steps:\n{}", steps.len(), difference.report())
     })
 }
@@ -86,7 +86,11 @@ fn play(steps: &[Step]) -> Result<Tally, Difference> {
 }
 
 /// Leaves out ever smaller parts as long as there is a difference.
-fn shorten(mut steps: Vec<Step>, mut difference: Difference) -> (Vec<Step>, Difference) {
+pub(crate) fn shorten<S: Clone>(
+    mut steps: Vec<S>,
+    mut difference: Difference,
+    play: impl Fn(&[S]) -> Result<Tally, Difference>,
+) -> (Vec<S>, Difference) {
     let mut part = steps.len() / 2;
     while part > 0 {
         let mut at = 0;

@@ -16,6 +16,7 @@ use std::time::Duration;
 use machinarium::kernel::{Clock, Kernel, Linux};
 use machinarium_sim::Simulation;
 
+use crate::disk;
 use crate::limit;
 use crate::place::Places;
 use crate::scene::{Scene, Tally};
@@ -114,7 +115,7 @@ fn on_linux(own: Ipv4Addr, settle: Duration, body: &impl Fn(&mut Scene)) -> (Vec
     let before = limit::get();
     let limit = Box::new(|_: &dyn Kernel, count| limit::set(count as u64));
     let directory = Places::new(own).directory();
-    std::fs::create_dir_all(&directory).expect("a directory for the names of sockets");
+    prepare(&directory);
     let mut scene = Scene::new(Rc::new(Linux::new()), own, settle, limit);
     body(&mut scene);
     scene.clear();
@@ -123,12 +124,26 @@ fn on_linux(own: Ipv4Addr, settle: Duration, body: &impl Fn(&mut Scene)) -> (Vec
     (scene.lines, scene.tally)
 }
 
+/// Makes the directory of a scene, with what it finds there.
+fn prepare(directory: &str) {
+    for path in disk::DIRECTORIES {
+        std::fs::create_dir_all(format!("{directory}/{path}")).expect("a temporary directory");
+    }
+    for (path, bytes) in disk::FILES {
+        std::fs::write(format!("{directory}/{path}"), bytes).expect("a file there");
+    }
+}
+
 /// What the simulated kernel of that seed answers.
 fn simulated(seed: u64, own: Ipv4Addr, settle: Duration, body: impl Scenario) -> Vec<String> {
     let (wanted, transcript) = (Arc::new(AtomicUsize::new(usize::MAX)), Arc::new(OnceLock::new()));
     let (limit, lines) = (wanted.clone(), transcript.clone());
     let outcome = Simulation::new(seed).run(move |world| {
-        let host = world.host("host").run_on_kernel(move |kernel| {
+        let host = world.host("host");
+        let directory = Places::new(own).directory();
+        disk::DIRECTORIES.iter().for_each(|path| host.create_directory(&format!("{directory}/{path}")));
+        disk::FILES.iter().for_each(|(path, bytes)| host.write_file(&format!("{directory}/{path}"), bytes));
+        let host = host.run_on_kernel(move |kernel| {
             let limit = limit.clone();
             // The script looks after it while this thread sleeps.
             let limit = Box::new(move |kernel: &dyn Kernel, count| {

@@ -5,13 +5,16 @@ mod calls;
 #[path = "../tls/certificates.rs"]
 mod certificates;
 mod datagrams;
+mod disk;
 mod faults;
 mod library;
+mod names;
 mod oracle;
 mod preempt;
 mod raw;
 mod replay;
 mod report;
+mod signals;
 mod threads;
 mod time;
 mod tls;

@@ -12,7 +12,7 @@ use crate::choice::{Stream, Subsystem};
 use crate::env::ProcessIndex;
 use crate::fault::Fault;
 use crate::scheduler::{GLANCE, ThreadIndex};
-use crate::trace::{Answer, Shown};
+use crate::trace::{Answer, CallName, Shown};
 use crate::world::{Asking, Mode, Served, State};
 
 impl SimKernel {
@@ -102,7 +102,7 @@ impl SimKernel {
     }
 
     /// Makes the call a part of the digest, and a line of the trace.
-    fn note<R: Answer>(
+    pub(super) fn note<R: Answer>(
         &self,
         state: &mut State,
         thread: ThreadIndex,
@@ -188,21 +188,5 @@ impl SimKernel {
             let nanos = timeout.map_or(0, |timeout| u64::try_from(timeout.as_nanos()).unwrap_or(0));
             self.shared.glance(self.thread, |state| state.sched.now = state.sched.now.saturating_add(nanos));
         }
-    }
-}
-
-/// A call by the name of its manual page.
-struct CallName(Call);
-
-impl fmt::Display for CallName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = format!("{:?}", self.0);
-        for (place, letter) in name.char_indices() {
-            if letter.is_uppercase() && place > 0 {
-                f.write_str("_")?;
-            }
-            write!(f, "{}", letter.to_ascii_lowercase())?;
-        }
-        Ok(())
     }
 }

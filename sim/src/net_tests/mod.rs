@@ -53,6 +53,8 @@ impl Env for Fake {
         self.woken.push(epoll);
     }
 
+    fn write_lost(&mut self, _host: HostIndex, _names: usize, _files: usize) {}
+
     fn note(&mut self, host: HostIndex, text: fmt::Arguments<'_>) {
         println!("{:>16} {host:?} {text}", self.now);
     }

@@ -106,7 +106,7 @@ fn local(lab: &mut Lab, process: ProcessIndex, fd: Fd, action: u64, bytes: &[u8]
             let bufs = &mut [IoSliceMut::new(&mut buf)];
             let _ = net.recvmsg(env, process, fd, bufs, RecvFlags::default());
         }
-        _ => drop(net.unlink(env, process, [c"p0", c"p1", c"p2"][number as usize])),
+        _ => drop(net.unlink(process, [c"p0", c"p1", c"p2"][number as usize])),
     }
 }
 

@@ -55,7 +55,7 @@ fn a_crash_leaves_the_path_and_takes_the_abstract_name() {
     lab.net.power_on(&mut lab.env, host);
     let late = lab.net.add_process(host);
     assert_eq!(lab.listen_at(late, &file), Err(Errno::ADDRINUSE));
-    lab.net.unlink(&mut lab.env, late, c"/run/x.sock").expect("the file is there");
+    lab.net.unlink(late, c"/run/x.sock").expect("the file is there");
     lab.listen_at(late, &file).expect("the path is free");
     lab.connect_to(late, &file).expect("it listens");
 }

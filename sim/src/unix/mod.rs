@@ -87,8 +87,6 @@ struct Message {
 /// The names of a host.
 #[derive(Default)]
 pub(crate) struct UnixNames {
-    /// Files that `bind` has made: each with its socket, which may be gone.
-    files: BTreeMap<Vec<u8>, Key>,
     /// Abstract names, with whether they are of datagram sockets.
     names: BTreeMap<(bool, Vec<u8>), Key>,
     /// The last name that was chosen.

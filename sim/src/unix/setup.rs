@@ -4,8 +4,6 @@
 //! anybody accepts it. It looks at the other end before it looks at its own socket, as Linux does: a connected socket
 //! that connects to nobody is told of nobody.
 
-use std::ffi::CStr;
-
 use machinarium::kernel::{Address, Errno, Events, Fd, Result, SocketKind, UnixName};
 
 use super::{State, credentials};
@@ -24,13 +22,18 @@ impl Net {
         let socket = &self.unixes[key];
         let (host, datagram) = (socket.host, socket.kind == SocketKind::Datagram);
         let named = !socket.name.is_unnamed();
-        let names = &mut self.host_mut(host).unix;
-        let name = match (name.as_path(), name.as_abstract()) {
+        let disk = &mut self.disks[host.0 as usize];
+        if let Some(path) = name.as_path() {
             // The file is made first, and a socket that has a name is found out afterwards.
-            (Some(path), _) if names.files.contains_key(path) => return Err(Errno::ADDRINUSE),
-            _ if named => return if name.is_unnamed() { Ok(()) } else { Err(Errno::INVAL) },
+            disk.check_vacant(path)?;
+        }
+        if named {
+            return if name.is_unnamed() { Ok(()) } else { Err(Errno::INVAL) };
+        }
+        let names = &mut self.hosts[host.0 as usize].unix;
+        let name = match (name.as_path(), name.as_abstract()) {
             (Some(path), _) => {
-                names.files.insert(path.to_vec(), key);
+                disk.make_socket(path, key)?;
                 *name
             }
             (_, Some(bytes)) if names.names.contains_key(&(datagram, bytes.to_vec())) => {
@@ -48,19 +51,13 @@ impl Net {
         Ok(())
     }
 
-    /// `unlink(2)`: the file goes, and nobody finds its socket by it any more.
-    pub(crate) fn unlink(&mut self, _env: &mut dyn Env, process: ProcessIndex, path: &CStr) -> Result<()> {
-        let host = self.processes[process.0 as usize].host;
-        self.host_mut(host).unix.files.remove(path.to_bytes()).map(drop).ok_or(Errno::NOENT)
-    }
-
     /// `unix_find_other`.
     pub(super) fn find_unix(&self, host: HostIndex, kind: SocketKind, to: &Address) -> Result<Key> {
         let Address::Unix(name) = to else { return Err(Errno::INVAL) };
         let names = &self.host(host).unix;
         match (name.as_path(), name.as_abstract()) {
             (Some(path), _) => {
-                let key = *names.files.get(path).ok_or(Errno::NOENT)?;
+                let key = self.disks[host.0 as usize].socket(path)?;
                 let socket = self.unixes.get(key).filter(|socket| !socket.dead).ok_or(Errno::CONNREFUSED)?;
                 if socket.kind == kind { Ok(key) } else { Err(Errno::PROTOTYPE) }
             }

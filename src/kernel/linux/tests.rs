@@ -132,7 +132,7 @@ fn a_thread_gets_its_name_its_processor_and_a_kernel_of_the_same_process() {
     let options = ThreadOptions { name: "na\0me".into(), stack_size: Some(128 << 10), cpu: Some(0) };
     let main = move |kernel: Rc<dyn Kernel>| {
         assert_eq!(thread::current().name(), Some("na me"));
-        assert_eq!(kernel.sched_getaffinity(), 1);
+        assert_eq!(kernel.sched_getaffinity(), CpuSet::EMPTY.with(0));
         assert_eq!(kernel.process(), process);
     };
     let thread = kernel.spawn(&options, Box::new(main)).unwrap();

@@ -3,7 +3,10 @@
 
 mod epoll;
 mod eventfd;
+mod file;
+mod name;
 mod setup;
+mod signal;
 mod stream;
 mod thread;
 mod udp;
@@ -51,7 +54,12 @@ bodies! {
     unix_datagram: unix_datagrams names_of_senders a_peer_that_closed a_full_queue_of_datagrams a_queue_that_others_have_filled
         readiness_of_unix_datagrams who_may_send reconnecting shutting_down_unix_datagrams
         strange_calls_on_unix_datagrams datagrams_to_oneself;
-    thread: spawn join detach futex_wait futex_wake clock_gettime getrandom sched_yield sched_getaffinity process;
+    thread: spawn join detach futex_wait futex_wake clock_gettime getrandom sched_yield sched_getaffinity
+        sched_setaffinity process;
+    file: openat pread pwrite fsync fdatasync ftruncate fstat rename unlink_of_files paths an_unlinked_file_lives_on
+        a_file_has_a_position a_file_is_not_watched a_socket_has_a_file files_run_out_of_descriptors;
+    signal: sigaction kill each_place_gets_each_signal what_was_caught_once_is_survived;
+    name: getaddrinfo forms_of_addresses services this_host;
 }
 
 /// Each call has its body, so a new one is not forgotten.

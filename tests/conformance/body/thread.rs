@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
-use machinarium::kernel::{Clock, Errno, Kernel, ThreadOptions};
+use machinarium::kernel::{Clock, CpuSet, Errno, Kernel, ThreadOptions};
 
 use crate::scene::Scene;
 
@@ -161,7 +161,36 @@ pub(super) fn sched_yield(scene: &mut Scene) {
 }
 
 pub(super) fn sched_getaffinity(scene: &mut Scene) {
-    scene.say(format!("at least one: {}", scene.kernel.sched_getaffinity() >= 1));
+    scene.say(format!("at least one: {}", !scene.kernel.sched_getaffinity().is_empty()));
+}
+
+/// A thread, and those that it spawns from then on, run where it says.
+pub(super) fn sched_setaffinity(scene: &mut Scene) {
+    let kernel = scene.kernel.clone();
+    let all = kernel.sched_getaffinity();
+    let last = CpuSet::EMPTY.with(all.iter().last().expect("a processor"));
+    let thread = move |kernel: Rc<dyn Kernel>| {
+        let bound = kernel.sched_setaffinity(&last);
+        assert_eq!((bound, kernel.sched_getaffinity()), (Ok(()), last));
+        let same = move |kernel: Rc<dyn Kernel>| assert_eq!(kernel.sched_getaffinity(), last);
+        let child = kernel.spawn(&named("child"), Box::new(same)).expect("a thread");
+        kernel.join(child).expect("it is bound as its parent");
+        // Processors that are not there count for nothing, unless there are no others.
+        assert_eq!(kernel.sched_setaffinity(&last.with(8_000)), Ok(()));
+        assert_eq!(kernel.sched_getaffinity(), last);
+        assert_eq!(kernel.sched_setaffinity(&CpuSet::EMPTY.with(8_000)), Err(Errno::INVAL));
+        assert_eq!(kernel.sched_setaffinity(&CpuSet::EMPTY), Err(Errno::INVAL));
+        assert_eq!(kernel.sched_getaffinity(), last);
+    };
+    let thread = kernel.spawn(&named("bound"), Box::new(thread)).expect("a thread");
+    scene.say(format!("joined: {}", kernel.join(thread).is_ok()));
+    scene.say(format!("its parent is as it was: {}", kernel.sched_getaffinity() == all));
+    scene.bind_thread(&CpuSet::EMPTY);
+    scene.bind_thread(&all);
+    let options = ThreadOptions { cpu: all.iter().last(), ..ThreadOptions::default() };
+    let bound = move |kernel: Rc<dyn Kernel>| assert_eq!(kernel.sched_getaffinity(), last);
+    let thread = kernel.spawn(&options, Box::new(bound)).expect("a thread");
+    scene.say(format!("joined: {}", kernel.join(thread).is_ok()));
 }
 
 pub(super) fn process(scene: &mut Scene) {

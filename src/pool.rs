@@ -118,7 +118,8 @@ impl Pool {
     fn grow(self: &Arc<Pool>, machine: &Machine) -> io::Result<()> {
         let pool = self.clone();
         let options = ThreadOptions { name: "blocking".to_owned(), ..ThreadOptions::default() };
-        machine.kernel.spawn(&options, Box::new(move |_kernel| pool.work()))?;
+        let thread = machine.kernel.spawn(&options, Box::new(move |_kernel| pool.work()))?;
+        machine.kernel.detach(thread);
         Ok(())
     }
 

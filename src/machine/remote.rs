@@ -297,8 +297,9 @@ mod tests {
 
     /// A thread that is neither joined nor detached keeps its stack for ever.
     #[test]
-    fn the_thread_of_every_handle_is_joined_or_detached_once() {
+    fn every_thread_is_joined_or_detached_once() {
         assert_eq!(ends_of(|| spawn("dropped", || ()).map(drop)), (0, 1));
+        assert_eq!(ends_of(|| crate::blocking(|| ()).map_err(io::Error::from)), (0, 1));
         assert_eq!(ends_of(|| spawn("joined", || ())?.join().map_err(io::Error::from)), (1, 0));
         let joined_late = || {
             let mut handle = spawn("joined late", || crate::sleep(std::time::Duration::from_millis(1)))?;

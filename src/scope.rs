@@ -204,7 +204,7 @@ impl<T> ScopedJoinHandle<'_, T> {
     /// Waits for the child to end and takes what it returned.
     ///
     /// # Errors
-    /// As for [`JoinHandle::join`].
+    /// As for [`JoinHandle::join`](crate::JoinHandle::join).
     pub fn join(self) -> Result<T, JoinError> {
         let machine = current::machine().ok_or(JoinError::Wait(Misuse::NoMachine.into()))?;
         machine.operation().map_err(JoinError::Wait)?;

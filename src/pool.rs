@@ -21,13 +21,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{JoinError, Misuse, WaitError};
-use crate::kernel::{Instant, ThreadOptions};
+use crate::kernel::{Errno, Instant, ThreadOptions};
 use crate::machine::{Machine, current, receive};
 use crate::shared::lock::Lock;
 use crate::shared::once;
+use crate::sync::Semaphore;
 use crate::sync::channel::{self, Receiver, RecvError, Sender};
 
-type Call = Box<dyn FnOnce() + Send>;
+struct Call {
+    run: Box<dyn FnOnce() + Send>,
+    /// Whether it has taken a place of the queue, which whoever takes it gives back.
+    placed: bool,
+}
 
 /// Runs `f` on a thread for blocking calls and waits for what it returns; only this coroutine waits.
 ///
@@ -49,19 +54,32 @@ pub fn blocking<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Re
     let machine = current::machine().ok_or(BlockingError::Wait(Misuse::NoMachine.into()))?;
     let pool = machine.process().value(|| Pool::new(machine));
     let (setter, mut getter) = once::pair();
-    pool.submit(
-        machine,
-        Box::new(move || {
-            if setter.is_wanted() {
-                setter.set(catch_unwind(AssertUnwindSafe(f)));
-            }
-        }),
-    )?;
+    let run = Box::new(move || {
+        if setter.is_wanted() {
+            setter.set(catch_unwind(AssertUnwindSafe(f)));
+        }
+    });
+    // The thread that takes the call gives the place back.
+    pool.places.acquire().map_err(BlockingError::Wait)?.forget();
+    if let Err(error) = pool.submit(machine, Call { run, placed: true }) {
+        pool.places.add_permits(1);
+        return Err(BlockingError::Thread(error.into()));
+    }
     match receive(&mut getter, "blocking call", Instant::FAR) {
         Ok(ended) => ended.map_err(BlockingError::Panicked),
         Err(JoinError::Wait(error)) => Err(BlockingError::Wait(error)),
         Err(_) => unreachable!("a call that is waited for is made"),
     }
+}
+
+/// Has `f` run on a thread of the pool, whatever becomes of the caller. It does not wait, not even for a place in the queue: for
+/// those who bound their calls themselves.
+///
+/// # Errors
+/// There is no thread and none can be had; then it does not run.
+pub(crate) fn start(machine: &Machine, f: impl FnOnce() + Send + 'static) -> Result<(), Errno> {
+    let pool = machine.process().value(|| Pool::new(machine));
+    pool.submit(machine, Call { run: Box::new(f), placed: false })
 }
 
 /// Why a blocking call has no result.
@@ -77,6 +95,8 @@ pub enum BlockingError {
 struct Pool {
     calls: Sender<Call>,
     queue: Receiver<Call>,
+    /// How many calls more may wait in the queue.
+    places: Semaphore,
     threads: Lock<Threads>,
     limit: usize,
     keep: Duration,
@@ -92,30 +112,27 @@ struct Threads {
 impl Pool {
     fn new(machine: &Machine) -> Pool {
         let tuning = &machine.tuning;
-        let (calls, queue) = channel::bounded(tuning.pool_queue);
+        let (calls, queue) = channel::unbounded();
+        let places = Semaphore::new(tuning.pool_queue.max(1));
         let limit = tuning.pool_threads.max(1);
-        Pool { calls, queue, threads: Lock::new(Threads::default()), limit, keep: tuning.pool_keep }
+        Pool { calls, queue, places, threads: Lock::new(Threads::default()), limit, keep: tuning.pool_keep }
     }
 
-    fn submit(self: &Arc<Pool>, machine: &Machine, call: Call) -> Result<(), BlockingError> {
+    fn submit(self: &Arc<Pool>, machine: &Machine, call: Call) -> Result<(), Errno> {
         let grows = self.threads.with(|threads| threads.take(self.limit));
         if grows && let Err(error) = self.grow(machine) {
             // The call is one that waits now, unless nobody would ever come for it.
             if self.threads.with(Threads::grow_failed) == 0 {
                 self.threads.with(|threads| threads.free += 1);
-                return Err(BlockingError::Thread(error));
+                return Err(error);
             }
         }
-        self.calls.send(call).map_err(|refused| {
-            self.threads.with(|threads| threads.free += 1);
-            match refused {
-                channel::SendError::Wait(_, error) => BlockingError::Wait(error),
-                _ => unreachable!("the pool has the other end"),
-            }
-        })
+        let sent = self.calls.try_send(call);
+        assert!(sent.is_ok(), "the queue has no bound, and the pool has its other end");
+        Ok(())
     }
 
-    fn grow(self: &Arc<Pool>, machine: &Machine) -> io::Result<()> {
+    fn grow(self: &Arc<Pool>, machine: &Machine) -> Result<(), Errno> {
         let pool = self.clone();
         let options = ThreadOptions { name: "blocking".to_owned(), ..ThreadOptions::default() };
         let thread = machine.kernel.spawn(&options, Box::new(move |_kernel| pool.work()))?;
@@ -128,7 +145,10 @@ impl Pool {
         loop {
             match self.queue.recv_timeout(self.keep) {
                 Ok(call) => {
-                    call();
+                    if call.placed {
+                        self.places.add_permits(1);
+                    }
+                    (call.run)();
                     self.threads.with(|threads| threads.free += 1);
                 }
                 Err(RecvError::Wait(WaitError::Expired(_))) => {
@@ -194,7 +214,8 @@ impl From<BlockingError> for io::Error {
     fn from(error: BlockingError) -> io::Error {
         match error {
             BlockingError::Wait(error) => error.into(),
-            BlockingError::Thread(error) => error,
+            // Its kind is `WouldBlock`, on which others spin.
+            BlockingError::Thread(_) => io::Error::other(error.to_string()),
             BlockingError::Panicked(_) => io::Error::other(error.to_string()),
         }
     }

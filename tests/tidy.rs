@@ -38,7 +38,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("scope", &["machine", "kernel", "error", "time"]),
     ("sync", &["machine", "shared", "kernel", "error", "time"]),
     ("io", &["machine", "kernel", "error"]),
-    ("net", &["machine", "shared", "kernel", "error", "time", "io"]),
+    ("net", &["machine", "shared", "sync", "pool", "kernel", "error", "time", "io"]),
     ("tls", &["io", "net", "machine", "shared", "kernel", "error", "time"]),
     ("pool", &["machine", "shared", "sync", "kernel", "error", "time"]),
 ];

@@ -9,6 +9,7 @@ mod connected;
 mod descriptor;
 mod detached;
 mod direction;
+mod dns;
 mod listener;
 mod option;
 mod stream;
@@ -16,10 +17,12 @@ mod tcp;
 mod udp;
 mod unix;
 
+pub use crate::kernel::Family;
 pub use bytes::WriteError;
 #[cfg(any(feature = "tls", feature = "tls-ring"))]
 pub use connected::Connected;
 pub use detached::{AttachError, DetachedStream, DetachedTcpStream, DetachedUnixStream};
+pub use dns::{Lookup, LookupError, LookupFailure, lookup};
 pub use listener::{ListenerBuilder, TcpListener};
 pub use stream::{Kind, Stream};
 pub use tcp::{Tcp, TcpStream};

@@ -9,7 +9,7 @@
 //!
 //! fn main() -> std::io::Result<()> {
 //!     machinarium::run(|| {
-//!         let listener = TcpListener::bind(([127, 0, 0, 1], 7000).into())?;
+//!         let listener = TcpListener::bind("127.0.0.1:7000")?;
 //!         loop {
 //!             let (stream, _peer) = listener.accept()?;
 //!             machinarium::spawn(move || std::io::copy(&mut &stream, &mut &stream));

@@ -1,8 +1,10 @@
 //! Sockets as users see them, with std's names.
 
+mod addresses;
 mod ahead;
 mod behind;
 mod bytes;
+mod connect;
 #[cfg(any(feature = "tls", feature = "tls-ring"))]
 #[allow(private_interfaces, reason = "sealed: nobody outside can name what these methods speak of")]
 mod connected;
@@ -18,7 +20,9 @@ mod udp;
 mod unix;
 
 pub use crate::kernel::Family;
+pub use addresses::ToSocketAddrs;
 pub use bytes::WriteError;
+pub use connect::ConnectError;
 #[cfg(any(feature = "tls", feature = "tls-ring"))]
 pub use connected::Connected;
 pub use detached::{AttachError, DetachedStream, DetachedTcpStream, DetachedUnixStream};

@@ -13,7 +13,9 @@ mod oracle;
 mod preempt;
 mod raw;
 mod replay;
+
 mod report;
+mod resolver;
 mod signals;
 mod threads;
 mod time;

@@ -41,6 +41,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("net", &["machine", "shared", "sync", "pool", "kernel", "error", "time", "io"]),
     ("tls", &["io", "net", "machine", "shared", "kernel", "error", "time"]),
     ("pool", &["machine", "shared", "sync", "kernel", "error", "time"]),
+    ("file", &["machine", "pool", "net", "kernel", "error"]),
 ];
 
 /// What of the library the simulator may name.

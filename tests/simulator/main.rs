@@ -17,6 +17,7 @@ mod replay;
 mod report;
 mod resolver;
 mod signals;
+mod storage;
 mod threads;
 mod time;
 mod tls;

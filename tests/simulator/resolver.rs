@@ -340,7 +340,8 @@ fn a_connect_that_gives_up_leaves_no_attempt_behind() {
         sleep(1.secs())?;
         connecting.cancel("on purpose")?;
         assert_eq!(cancelled(&connecting.join()?.unwrap_err()).unwrap().cause(), "on purpose");
-        // That nothing is open is looked at by the world, at this process's end.
+        // The pool's thread ends, and then the world looks, at this process's end, that nothing is left open.
+        sleep(12.secs())?;
         Ok(())
     });
 }
@@ -383,6 +384,34 @@ fn faults_of_the_name_server_are_told_as_what_they_are() {
             wait(31);
         }
         assert!(failures.iter().all(|count| *count > 0), "{failures:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn without_a_thread_all_who_wait_are_told_and_the_next_tries_again() {
+    let script = |world: &World, _: &machinarium_sim::Host| world.dns().delay(1.secs());
+    client(Faults::none().rate(Fault::Spawn, 2), script, || {
+        let (mut found, mut refused) = (0, 0);
+        for _ in 0..20 {
+            let askers: Vec<_> = (0..3).map(|_| spawn(|| lookup("client", PORT))).collect();
+            for asker in askers {
+                match asker.join()? {
+                    Ok(_) => found += 1,
+                    Err(error) => {
+                        assert!(matches!(error.failure(), LookupFailure::Thread(_)), "{error}");
+                        assert_eq!(io::Error::from(error).kind(), io::ErrorKind::Other);
+                        refused += 1;
+                    }
+                }
+            }
+            if let Err(error) = machinarium::blocking(|| ()) {
+                assert_eq!(io::Error::from(error).kind(), io::ErrorKind::Other, "never WouldBlock");
+            }
+            // The answer is forgotten, and the pool's thread has ended.
+            wait(31);
+        }
+        assert!(found > 0 && refused > 0, "{found} {refused}");
         Ok(())
     });
 }

@@ -92,7 +92,15 @@ impl File {
     /// # Errors
     /// The system's; cancellation and deadlines.
     pub fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.read_chunk(buf, move |kernel, fd, bytes| again(|| kernel.pread(fd, bytes, offset)))
+        let len = chunk(buf.len())?;
+        let bytes = self.call(move |kernel, fd| {
+            let mut bytes = vec![0; len];
+            let count = again(|| kernel.pread(fd, &mut bytes, offset))?;
+            bytes.truncate(count);
+            Ok(bytes)
+        })?;
+        buf[..bytes.len()].copy_from_slice(&bytes);
+        Ok(bytes.len())
     }
 
     /// Reads all of `buf` at `offset`.
@@ -102,13 +110,10 @@ impl File {
     pub fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
         let mut done = 0;
         while done < buf.len() {
-            let at = offset.saturating_add(done as u64);
-            let count =
-                self.read_chunk(&mut buf[done..], move |kernel, fd, bytes| fill(kernel, fd, bytes, at))?;
-            if count == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+            match self.read_at(&mut buf[done..], offset.saturating_add(done as u64))? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                count => done += count,
             }
-            done += count;
         }
         Ok(())
     }
@@ -118,8 +123,8 @@ impl File {
     /// # Errors
     /// The system's; cancellation and deadlines, after which it may be written all the same (see [`File`]).
     pub fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        let chunk = self.chunk_of(buf)?;
-        self.call(move |kernel, fd| again(|| kernel.pwrite(fd, &chunk, offset)))
+        let bytes = buf[..chunk(buf.len())?].to_vec();
+        self.call(move |kernel, fd| again(|| kernel.pwrite(fd, &bytes, offset)))
     }
 
     /// Writes all of `buf` at `offset`.
@@ -130,16 +135,12 @@ impl File {
     pub fn write_all_at(&self, buf: &[u8], offset: u64) -> Result<(), WriteError> {
         let mut written = 0;
         while written < buf.len() {
-            let at = offset.saturating_add(written as u64);
-            let result = self
-                .chunk_of(&buf[written..])
-                .and_then(|chunk| self.call(move |kernel, fd| Ok(write_all(kernel, fd, &chunk, at))));
-            let (count, result) = match result {
-                Ok((count, result)) => (count, result.map_err(io::Error::from)),
-                Err(error) => (0, Err(error)),
-            };
-            written += count;
-            result.map_err(|source| WriteError { written, source })?;
+            match self.write_at(&buf[written..], offset.saturating_add(written as u64)) {
+                // Linux does not, of bytes that are there; going on would be for ever.
+                Ok(0) => return Err(WriteError { written, source: io::ErrorKind::WriteZero.into() }),
+                Ok(count) => written += count,
+                Err(source) => return Err(WriteError { written, source }),
+            }
         }
         Ok(())
     }
@@ -198,29 +199,6 @@ impl File {
         }
         let descriptor = self.descriptor.clone();
         Ok(blocking(move || call(&*current::kernel(), descriptor.fd()))??)
-    }
-
-    /// Reads into a buffer of the pool's thread, and from there to `buf`.
-    fn read_chunk(
-        &self,
-        buf: &mut [u8],
-        read: impl FnOnce(&dyn Kernel, Fd, &mut [u8]) -> kernel::Result<usize> + Send + 'static,
-    ) -> io::Result<usize> {
-        let len = buf.len().min(here()?.tuning.file_chunk.max(1));
-        let bytes = self.call(move |kernel, fd| {
-            let mut bytes = vec![0; len];
-            let count = read(kernel, fd, &mut bytes)?;
-            bytes.truncate(count);
-            Ok(bytes)
-        })?;
-        buf[..bytes.len()].copy_from_slice(&bytes);
-        Ok(bytes.len())
-    }
-
-    /// As much of `buf` as one call writes.
-    fn chunk_of(&self, buf: &[u8]) -> io::Result<Vec<u8>> {
-        let len = buf.len().min(here()?.tuning.file_chunk.max(1));
-        Ok(buf[..len].to_vec())
     }
 }
 
@@ -344,6 +322,11 @@ fn here<'a>() -> Result<&'a Machine, Misuse> {
     current::machine().ok_or(Misuse::NoMachine)
 }
 
+/// How many of `len` bytes one call moves.
+fn chunk(len: usize) -> Result<usize, Misuse> {
+    Ok(len.min(here()?.tuning.file_chunk.max(1)))
+}
+
 /// Makes a call of no file yet.
 fn on_pool<T: Send + 'static>(
     call: impl FnOnce(&dyn Kernel) -> kernel::Result<T> + Send + 'static,
@@ -359,32 +342,6 @@ fn again<T>(mut call: impl FnMut() -> kernel::Result<T>) -> kernel::Result<T> {
             other => return other,
         }
     }
-}
-
-/// Reads until `bytes` is full or the file ends.
-fn fill(kernel: &dyn Kernel, fd: Fd, bytes: &mut [u8], offset: u64) -> kernel::Result<usize> {
-    let mut done = 0;
-    while done < bytes.len() {
-        match again(|| kernel.pread(fd, &mut bytes[done..], offset + done as u64))? {
-            0 => break,
-            count => done += count,
-        }
-    }
-    Ok(done)
-}
-
-/// Writes until all is written: how much was, and what kept it from more.
-fn write_all(kernel: &dyn Kernel, fd: Fd, bytes: &[u8], offset: u64) -> (usize, kernel::Result<()>) {
-    let mut done = 0;
-    while done < bytes.len() {
-        match again(|| kernel.pwrite(fd, &bytes[done..], offset + done as u64)) {
-            // Linux does not, of bytes that are there; going on would be for ever.
-            Ok(0) => return (done, Err(Errno::IO)),
-            Ok(count) => done += count,
-            Err(errno) => return (done, Err(errno)),
-        }
-    }
-    (done, Ok(()))
 }
 
 fn text(path: &Path) -> io::Result<CString> {

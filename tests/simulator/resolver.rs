@@ -10,6 +10,9 @@ use machinarium::net::{ConnectError, LookupError, LookupFailure, TcpListener, Tc
 use machinarium::{Builder, Expired, Tuning, cancelled, machine, now, run, sleep, spawn, timeout};
 use machinarium_sim::{Durations, Fault, Faults, Outcome, Simulation, World};
 
+#[path = "../apps/resolve/report.rs"]
+mod report;
+
 const PORT: u16 = 7000;
 /// Longer than a lookup that nothing delays, and what the machine does about it.
 const SOON: Duration = Duration::from_millis(20);
@@ -412,6 +415,45 @@ fn without_a_thread_all_who_wait_are_told_and_the_next_tries_again() {
             wait(31);
         }
         assert!(found > 0 && refused > 0, "{found} {refused}");
+        Ok(())
+    });
+}
+
+/// The program `resolve`, in a world.
+#[test]
+fn a_report_names_addresses_times_and_reasons() {
+    let script = |world: &World, _: &machinarium_sim::Host| {
+        world.dns().set("db", &[ip("2001:db8::1"), ip("198.18.9.1")]);
+        world.dns().fail("down", ResolveError::Again);
+        world.dns().set("four", &[ip("198.18.9.4")]);
+        world.dns().delay(150.millis());
+    };
+    client(Faults::none(), script, || {
+        let names = ["db", "down", "nobody", "127.1", "::1"].map(str::to_owned);
+        let options = report::Options { family: machinarium::net::Family::Any, timeout: 5.secs() };
+        let reports = report::look_up_all(&names, options)?;
+        let text: String = reports.iter().map(|report| report.to_string()).collect();
+        let lines: Vec<&str> = text.lines().collect();
+        let [db, _, _, down, no_server, nobody, no_name, _, loopback, _, six] = lines[..] else {
+            panic!("{text}")
+        };
+        assert!(
+            db.starts_with("db  ") && db.contains("asked 150.") && db.contains(" ms, remembered 0."),
+            "{text}"
+        );
+        assert_eq!(lines[1..3], ["    2001:db8::1", "    198.18.9.1"]);
+        assert!(
+            down.starts_with("down") && !down.contains("remembered") && nobody.contains("remembered"),
+            "{text}"
+        );
+        assert_eq!([no_server, no_name], ["  ? no name server answers now", "  ? no such name"]);
+        assert_eq!([loopback, six], ["    127.0.0.1", "    ::1"]);
+        let six = report::Options { family: machinarium::net::Family::Inet6, timeout: 100.millis() };
+        let late = report::look_up_all(&["four".to_owned()], six)?.remove(0);
+        assert!(late.to_string().ends_with("  ? deadline passed\n") && late.asked >= 100.millis(), "{late}");
+        sleep(1.secs())?;
+        let none = report::look_up_all(&["four".to_owned()], six)?.remove(0);
+        assert!(none.to_string().ends_with("  ? no address of this family\n"), "{none}");
         Ok(())
     });
 }

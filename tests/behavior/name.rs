@@ -97,7 +97,8 @@ fn sockets_take_whatever_says_an_address() {
                 Ok(())
             }
             connects(&listener, address)?;
-            connects(&listener, &address)?;
+            let borrowed = &address;
+            connects(&listener, borrowed)?;
             connects(&listener, (address.ip(), port))?;
             connects(&listener, ([127, 0, 0, 1], port))?;
             connects(&listener, ("127.0.0.1", port))?;

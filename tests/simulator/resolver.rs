@@ -8,7 +8,7 @@ use std::time::Duration;
 use machinarium::kernel::ResolveError;
 use machinarium::net::{ConnectError, LookupError, LookupFailure, TcpListener, TcpStream, UdpSocket, lookup};
 use machinarium::{Builder, Expired, Tuning, cancelled, machine, now, run, sleep, spawn, timeout};
-use machinarium_sim::{Durations, Fault, Faults, Outcome, Simulation, World};
+use machinarium_sim::{Check, Cpu, Durations, Fault, Faults, Outcome, Simulation, World};
 
 #[path = "../apps/resolve/report.rs"]
 mod report;
@@ -454,5 +454,62 @@ fn a_report_names_addresses_times_and_reasons() {
         let none = report::look_up_all(&["four".to_owned()], six)?.remove(0);
         assert!(none.to_string().ends_with("  ? no address of this family\n"), "{none}");
         Ok(())
+    });
+}
+
+/// Machines ask for few names, leave, are refused threads, and lose the processor between any two steps: each asker hears the
+/// truth, or why not, and none is forgotten.
+#[test]
+fn no_asker_is_forgotten_whatever_goes_wrong() {
+    fn ask(task: u64) {
+        for round in 0..8 {
+            let number = (task + round) % 3;
+            let wait = Duration::from_millis((task * 7 + round * 13) % 40);
+            let found = timeout(wait + 1.millis(), || lookup(&format!("name{number}"), PORT));
+            match found {
+                Ok(found) => assert_eq!(found[0].ip(), IpAddr::from([198, 18, 9, number as u8])),
+                Err(error) => match error.failure() {
+                    LookupFailure::Wait(_) | LookupFailure::TryAgain | LookupFailure::NoSuchName => {}
+                    LookupFailure::Thread(_) => {}
+                    other => panic!("{other:?}"),
+                },
+            }
+            sleep(Duration::from_millis(task % 3 * 20)).unwrap();
+        }
+        // Without a deadline: it ends, or the world is stuck.
+        let _ = lookup(&format!("name{}", task % 3), PORT);
+    }
+    let faults = Faults::swarm().without(Fault::Emfile).without(Fault::Memory);
+    let check = Check::new().seeds(200).faults(faults).cpu(Cpu::Loaded);
+    check.run(|world| {
+        for number in 0..3 {
+            world.dns().set(&format!("name{number}"), &[IpAddr::from([198, 18, 9, number])]);
+        }
+        world.dns().delay(Duration::from_millis(world.random(30)));
+        let host = world.host("asker").run(|| {
+            let short = Tuning {
+                dns_ttl: 15.millis(),
+                dns_negative_ttl: 5.millis(),
+                pool_keep: 10.millis(),
+                ..Tuning::default()
+            };
+            Builder::new().tuning(short).run(|| {
+                let spawn_machine = |number: u64| loop {
+                    // There may be no thread for it, for once.
+                    let tasks = move || {
+                        let tasks: Vec<_> =
+                            (0..3).map(|task| spawn(move || ask(3 * number + task))).collect();
+                        tasks.into_iter().for_each(|task| task.join().unwrap());
+                    };
+                    if let Ok(machine) = machine::spawn("asker", tasks) {
+                        break machine;
+                    }
+                };
+                let machines: Vec<_> = (0..3).map(spawn_machine).collect();
+                machines.into_iter().for_each(|machine| machine.join().unwrap());
+                io::Result::Ok(())
+            })
+        });
+        world.eventually(600.secs(), || host.finished());
     });
 }

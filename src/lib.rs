@@ -24,7 +24,7 @@
 //! - `coroutine`: stacks and the switch. Knows nothing of io.
 //! - [`machine`]: one thread's runtime: who runs next, deadlines, readiness, letters from other threads, teardown.
 //! - `shared`: all that two threads may touch at once. Small, and model-checked.
-//! - `pool`: threads for calls that block. [`file`]: files, by way of them; names too ([`net::lookup`]).
+//! - `pool`: threads for calls that block. [`mod@file`]: files, by way of them; names too ([`net::lookup`]).
 //! - [`sync`]: channels, select, locks, events.
 //! - [`net`], `io`: sockets and their buffers. `tls`: TLS on any connected stream. `time`, `scope`, `error`: what their names say.
 //!

@@ -1,4 +1,4 @@
-//! Sockets as users see them, with std's names.
+//! Sockets as users see them, with std's names; and the names of hosts.
 
 mod addresses;
 mod ahead;

@@ -515,4 +515,8 @@ fn no_asker_is_forgotten_whatever_goes_wrong() {
     Check::new().seeds(200).faults(swarm).cpu(Cpu::Loaded).run(script);
     let threads = Faults::none().with(Fault::Limits).with(Fault::Preempt).rate(Fault::Spawn, 2);
     Check::new().seeds(200).faults(threads).run(script);
+    for seed in 1..10 {
+        let digest = || Simulation::new(seed).faults(swarm).cpu(Cpu::Loaded).run(script).digest;
+        assert_eq!(digest(), digest(), "seed {seed} repeats itself");
+    }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use machinarium::file::{File, OpenOptions, remove_file, rename, sync_directory};
-use machinarium::{now, run, sleep, spawn, timeout};
+use machinarium::{Misuse, now, run, sleep, spawn, timeout};
 use machinarium_sim::{Durations, Fault, Faults, Host, Outcome, Simulation, World};
 
 fn passes(outcome: &Outcome) {
@@ -163,6 +163,39 @@ fn a_disk_that_fails_is_told_and_the_count_is_right() {
         Ok(())
     };
     disk(Faults::none().rate(Fault::DiskError, 5).rate(Fault::ShortFile, 2), main, |_, _| ());
+}
+
+/// Processes may share memory here, as threads of one test; a descriptor is its own process's all the same.
+#[test]
+#[allow(clippy::disallowed_types, reason = "shared by simulated processes, and locked across no call")]
+fn a_file_of_another_process_is_refused() {
+    passes(&Simulation::new(1).run(|world| {
+        let shared = std::sync::Arc::new(std::sync::Mutex::new(None::<File>));
+        let theirs = shared.clone();
+        let owner = world.host("owner").run(move || {
+            run(|| {
+                let file = read_write().create(true).open("/tmp/file")?;
+                *theirs.lock().unwrap() = Some(file.clone());
+                sleep(1.secs())?;
+                file.write_all_at(b"still open", 0).map_err(io::Error::from)
+            })
+        });
+        world.sleep(100.millis());
+        let stranger = world.host("stranger").run(move || {
+            let file = shared.lock().unwrap().clone().unwrap();
+            run(move || {
+                // Under its number this process has something else.
+                let error = file.write_at(b"x", 0).unwrap_err();
+                let misuse = error.get_ref().and_then(|inner| inner.downcast_ref::<Misuse>());
+                assert_eq!(misuse, Some(&Misuse::OtherProcess));
+                io::Result::Ok(())
+            })
+        });
+        world.join(&stranger);
+        world.join(&owner);
+        assert_eq!(owner.read_file("/tmp/file").unwrap(), b"still open");
+        assert!(owner.finished() && stranger.finished());
+    }));
 }
 
 /// Replaces a file again and again, as `rename` says how; the power fails at some moment.

@@ -117,3 +117,39 @@ fn machines_share_one_pool() {
         result.unwrap();
     });
 }
+
+#[test]
+fn who_leaves_before_there_is_a_place_in_the_queue_takes_none() {
+    both(|| {
+        let tight = Tuning { pool_threads: 1, pool_queue: 1, ..Tuning::default() };
+        let result: io::Result<()> = Builder::new().tuning(tight).run(|| {
+            let (inside, gate) = (Event::new(), Event::new());
+            let (entered, opened) = (inside.clone(), gate.clone());
+            let holds = spawn(move || {
+                blocking(move || {
+                    entered.set();
+                    opened.wait()
+                })
+            });
+            inside.wait()?;
+            let queued = spawn(|| blocking(|| 1));
+            machinarium::yield_now();
+            let (sender, made) = channel::unbounded();
+            for number in 0..3 {
+                let sender = sender.clone();
+                let late = timeout(SHORT, || blocking(move || sender.send(number)));
+                assert!(matches!(late, Err(BlockingError::Wait(_))), "{late:?}");
+            }
+            gate.set();
+            holds.join()?.unwrap()?;
+            assert_eq!(queued.join()?.unwrap(), 1);
+            for number in 0..3 {
+                assert_eq!(blocking(move || number)?, number);
+            }
+            drop(sender);
+            assert!(made.recv().is_err(), "what had no place is not made");
+            Ok(())
+        });
+        result.unwrap();
+    });
+}

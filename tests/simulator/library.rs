@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 use machinarium::net::{TcpListener, TcpStream};
+use machinarium::{BlockingError, Builder, Tuning};
 use machinarium_sim::{Check, Cpu, Durations, FailureKind, Fault, Faults, Outcome, Simulation, World};
 
 use crate::raw;
@@ -213,4 +214,33 @@ fn a_machine_that_cannot_start_sends_its_letters_back() {
         }
     }
     assert!(failed > 0, "no seed kept the worker from starting");
+}
+
+/// A call that no thread can be had for gives its place in the queue back.
+#[test]
+fn blocking_calls_are_refused_without_threads_and_go_on_with_them() {
+    for seed in 1..20 {
+        let simulation = Simulation::new(seed).faults(Faults::none().rate(Fault::Spawn, 2));
+        let outcome = simulation.keep_events(20).run(|world| {
+            let host = world.host("host").run(|| {
+                let tight = Tuning { pool_queue: 1, ..Tuning::default() };
+                Builder::new().tuning(tight).run(|| {
+                    let (mut made, mut refused) = (0, 0);
+                    for _ in 0..30 {
+                        match machinarium::blocking(|| ()) {
+                            Ok(()) => made += 1,
+                            Err(BlockingError::Thread(_)) => refused += 1,
+                            Err(error) => panic!("{error}"),
+                        }
+                        // The thread that made it ends.
+                        machinarium::sleep(11.secs())?;
+                    }
+                    assert!(made > 0 && refused > 0, "{made} {refused}");
+                    io::Result::Ok(())
+                })
+            });
+            world.join(&host);
+        });
+        assert!(outcome.passed(), "{}", outcome.report(""));
+    }
 }

@@ -4,11 +4,17 @@
 //! in the queue; when that is full its caller waits to get in, which is back-pressure. A thread that has been idle for a while
 //! ends.
 //!
-//! | `free` | means |
-//! |---|---|
-//! | above 0 | so many threads are idle, with no call on its way to them |
-//! | 0 | every thread has a call |
-//! | below 0 | so many calls wait in the queue |
+//! Two numbers decide: how many threads are `alive` (or being made), and how many `calls` are not dealt with.
+//!
+//! | step | `calls` | `alive` |
+//! |---|---|---|
+//! | a call comes | + 1 | + 1 if there are more calls than threads, and fewer threads than may be: one is made |
+//! | a call is dealt with | - 1 | |
+//! | the thread cannot be made | | - 1; at 0, all that is in the queue is refused |
+//! | a thread is idle for `Tuning::pool_keep` | | - 1 and it ends, if there are more threads than calls |
+//!
+//! A call is counted, then put into the queue, and then its caller looks whether there is a thread. So a call that is in the queue
+//! has a thread that will come for it, or one whose making fails after that, or a caller who is about to look.
 //!
 //! A caller who is cancelled, or whose deadline passes, leaves: a call that no thread has begun is not made then, and one that was
 //! begun goes on, its result dropped. The threads are detached: no machine waits for one at its end.
@@ -29,7 +35,8 @@ use crate::sync::Semaphore;
 use crate::sync::channel::{self, Receiver, RecvError, Sender};
 
 struct Call {
-    run: Box<dyn FnOnce() + Send>,
+    /// Is told whether there is a thread, on which it then is.
+    run: Box<dyn FnOnce(Result<(), Errno>) + Send>,
     /// Whether it has taken a place of the queue, which whoever takes it gives back.
     placed: bool,
 }
@@ -54,32 +61,28 @@ pub fn blocking<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Re
     let machine = current::machine().ok_or(BlockingError::Wait(Misuse::NoMachine.into()))?;
     let pool = machine.process().value(|| Pool::new(machine));
     let (setter, mut getter) = once::pair();
-    let run = Box::new(move || {
-        if setter.is_wanted() {
-            setter.set(catch_unwind(AssertUnwindSafe(f)));
-        }
+    let run = Box::new(move |thread: Result<(), Errno>| match thread {
+        Ok(()) if !setter.is_wanted() => {}
+        Ok(()) => setter.set(Ok(catch_unwind(AssertUnwindSafe(f)))),
+        Err(errno) => setter.set(Err(errno)),
     });
-    // The thread that takes the call gives the place back.
+    // Whoever takes the call out of the queue gives the place back.
     pool.places.acquire().map_err(BlockingError::Wait)?.forget();
-    if let Err(error) = pool.submit(machine, Call { run, placed: true }) {
-        pool.places.add_permits(1);
-        return Err(BlockingError::Thread(error.into()));
-    }
+    pool.submit(machine, Call { run, placed: true });
     match receive(&mut getter, "blocking call", Instant::FAR) {
-        Ok(ended) => ended.map_err(BlockingError::Panicked),
+        Ok(Ok(ended)) => ended.map_err(BlockingError::Panicked),
+        Ok(Err(errno)) => Err(BlockingError::Thread(errno.into())),
         Err(JoinError::Wait(error)) => Err(BlockingError::Wait(error)),
-        Err(_) => unreachable!("a call that is waited for is made"),
+        Err(_) => unreachable!("a call that is waited for is made, or refused"),
     }
 }
 
 /// Has `f` run on a thread of the pool, whatever becomes of the caller. It does not wait, not even for a place in the queue: for
-/// those who bound their calls themselves.
-///
-/// # Errors
-/// There is no thread and none can be had; then it does not run.
-pub(crate) fn start(machine: &Machine, f: impl FnOnce() + Send + 'static) -> Result<(), Errno> {
+/// those who bound their calls themselves. If there is no thread and none can be had, `f` is told so, on whichever thread, and
+/// must not block.
+pub(crate) fn start(machine: &Machine, f: impl FnOnce(Result<(), Errno>) + Send + 'static) {
     let pool = machine.process().value(|| Pool::new(machine));
-    pool.submit(machine, Call { run: Box::new(f), placed: false })
+    pool.submit(machine, Call { run: Box::new(f), placed: false });
 }
 
 /// Why a blocking call has no result.
@@ -106,7 +109,7 @@ struct Pool {
 #[derive(Default)]
 struct Threads {
     alive: usize,
-    free: isize,
+    calls: usize,
 }
 
 impl Pool {
@@ -118,18 +121,28 @@ impl Pool {
         Pool { calls, queue, places, threads: Lock::new(Threads::default()), limit, keep: tuning.pool_keep }
     }
 
-    fn submit(self: &Arc<Pool>, machine: &Machine, call: Call) -> Result<(), Errno> {
-        let grows = self.threads.with(|threads| threads.take(self.limit));
-        if grows && let Err(error) = self.grow(machine) {
-            // The call is one that waits now, unless nobody would ever come for it.
-            if self.threads.with(Threads::grow_failed) == 0 {
-                self.threads.with(|threads| threads.free += 1);
-                return Err(error);
-            }
-        }
+    fn submit(self: &Arc<Pool>, machine: &Machine, call: Call) {
+        let mut grows = self.threads.with(|threads| threads.count(self.limit));
         let sent = self.calls.try_send(call);
         assert!(sent.is_ok(), "the queue has no bound, and the pool has its other end");
-        Ok(())
+        if !grows {
+            // The thread that was to come for it may have failed before it was there to be refused.
+            grows = self.threads.with(Threads::is_abandoned);
+        }
+        if grows && let Err(errno) = self.grow(machine) {
+            let is_last = self.threads.with(Threads::grow_failed);
+            while is_last && let Ok(call) = self.queue.try_recv() {
+                self.deal_with(call, Err(errno));
+            }
+        }
+    }
+
+    fn deal_with(&self, call: Call, thread: Result<(), Errno>) {
+        if call.placed {
+            self.places.add_permits(1);
+        }
+        (call.run)(thread);
+        self.threads.with(|threads| threads.calls -= 1);
     }
 
     fn grow(self: &Arc<Pool>, machine: &Machine) -> Result<(), Errno> {
@@ -144,13 +157,7 @@ impl Pool {
     fn work(&self) {
         loop {
             match self.queue.recv_timeout(self.keep) {
-                Ok(call) => {
-                    if call.placed {
-                        self.places.add_permits(1);
-                    }
-                    (call.run)();
-                    self.threads.with(|threads| threads.free += 1);
-                }
+                Ok(call) => self.deal_with(call, Ok(())),
                 Err(RecvError::Wait(WaitError::Expired(_))) => {
                     if self.threads.with(Threads::leave) {
                         return;
@@ -164,30 +171,31 @@ impl Pool {
 }
 
 impl Threads {
-    /// One more call. Whether a new thread is to be made for it.
-    fn take(&mut self, limit: usize) -> bool {
-        if self.free <= 0 && self.alive < limit {
-            self.alive += 1;
-            return true;
-        }
-        self.free -= 1;
-        false
+    /// One more call. Whether a new thread is to be made.
+    fn count(&mut self, limit: usize) -> bool {
+        self.calls += 1;
+        let grows = self.calls > self.alive && self.alive < limit;
+        self.alive += usize::from(grows);
+        grows
     }
 
-    /// The new thread could not be made: its call waits for another. How many others there are.
-    fn grow_failed(&mut self) -> usize {
+    /// Whether there is no thread at all, and so one is to be made.
+    fn is_abandoned(&mut self) -> bool {
+        let abandoned = self.alive == 0;
+        self.alive += usize::from(abandoned);
+        abandoned
+    }
+
+    /// The new thread could not be made. Whether there is no other.
+    fn grow_failed(&mut self) -> bool {
         self.alive -= 1;
-        self.free -= 1;
-        self.alive
+        self.alive == 0
     }
 
     /// An idle thread ends, unless a call is on its way to it.
     fn leave(&mut self) -> bool {
-        let idle = self.free > 0;
-        if idle {
-            self.alive -= 1;
-            self.free -= 1;
-        }
+        let idle = self.alive > self.calls;
+        self.alive -= usize::from(idle);
         idle
     }
 }

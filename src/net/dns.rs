@@ -154,10 +154,13 @@ impl Names {
 
     fn start_worker(self: &Arc<Names>, machine: &Machine) {
         let names = self.clone();
-        if let Err(errno) = pool::start(machine, move || names.work()) {
-            let stranded = self.table.with(Table::no_worker);
-            stranded.iter().for_each(|flight| flight.land(table::no_thread(errno)));
-        }
+        pool::start(machine, move |thread| match thread {
+            Ok(()) => names.work(),
+            Err(errno) => {
+                let stranded = names.table.with(Table::no_worker);
+                stranded.iter().for_each(|flight| flight.land(table::no_thread(errno)));
+            }
+        });
     }
 
     /// Asks until there is nothing more to ask. On a thread that may block.

@@ -244,3 +244,43 @@ fn blocking_calls_are_refused_without_threads_and_go_on_with_them() {
         assert!(outcome.passed(), "{}", outcome.report(""));
     }
 }
+
+/// Callers of several machines meet in a pool that has no thread, or is about to have one that then cannot be made: each is told.
+#[test]
+fn no_blocking_call_is_forgotten_without_threads() {
+    fn call(number: u64) {
+        for round in 0..10 {
+            match machinarium::blocking(move || round) {
+                Ok(answer) => assert_eq!(answer, round),
+                Err(error) => assert!(matches!(error, BlockingError::Thread(_)), "{error}"),
+            }
+            machinarium::sleep(Duration::from_millis(number * round % 3 * 6)).unwrap();
+        }
+    }
+    let faults = Faults::none().rate(Fault::Spawn, 2).with(Fault::Preempt).with(Fault::Limits);
+    Check::new().seeds(300).faults(faults).run(|world| {
+        let threads = 1 + world.random(2) as usize;
+        let host = world.host("host").run(move || {
+            let few = Tuning { pool_threads: threads, pool_keep: 5.millis(), ..Tuning::default() };
+            Builder::new().tuning(few).run(|| {
+                let spawn_machine = |number: u64| loop {
+                    let callers = move || {
+                        let callers: Vec<_> =
+                            (0..3).map(|caller| machinarium::spawn(move || call(number + caller))).collect();
+                        callers.into_iter().for_each(|caller| caller.join().unwrap());
+                    };
+                    // There may be no thread for it, for once.
+                    if let Ok(machine) = machinarium::machine::spawn("caller", callers) {
+                        break machine;
+                    }
+                };
+                let machines: Vec<_> = (0..3).map(spawn_machine).collect();
+                machines.into_iter().for_each(|machine| machine.join().unwrap());
+                io::Result::Ok(())
+            })
+        });
+        // Not `eventually`, which turns the faults off.
+        world.join(&host);
+        assert!(host.finished());
+    });
+}

@@ -9,7 +9,7 @@
 //!
 //! fn main() -> std::io::Result<()> {
 //!     machinarium::run(|| {
-//!         let listener = TcpListener::bind(([127, 0, 0, 1], 7000).into())?;
+//!         let listener = TcpListener::bind("127.0.0.1:7000")?;
 //!         loop {
 //!             let (stream, _peer) = listener.accept()?;
 //!             machinarium::spawn(move || std::io::copy(&mut &stream, &mut &stream));
@@ -24,7 +24,7 @@
 //! - `coroutine`: stacks and the switch. Knows nothing of io.
 //! - [`machine`]: one thread's runtime: who runs next, deadlines, readiness, letters from other threads, teardown.
 //! - `shared`: all that two threads may touch at once. Small, and model-checked.
-//! - `pool`: threads for calls that block.
+//! - `pool`: threads for calls that block. [`mod@file`]: files, by way of them; names too ([`net::lookup`]).
 //! - [`sync`]: channels, select, locks, events.
 //! - [`net`], `io`: sockets and their buffers. `tls`: TLS on any connected stream. `time`, `scope`, `error`: what their names say.
 //!
@@ -48,6 +48,7 @@
 #[allow(unsafe_code)] // stacks and switching
 pub mod coroutine;
 mod error;
+pub mod file;
 mod io;
 pub mod kernel;
 pub mod machine;

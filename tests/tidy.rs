@@ -38,9 +38,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("scope", &["machine", "kernel", "error", "time"]),
     ("sync", &["machine", "shared", "kernel", "error", "time"]),
     ("io", &["machine", "kernel", "error"]),
-    ("net", &["machine", "shared", "kernel", "error", "time", "io"]),
+    ("net", &["machine", "shared", "sync", "pool", "kernel", "error", "time", "io"]),
     ("tls", &["io", "net", "machine", "shared", "kernel", "error", "time"]),
     ("pool", &["machine", "shared", "sync", "kernel", "error", "time"]),
+    ("file", &["machine", "pool", "net", "kernel", "error"]),
 ];
 
 /// What of the library the simulator may name.

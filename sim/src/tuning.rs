@@ -25,6 +25,10 @@ pub(crate) struct Retuned {
     stack_cache: Option<usize>,
     spin: Option<Duration>,
     shuffle: Option<u64>,
+    pool_queue: Option<usize>,
+    dns_lookups: Option<usize>,
+    dns_capacity: Option<usize>,
+    file_chunk: Option<usize>,
 }
 
 impl Retuned {
@@ -58,6 +62,10 @@ impl Retuned {
             stack_cache: size(one_of("stack cache", &[0, 1])),
             spin: one_of("spin", &[2, 10]).map(Duration::from_micros),
             shuffle: one_of("shuffle", &[1, 2, 3, 4]),
+            pool_queue: size(one_of("pool queue", &[1, 2])),
+            dns_lookups: size(one_of("lookups", &[1, 2])),
+            dns_capacity: size(one_of("names", &[0, 1])),
+            file_chunk: size(one_of("file chunk", &[1, 100])),
         }
     }
 
@@ -78,6 +86,10 @@ impl Retuned {
         set(&mut tuning.stack_cache, self.stack_cache);
         set(&mut tuning.spin, self.spin);
         tuning.shuffle = tuning.shuffle.or(self.shuffle);
+        set(&mut tuning.pool_queue, self.pool_queue);
+        set(&mut tuning.dns_lookups, self.dns_lookups);
+        set(&mut tuning.dns_capacity, self.dns_capacity);
+        set(&mut tuning.file_chunk, self.file_chunk);
     }
 }
 
@@ -113,5 +125,9 @@ mod tests {
         both(|retuned| retuned.events == Some(1) || retuned.events == Some(2) || retuned.events == Some(3));
         both(|retuned| retuned.readahead.is_some());
         both(|retuned| retuned.shuffle.is_some());
+        both(|retuned| retuned.pool_queue.is_some());
+        both(|retuned| retuned.dns_lookups.is_some());
+        both(|retuned| retuned.dns_capacity.is_some());
+        both(|retuned| retuned.file_chunk.is_some());
     }
 }

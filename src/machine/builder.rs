@@ -62,10 +62,25 @@ pub struct Tuning {
     pub tls_close: Duration,
     /// How many threads a process has for blocking calls, at most. Default 16. The machine's that makes the first call counts.
     pub pool_threads: usize,
-    /// How many blocking calls wait for a thread before their callers wait. Default 256. As above.
+    /// How many blocking calls wait for a thread before their callers wait, at least 1. Default 256. As above.
     pub pool_queue: usize,
     /// After how long a thread for blocking calls ends that has none. Default 10 s. As above.
     pub pool_keep: Duration,
+    /// How long the addresses of a name are taken from memory before they are asked for again; `getaddrinfo` does not tell how
+    /// long they hold. Default 30 s; zero asks each time. The machine's that looks up the process's first name counts.
+    pub dns_ttl: Duration,
+    /// The same for the answer that there is no such name, or no address of it. Default 5 s. As above.
+    pub dns_negative_ttl: Duration,
+    /// How many names are remembered; the eldest answer goes first. Default 1,024. As above.
+    pub dns_capacity: usize,
+    /// How many names are looked up at once, at least 1, each on a thread of the pool for as long as that takes; others wait for
+    /// their turn. Fewer than [`pool_threads`](Tuning::pool_threads), or name servers that do not answer hold up all that blocks.
+    /// Default 8. As above.
+    pub dns_lookups: usize,
+    /// How long one address of several is given to connect before the next is tried beside it. Default 250 ms (RFC 8305).
+    pub connect_delay: Duration,
+    /// How many bytes of a file one blocking call reads or writes, at least 1: so many are copied for it. Default 1 MiB.
+    pub file_chunk: usize,
 }
 
 impl Default for Tuning {
@@ -97,6 +112,12 @@ impl Default for Tuning {
             pool_threads: 16,
             pool_queue: 256,
             pool_keep: Duration::from_secs(10),
+            dns_ttl: Duration::from_secs(30),
+            dns_negative_ttl: Duration::from_secs(5),
+            dns_capacity: 1024,
+            dns_lookups: 8,
+            connect_delay: Duration::from_millis(250),
+            file_chunk: 1 << 20,
         }
     }
 }

@@ -67,6 +67,22 @@ impl Direction {
     pub(crate) fn is_taken(&self) -> bool {
         self.taken.get()
     }
+
+    /// Takes the first turn of a socket that nobody else has yet, until `release`.
+    pub(super) fn hold(&self) {
+        let taken = self.taken.replace(true);
+        assert!(!taken, "a new socket is its maker's alone");
+    }
+
+    /// Ends a turn.
+    pub(super) fn release(&self) {
+        self.taken.set(self.queue.notify_one());
+    }
+
+    /// Who is woken by the next edge.
+    pub(super) fn set_sleeper(&self, sleeper: Option<Waiter>) {
+        self.sleeper.set(sleeper);
+    }
 }
 
 impl<'a> Turn<'a> {
@@ -82,13 +98,6 @@ impl<'a> Turn<'a> {
             direction.queue.wait(reason, at)?;
         }
         Ok(Turn { socket, direction, deadline, used: false })
-    }
-
-    /// The first turn of a socket that nobody else has yet, without a yield.
-    pub(crate) fn first(socket: &'a Socket, direction: &'a Direction) -> Turn<'a> {
-        let taken = direction.taken.replace(true);
-        assert!(!taken, "a new socket is its maker's alone");
-        Turn { socket, direction, deadline: None, used: false }
     }
 
     /// The turn, if nobody has it.
@@ -155,15 +164,15 @@ impl<'a> Turn<'a> {
         let at = *self.deadline.get_or_insert_with(|| end_of(socket, direction));
         let me = socket.machine().running().ok_or(Misuse::NoMachine)?;
         let reason = Reason::ready(direction.what, socket.fd(), socket.edges(direction));
-        let waited = socket.machine().wait(me, reason, at, |waiter| direction.sleeper.set(Some(waiter)));
-        direction.sleeper.set(None);
+        let waited = socket.machine().wait(me, reason, at, |waiter| direction.set_sleeper(Some(waiter)));
+        direction.set_sleeper(None);
         Ok(waited?)
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.direction.taken.set(self.direction.queue.notify_one());
+        self.direction.release();
     }
 }
 

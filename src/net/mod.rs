@@ -1,14 +1,17 @@
-//! Sockets as users see them, with std's names.
+//! Sockets as users see them, with std's names; and the names of hosts.
 
+mod addresses;
 mod ahead;
 mod behind;
 mod bytes;
+mod connect;
 #[cfg(any(feature = "tls", feature = "tls-ring"))]
 #[allow(private_interfaces, reason = "sealed: nobody outside can name what these methods speak of")]
 mod connected;
 mod descriptor;
 mod detached;
 mod direction;
+mod dns;
 mod listener;
 mod option;
 mod stream;
@@ -16,10 +19,14 @@ mod tcp;
 mod udp;
 mod unix;
 
+pub use crate::kernel::Family;
+pub use addresses::ToSocketAddrs;
 pub use bytes::WriteError;
+pub use connect::ConnectError;
 #[cfg(any(feature = "tls", feature = "tls-ring"))]
 pub use connected::Connected;
 pub use detached::{AttachError, DetachedStream, DetachedTcpStream, DetachedUnixStream};
+pub use dns::{Lookup, LookupError, LookupFailure, lookup};
 pub use listener::{ListenerBuilder, TcpListener};
 pub use stream::{Kind, Stream};
 pub use tcp::{Tcp, TcpStream};

@@ -48,7 +48,7 @@ use crate::time;
 ///
 /// machinarium::run(|| {
 ///     let config = ClientConfig::builder().build()?; // the system's roots, chain and name verified
-///     let tcp = TcpStream::connect(([127, 0, 0, 1], 443).into())?;
+///     let tcp = TcpStream::connect("localhost:443")?;
 ///     let mut stream = config.connect(tcp, "localhost")?;
 ///     stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
 ///     let mut page = String::new();

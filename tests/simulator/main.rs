@@ -13,8 +13,11 @@ mod oracle;
 mod preempt;
 mod raw;
 mod replay;
+
 mod report;
+mod resolver;
 mod signals;
+mod storage;
 mod threads;
 mod time;
 mod tls;

@@ -13,7 +13,7 @@ use std::io;
 use std::time::Duration;
 
 use super::descriptor::Socket;
-use crate::error::Misuse;
+use crate::error::{Misuse, WaitError};
 use crate::kernel::{self, Errno, Instant};
 use crate::machine::{Machine, Reason, WaitList, Waiter};
 
@@ -159,6 +159,26 @@ impl<'a> Turn<'a> {
         direction.sleeper.set(None);
         Ok(waited?)
     }
+}
+
+/// Sleeps until an edge makes one of several directions ready, of those that are wanted. Not at all if one is: since the caller
+/// looked, others may have run.
+pub(crate) fn sleep_for_any(
+    machine: &Machine,
+    turns: &[(bool, &Turn<'_>)],
+    what: &'static str,
+    deadline: Instant,
+) -> Result<(), WaitError> {
+    let wanted = || turns.iter().filter(|(wanted, _)| *wanted).map(|(_, turn)| *turn);
+    if !wanted().all(Turn::would_block) {
+        return Ok(());
+    }
+    let me = machine.running().ok_or(Misuse::NoMachine)?;
+    let waited = machine.wait(me, Reason::of(what), deadline, |waiter| {
+        wanted().for_each(|turn| turn.direction.sleeper.set(Some(waiter)));
+    });
+    wanted().for_each(|turn| turn.direction.sleeper.set(None));
+    waited
 }
 
 impl Drop for Turn<'_> {

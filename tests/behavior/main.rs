@@ -39,6 +39,7 @@ mod machine;
 mod pool;
 mod readahead;
 mod refusal;
+mod relay;
 mod select;
 mod soundness;
 mod tcp;

@@ -134,7 +134,8 @@ fn a_side_that_never_reads_holds_up_nothing_but_itself() {
     both(|| {
         in_machine(|| {
             let ((ours, a), (b, theirs)) = (UnixStream::pair()?, UnixStream::pair()?);
-            let relayed = spawn(move || Relay::new().high_water(1000).idle(Duration::from_millis(400)).run(&a, &b));
+            let relayed =
+                spawn(move || Relay::new().high_water(1000).idle(Duration::from_millis(400)).run(&a, &b));
             // More than all buffers on the way hold.
             let stuck = timeout(Duration::from_millis(5), || ours.write_all(&vec![0; 8 << 20])).unwrap_err();
             assert_eq!(stuck.source.kind(), ErrorKind::TimedOut);

@@ -38,6 +38,7 @@ mod lock;
 mod machine;
 mod pool;
 mod readahead;
+mod ready;
 mod refusal;
 mod relay;
 mod select;

@@ -19,6 +19,7 @@ mod stream;
 mod tcp;
 mod udp;
 mod unix;
+mod unix_datagram;
 
 pub use bytes::WriteError;
 #[cfg(any(feature = "tls", feature = "tls-ring"))]
@@ -32,6 +33,7 @@ pub use stream::{Kind, Stream};
 pub use tcp::{Tcp, TcpStream};
 pub use udp::UdpSocket;
 pub use unix::{Unix, UnixListener, UnixStream};
+pub use unix_datagram::UnixDatagram;
 
 #[cfg(any(feature = "tls", feature = "tls-ring"))]
 pub(crate) use {

@@ -13,6 +13,7 @@ use super::descriptor::Socket;
 use super::direction::Direction;
 use super::stream::{Kind, Stream};
 use super::udp::UdpSocket;
+use super::unix_datagram::UnixDatagram;
 use crate::io::Buffer;
 use crate::kernel::{Errno, RecvFlags};
 use crate::machine::Waiter;
@@ -77,6 +78,13 @@ impl UdpSocket {
     /// As [`Stream::writable`].
     pub fn writable(&self) -> Writable<'_> {
         Writable { socket: &self.descriptor }
+    }
+}
+
+impl UnixDatagram {
+    /// As [`Stream::readable`]: chosen when a datagram or an error is there.
+    pub fn readable(&self) -> Readable<'_> {
+        Readable { socket: &self.descriptor, front: None }
     }
 }
 

@@ -53,6 +53,7 @@ mod tls_moves;
 mod turn;
 mod udp;
 mod unix;
+mod unix_datagram;
 
 use std::time::Duration;
 

@@ -132,11 +132,11 @@ macro_rules! select {
     }};
     (@cases [$($done:tt)*] readable($io:expr) => $body:expr, $($rest:tt)*) => {{
         let mut case = ($io).readable();
-        $crate::select!(@cases [$($done)* (case, (), drop(case), $body)] $($rest)*)
+        $crate::select!(@cases [$($done)* (case, (), (), $body)] $($rest)*)
     }};
     (@cases [$($done:tt)*] writable($io:expr) => $body:expr, $($rest:tt)*) => {{
         let mut case = ($io).writable();
-        $crate::select!(@cases [$($done)* (case, (), drop(case), $body)] $($rest)*)
+        $crate::select!(@cases [$($done)* (case, (), (), $body)] $($rest)*)
     }};
     (@cases [$($done:tt)*] after($duration:expr) => $body:expr, $($rest:tt)*) => {{
         let mut case = $crate::sync::select::after($duration);

@@ -40,7 +40,9 @@ mod machine;
 mod name;
 mod pool;
 mod readahead;
+mod ready;
 mod refusal;
+mod relay;
 mod select;
 mod soundness;
 mod tcp;
@@ -53,6 +55,7 @@ mod tls_moves;
 mod turn;
 mod udp;
 mod unix;
+mod unix_datagram;
 
 use std::time::Duration;
 

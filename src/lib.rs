@@ -22,7 +22,8 @@
 //!
 //! - [`kernel`]: the system calls, as one trait; the real kernel behind it. Everything below that trait can be simulated.
 //! - `coroutine`: stacks and the switch. Knows nothing of io.
-//! - [`machine`]: one thread's runtime: who runs next, deadlines, readiness, letters from other threads, teardown.
+//! - [`machine`]: one thread's runtime: who runs next, deadlines, readiness, letters from other threads, teardown; values of
+//!   coroutines, machines and of what they do ([`context`]).
 //! - `shared`: all that two threads may touch at once. Small, and model-checked.
 //! - `pool`: threads for calls that block.
 //! - [`sync`]: channels, select, locks, events.
@@ -66,6 +67,8 @@ pub use coroutine::Guards;
 pub use error::{Cancelled, Cause, Expired, JoinError, Misuse, WaitError, cancelled};
 pub use kernel::Instant;
 pub use machine::builder::{Builder, Tuning};
+pub use machine::context;
+pub use machine::coroutine_local::{AccessError, CoroutineLocal};
 pub use machine::handle::{JoinHandle, Joining, SpawnError, spawn, spawn_named, try_spawn};
 pub use machine::local::MachineLocal;
 pub use machine::run;

@@ -157,12 +157,20 @@ impl<'scope> Scope<'scope, '_> {
     }
 }
 
+fn end_values() {
+    if let Some(me) = current::machine().and_then(|machine| machine.running()) {
+        me.end_values();
+    }
+}
+
 impl<F: FnOnce() -> T, T> Child<F, T> {
     fn run(self) {
         // Declared first, so dropped last, also by a panic.
         let alive = self.alive;
         let (f, state) = (self.f, self.state);
         let result = catch_unwind(AssertUnwindSafe(f));
+        // What it made for itself is over when its scope is.
+        end_values();
         let unwound = result.as_ref().err().is_some_and(|panic| is_unwinding(&**panic));
         if result.is_err() && !unwound {
             state.children.panics.set(state.children.panics.get() + 1);

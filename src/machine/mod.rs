@@ -11,6 +11,8 @@
 
 pub(crate) mod block;
 pub(crate) mod builder;
+pub mod context;
+pub(crate) mod coroutine_local;
 #[allow(unsafe_code)] // the thread-local slot
 pub mod current;
 #[allow(unsafe_code)] // results live on coroutines' stacks
@@ -38,6 +40,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use coroutine_local::{AccessError, CoroutineLocal};
 pub use local::MachineLocal;
 pub use remote::{Handle, Remote, RemoteJoin, current_remote as current, spawn};
 

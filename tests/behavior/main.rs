@@ -29,6 +29,7 @@ mod channel;
 #[path = "../coroutine/child.rs"]
 mod child;
 mod configuration;
+mod context;
 mod coroutine;
 mod destructor;
 mod ends;
@@ -51,6 +52,7 @@ mod tls_moves;
 mod turn;
 mod udp;
 mod unix;
+mod values;
 
 use std::time::Duration;
 

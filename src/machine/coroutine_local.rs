@@ -162,6 +162,13 @@ fn running() -> Result<TaskRef, AccessError> {
 /// The values of one coroutine by the address of the key, in the order in which they were made; `None` are gone.
 pub(crate) struct Values(Vec<(usize, Option<Rc<dyn Any>>)>);
 
+impl Values {
+    /// Whether all are gone.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.iter().all(|value| value.1.is_none())
+    }
+}
+
 impl TaskRef {
     /// This coroutine's value, if it was made.
     fn find<T>(self, key: &'static CoroutineLocal<T>) -> Result<Option<Rc<T>>, AccessError> {

@@ -331,8 +331,8 @@ impl Machine {
     #[inline]
     fn finish(&self, me: TaskRef) -> ! {
         self.alive.set(self.alive.get() - 1);
-        // They are empty.
-        me.locals.take();
+        let values = me.locals.take();
+        debug_assert!(values.is_none_or(|values| values.is_empty()), "values end where destructors may wait");
         if me.family.get().is_some() {
             me.leave_family();
         }

@@ -20,6 +20,7 @@ pub(crate) mod handle;
 pub(crate) mod local;
 mod poller;
 mod process;
+mod process_local;
 mod remote;
 #[allow(unsafe_code)] // the switch
 mod scheduler;
@@ -42,6 +43,7 @@ use std::time::Duration;
 
 pub use coroutine_local::{AccessError, CoroutineLocal};
 pub use local::MachineLocal;
+pub use process_local::ProcessLocal;
 pub use remote::{Handle, Remote, RemoteJoin, current_remote as current, spawn};
 
 pub(crate) use builder::{Builder, Tuning};
@@ -422,7 +424,12 @@ fn run_machine<T>(
     let mut tuning = tuning;
     let starter = current::retune(&mut tuning);
     // A machine that cannot start sends back the letters that were posted to it, as one that has ended does.
-    let machine = Machine::new(kernel, shared.clone(), tuning, starter).inspect_err(|_| shared.close())?;
+    let machine = Machine::new(kernel, shared.clone(), tuning, starter).inspect_err(|_| {
+        shared.close();
+        if shared.process.machine_ends() {
+            shared.process.end_locals();
+        }
+    })?;
     let result = current::enter(&machine, || {
         let life = std::panic::AssertUnwindSafe(|| {
             let result = machine.run_main(main);

@@ -38,6 +38,7 @@ mod giving_up;
 mod lock;
 mod machine;
 mod pool;
+mod process;
 mod readahead;
 mod refusal;
 mod select;

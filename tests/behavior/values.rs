@@ -228,6 +228,7 @@ fn a_value_that_is_gone_does_not_come_again() {
 fn a_value_may_be_held_over_a_wait_and_made_by_another() {
     machinarium::coroutine_local! {
         static BASE: Cell<u32> = { let _ = sleep(SHORT); Cell::new(2) };
+        static TWICE: Cell<u32> = { TWICE.set(1); Cell::new(2) };
         static SQUARE: u32 = { yield_now(); BASE.get() * BASE.get() };
     }
     both(|| {
@@ -237,6 +238,7 @@ fn a_value_may_be_held_over_a_wait_and_made_by_another() {
             for other in others {
                 assert_eq!(other.join()?, Ok(4));
             }
+            assert_eq!((TWICE.get(), TWICE.get()), (1, 1), "there is one, which was made first");
             Ok(())
         });
     });

@@ -63,16 +63,16 @@ mod time;
 #[cfg(any(feature = "tls", feature = "tls-ring"))]
 pub mod tls;
 
-pub use coroutine::Guards;
+pub use coroutine::{Guards, StackError};
 pub use error::{Cancelled, Cause, Expired, JoinError, Misuse, WaitError, cancelled};
 pub use kernel::Instant;
 pub use machine::builder::{Builder, Tuning};
-pub use machine::context;
 pub use machine::coroutine_local::{AccessError, CoroutineLocal};
 pub use machine::handle::{JoinHandle, Joining, SpawnError, spawn, spawn_named, try_spawn};
 pub use machine::run;
 pub use machine::wait::yield_now;
 pub use machine::{MachineLocal, ProcessLocal};
+pub use machine::{SpawnOptions, StackClass, context, on_big_stack, spawn_with, try_on_big_stack};
 pub use pool::{BlockingError, blocking};
 pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use time::{current_deadline, deadline, now, shield, sleep, sleep_until, timeout};

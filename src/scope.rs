@@ -13,7 +13,8 @@ use std::rc::Rc;
 use crate::error::{Cause, JoinError, Misuse};
 use crate::kernel::Instant;
 use crate::machine::{
-    Family, Reason, SpawnError, WaitList, Waiter, current, is_unwinding, quietly, throw_unwind,
+    Family, Machine, Reason, SpawnError, SpawnOptions, WaitList, Waiter, current, is_unwinding, quietly,
+    throw_unwind,
 };
 
 /// What [`scope`] lends to its closure: somewhere to start children.
@@ -124,6 +125,31 @@ impl<'scope> Scope<'scope, '_> {
         f: impl FnOnce() -> T + 'scope,
     ) -> Result<ScopedJoinHandle<'scope, T>, SpawnError> {
         let machine = current::machine_rc().ok_or(SpawnError::Misuse(Misuse::NoMachine))?;
+        self.start(machine, name, f)
+    }
+
+    /// Starts a child with a name and a stack of one's choice: see [`spawn_with`](crate::spawn_with()).
+    ///
+    /// # Errors
+    /// As for [`try_spawn`](Self::try_spawn).
+    pub fn spawn_with<T: 'scope>(
+        &'scope self,
+        options: SpawnOptions<'_>,
+        f: impl FnOnce() -> T + 'scope,
+    ) -> Result<ScopedJoinHandle<'scope, T>, SpawnError> {
+        let machine = current::machine_rc().ok_or(SpawnError::Misuse(Misuse::NoMachine))?;
+        match machine.big_stack_for(options)? {
+            None => self.start(machine, options.name, f),
+            Some(lent) => self.start(machine, options.name, move || lent.run(f)),
+        }
+    }
+
+    fn start<T: 'scope>(
+        &'scope self,
+        machine: Rc<Machine>,
+        name: &str,
+        f: impl FnOnce() -> T + 'scope,
+    ) -> Result<ScopedJoinHandle<'scope, T>, SpawnError> {
         if self.unwinding {
             return Err(SpawnError::Misuse(Misuse::Unwinding));
         }

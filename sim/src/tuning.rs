@@ -25,6 +25,7 @@ pub(crate) struct Retuned {
     stack_cache: Option<usize>,
     spin: Option<Duration>,
     shuffle: Option<u64>,
+    big_stack_cache: Option<usize>,
 }
 
 impl Retuned {
@@ -58,6 +59,7 @@ impl Retuned {
             stack_cache: size(one_of("stack cache", &[0, 1])),
             spin: one_of("spin", &[2, 10]).map(Duration::from_micros),
             shuffle: one_of("shuffle", &[1, 2, 3, 4]),
+            big_stack_cache: size(one_of("big stack cache", &[0, 1])),
         }
     }
 
@@ -77,6 +79,7 @@ impl Retuned {
         set(&mut tuning.buffers, self.buffers);
         set(&mut tuning.stack_cache, self.stack_cache);
         set(&mut tuning.spin, self.spin);
+        set(&mut tuning.big_stack_cache, self.big_stack_cache);
         tuning.shuffle = tuning.shuffle.or(self.shuffle);
     }
 }

@@ -9,6 +9,7 @@
 //! machine before it does anything: so a handle carried elsewhere gets an error, and one that outlives its machine
 //! keeps the memory its control block is in, and is harmless.
 
+mod big_stack;
 pub(crate) mod block;
 pub(crate) mod builder;
 pub mod context;
@@ -46,6 +47,7 @@ pub use local::MachineLocal;
 pub use process_local::ProcessLocal;
 pub use remote::{Handle, Remote, RemoteJoin, current_remote as current, spawn};
 
+pub use big_stack::{SpawnOptions, StackClass, on_big_stack, spawn_with, try_on_big_stack};
 pub(crate) use builder::{Builder, Tuning};
 pub(crate) use handle::{SpawnError, try_spawn};
 pub(crate) use wait::yield_now;
@@ -74,6 +76,8 @@ pub struct Machine {
     scheduler: Scheduler,
     timers: RefCell<Timers>,
     stacks: Stacks,
+    /// Where coroutines go that need more than their own.
+    big_stacks: Rc<Stacks>,
     /// How many coroutines have not ended.
     alive: Cell<usize>,
     /// By the index of the stack slot: who uses it, or used it last.
@@ -135,6 +139,7 @@ impl Machine {
         starter: Option<Rc<dyn current::Starter>>,
     ) -> io::Result<Rc<Machine>> {
         let stacks = Stacks::new(tuning.stack_options())?;
+        let big_stacks = Rc::new(Stacks::new(tuning.big_stack_options())?);
         let poller = Poller::new(&*kernel, tuning.events)?;
         if let Err(errno) = shared.register(&*kernel, poller.epoll) {
             let _ = kernel.close(poller.epoll);
@@ -151,6 +156,7 @@ impl Machine {
             scheduler,
             timers: RefCell::default(),
             stacks,
+            big_stacks,
             alive: Cell::new(0),
             slots: RefCell::default(),
             zombie: Cell::new(None),
@@ -201,7 +207,7 @@ impl Machine {
 
     /// Gives back what lies deep in unused stacks, so often and no oftener; says when that is next to be done.
     fn sweep_stacks(&self) -> Instant {
-        if self.stacks.unswept() == 0 {
+        if self.stacks.unswept() + self.big_stacks.unswept() == 0 {
             return Instant::FAR;
         }
         let (due, now) = (self.sweep.get(), self.now());
@@ -210,6 +216,7 @@ impl Machine {
             self.sweep.set(now + self.tuning.stack_sweep);
         } else if due <= now {
             self.stacks.sweep();
+            self.big_stacks.sweep();
             self.sweep.set(Instant::FAR);
         }
         self.sweep.get()

@@ -27,7 +27,9 @@ machinarium::machine_local! {
 
 /// Does something when dropped, and sends its name. On the root stack nothing can wait, so that is tried.
 #[derive(Default)]
-struct Noted(std::sync::OnceLock<(&'static str, Arc<channel::Sender<&'static str>>, Option<fn()>)>);
+struct Noted(std::sync::OnceLock<Note>);
+
+type Note = (&'static str, Arc<channel::Sender<&'static str>>, Option<fn()>);
 
 impl Noted {
     fn set(&self, name: &'static str, notes: &Arc<channel::Sender<&'static str>>, act: Option<fn()>) {
@@ -121,7 +123,7 @@ fn values_end_with_the_last_machine_last_made_first() {
             LATE.with(|late| {
                 late.set("machine", &theirs, Some(|| FIRST.with(|first| assert!(first.0.get().is_some()))))
             });
-            machine::spawn("another", || count()).unwrap().join()?;
+            machine::spawn("another", count).unwrap().join()?;
             assert!(theirs.is_empty(), "a machine has ended, and others have not");
             Ok(())
         });

@@ -126,8 +126,10 @@ impl Machine {
     /// A wait that was to be unwound, and is one still, was claimed. One of a parent whose children have only just ended was
     /// not asked yet.
     fn await_letter(&self) -> bool {
-        let claimed =
-            |task: &TaskRef| task.state.get() == State::Parked && task.remote.get() && task.unwind.get();
+        let claimed = |task: &TaskRef| {
+            let cell = self.shared.cells.get(task.header.index);
+            task.state.get() == State::Parked && task.unwind.get() && cell.is_claimed(task.ticket.get())
+        };
         let leaf = |task: &TaskRef| task.first_child.get().is_none();
         let live = self.live();
         let waits = self.scheduler.is_idle()

@@ -36,6 +36,7 @@ mod destructor;
 mod ends;
 mod family;
 mod giving_up;
+mod local_channel;
 mod lock;
 mod machine;
 mod pool;

@@ -22,7 +22,8 @@
 //!
 //! - [`kernel`]: the system calls, as one trait; the real kernel behind it. Everything below that trait can be simulated.
 //! - `coroutine`: stacks and the switch. Knows nothing of io.
-//! - [`machine`]: one thread's runtime: who runs next, deadlines, readiness, letters from other threads, teardown.
+//! - [`machine`]: one thread's runtime: who runs next, deadlines, readiness, letters from other threads, teardown; values of
+//!   coroutines, machines and of what they do ([`context`]).
 //! - `shared`: all that two threads may touch at once. Small, and model-checked.
 //! - `pool`: threads for calls that block. [`mod@file`]: files, by way of them; names too ([`net::lookup`]).
 //! - [`sync`]: channels, select, locks, events.
@@ -63,14 +64,16 @@ mod time;
 #[cfg(any(feature = "tls", feature = "tls-ring"))]
 pub mod tls;
 
-pub use coroutine::Guards;
+pub use coroutine::{Guards, StackError};
 pub use error::{Cancelled, Cause, Expired, JoinError, Misuse, WaitError, cancelled};
 pub use kernel::Instant;
 pub use machine::builder::{Builder, Tuning};
+pub use machine::coroutine_local::{AccessError, CoroutineLocal};
 pub use machine::handle::{JoinHandle, Joining, SpawnError, spawn, spawn_named, try_spawn};
-pub use machine::local::MachineLocal;
 pub use machine::run;
 pub use machine::wait::yield_now;
+pub use machine::{MachineLocal, ProcessLocal};
+pub use machine::{SpawnOptions, StackClass, context, on_big_stack, spawn_with, try_on_big_stack};
 pub use pool::{BlockingError, blocking};
 pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use time::{current_deadline, deadline, now, shield, sleep, sleep_until, timeout};

@@ -30,6 +30,7 @@ pub(crate) struct Retuned {
     dns_lookups: Option<usize>,
     dns_capacity: Option<usize>,
     file_chunk: Option<usize>,
+    big_stack_cache: Option<usize>,
 }
 
 impl Retuned {
@@ -68,6 +69,7 @@ impl Retuned {
             dns_lookups: size(one_of("lookups", &[1, 2])),
             dns_capacity: size(one_of("names", &[0, 1])),
             file_chunk: size(one_of("file chunk", &[1, 100])),
+            big_stack_cache: size(one_of("big stack cache", &[0, 1])),
         }
     }
 
@@ -88,6 +90,7 @@ impl Retuned {
         set(&mut tuning.relay, self.relay);
         set(&mut tuning.stack_cache, self.stack_cache);
         set(&mut tuning.spin, self.spin);
+        set(&mut tuning.big_stack_cache, self.big_stack_cache);
         tuning.shuffle = tuning.shuffle.or(self.shuffle);
         set(&mut tuning.pool_queue, self.pool_queue);
         set(&mut tuning.dns_lookups, self.dns_lookups);

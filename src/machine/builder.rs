@@ -25,6 +25,13 @@ pub struct Tuning {
     pub stack_sweep: Duration,
     /// How many stacks one mapping holds, at most. Default 1,024.
     pub stack_slab: usize,
+    /// Bytes of address space of a big stack (see [`on_big_stack`](crate::on_big_stack)), a multiple of the page size. Default
+    /// 8 MiB, what a program's first thread has.
+    pub big_stack_size: usize,
+    /// How many big stacks there may be at once. Default 1,024.
+    pub big_stack_limit: usize,
+    /// How many unused big stacks keep their memory. Default 4. An idle machine gives back what is deeper than `stack_keep`.
+    pub big_stack_cache: usize,
     /// What happens when a stack can have no guard. Default [`Guards::Required`]: the spawn fails.
     pub guards: Guards,
     /// How many operations a coroutine may do before it lets others run. Default 128.
@@ -95,6 +102,9 @@ impl Default for Tuning {
             stack_keep: 16 << 10,
             stack_sweep: Duration::from_secs(1),
             stack_slab: 1024,
+            big_stack_size: 8 << 20,
+            big_stack_limit: 1024,
+            big_stack_cache: 4,
             guards: Guards::Required,
             budget: 128,
             turns: 1024,
@@ -140,6 +150,20 @@ impl Tuning {
             ..StackOptions::default()
         }
     }
+
+    pub(crate) fn big_stack_options(&self) -> StackOptions {
+        StackOptions {
+            size: self.big_stack_size,
+            guard: self.stack_guard,
+            limit: self.big_stack_limit,
+            cache: self.big_stack_cache,
+            keep: self.stack_keep,
+            slab: self.stack_slab,
+            guards: self.guards,
+            big: true,
+            ..StackOptions::default()
+        }
+    }
 }
 
 /// Configures a machine before it runs.
@@ -170,6 +194,12 @@ impl Builder {
     /// Bytes of each coroutine's stack; rounded up to whole pages, at least 16 KiB.
     pub fn stack_size(mut self, bytes: usize) -> Builder {
         self.tuning.stack_size = bytes.clamp(16 << 10, 1 << 40).next_multiple_of(4096);
+        self
+    }
+
+    /// Bytes of each big stack (see [`on_big_stack`](crate::on_big_stack)); rounded up to whole pages, at least 16 KiB.
+    pub fn big_stack_size(mut self, bytes: usize) -> Builder {
+        self.tuning.big_stack_size = bytes.clamp(16 << 10, 1 << 40).next_multiple_of(4096);
         self
     }
 

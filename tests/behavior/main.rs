@@ -23,22 +23,26 @@
 
 #![allow(unreachable_pub)] // a test binary has no public names
 
+mod big_stack;
 #[path = "../tls/certificates.rs"]
 mod certificates;
 mod channel;
 #[path = "../coroutine/child.rs"]
 mod child;
 mod configuration;
+mod context;
 mod coroutine;
 mod destructor;
 mod ends;
 mod family;
 mod file;
 mod giving_up;
+mod local_channel;
 mod lock;
 mod machine;
 mod name;
 mod pool;
+mod process;
 mod readahead;
 mod ready;
 mod refusal;
@@ -56,6 +60,7 @@ mod turn;
 mod udp;
 mod unix;
 mod unix_datagram;
+mod values;
 
 use std::time::Duration;
 

@@ -4,102 +4,24 @@
 //! links, crashes and restarts the server or its whole host, and stalls it, on top of the faults that the swarm of its
 //! seed has. Then all is well again: within a minute every client must have read all that it wrote, and the server must
 //! stop cleanly when it is asked to.
-//!
-//! A seed is one run, always the same; `replay` and `trace` repeat it.
 
 use std::io;
 use std::net::SocketAddr;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use machinarium::net::TcpStream;
-use machinarium::{Instant, sleep, timeout};
-use machinarium_sim::{Cpu, Durations, Faults, Found, Host, Simulation, World};
+use machinarium::{sleep, timeout};
+use machinarium_sim::{Cpu, Durations, Host, World};
 
 use crate::client::Client;
+use crate::common::hunt::Program;
+use crate::common::init::keep_starting;
 use crate::config::{Bug, Config};
-use crate::init::keep_starting;
 use crate::server;
 use crate::workload::{self, Tally, Task};
 
-/// The events that a report shows.
-const EVENTS: usize = 40;
-
-/// Seeds `first` and following; exits with 1 if one fails.
-pub(crate) fn hunt(first: u64, seeds: u64, jobs: usize, bug: Option<Bug>) -> ExitCode {
-    // Outside of a world this is the real clock.
-    let started = machinarium::now();
-    let told = std::sync::atomic::AtomicU64::new(0);
-    let hunt = machinarium_sim::Hunt { first, seeds, jobs };
-    let found = hunt.run(
-        |seed| simulation(seed).run(move |world| script(world, bug)),
-        |found| {
-            let second = (machinarium::now() - started).as_secs();
-            if told.fetch_max(second, std::sync::atomic::Ordering::Relaxed) < second {
-                eprintln!("{} of {seeds} seeds, {}", found.seeds, rate(found, started));
-            }
-        },
-    );
-    if let Some(outcome) = &found.failure {
-        // Once more, with the last events kept.
-        let told = simulation(outcome.seed).keep_events(EVENTS).run(move |world| script(world, bug));
-        let same = told.digest == outcome.digest;
-        println!(
-            "seed {} failed{}",
-            outcome.seed,
-            if same { "" } else { ", and ran differently when repeated" }
-        );
-        println!("{}", if same { &told } else { outcome }.report(&command("replay", outcome.seed, bug)));
-        println!("every event: {}", command("trace", outcome.seed, bug));
-    }
-    summary(&found, started);
-    found.exit_code()
-}
-
-/// Repeats a seed and prints its digest; exits with 1 if it fails.
-pub(crate) fn replay(seed: u64, bug: Option<Bug>) -> ExitCode {
-    let outcome = simulation(seed).keep_events(EVENTS).run(move |world| script(world, bug));
-    if outcome.passed() {
-        println!("seed {seed} passed\n{}\ndigest: {:016x}", outcome.stats, outcome.digest);
-        return ExitCode::SUCCESS;
-    }
-    println!("seed {seed} failed\n{}", outcome.report(&command("replay", seed, bug)));
-    ExitCode::FAILURE
-}
-
-/// Repeats a seed and prints every event; exits with 1 if it fails.
-pub(crate) fn trace(seed: u64, bug: Option<Bug>) -> ExitCode {
-    let outcome = simulation(seed).trace(true).run(move |world| script(world, bug));
-    println!("{}", outcome.report(&command("replay", seed, bug)));
-    if outcome.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn command(task: &str, seed: u64, bug: Option<Bug>) -> String {
-    let bug = if bug == Some(Bug::LostWrite) { " --bug lost-write" } else { "" };
-    format!("cargo run --release --example kv -- {task} --seed {seed}{bug}")
-}
-
-fn rate(found: &Found, started: Instant) -> String {
-    let real = (machinarium::now() - started).as_secs_f64().max(0.001);
-    let simulated = found.stats.time.as_secs_f64();
-    format!(
-        "{:.0} seeds/s, {simulated:.0} s simulated, {:.0} times as fast as real",
-        found.seeds as f64 / real,
-        simulated / real
-    )
-}
-
-fn summary(found: &Found, started: Instant) {
-    let stats = &found.stats;
-    println!("{} seeds, {}", found.seeds, rate(found, started));
-    println!("{} choices, {} calls, {} events", stats.choices, stats.calls, stats.events);
-    println!("faults: {}", stats.faults);
-    println!("{}", if found.failure.is_some() { "FAILED" } else { "passed" });
-}
-
-fn simulation(seed: u64) -> Simulation {
-    Simulation::new(seed).faults(Faults::swarm())
-}
+/// What `common::hunt` hunts.
+pub(crate) const PROGRAM: Program<Bug> = Program { name: "kv", script };
 
 /// What happens in a world.
 fn script(world: &World, bug: Option<Bug>) {

@@ -12,13 +12,13 @@
 mod bug;
 mod client;
 mod command;
+#[path = "../common/mod.rs"]
+mod common;
 mod config;
 mod connection;
 mod hunt;
-mod init;
 mod model;
 mod plan;
-mod random;
 mod reply;
 mod resp;
 mod server;
@@ -33,9 +33,9 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
+use common::cli::{self, Search, count_up_to};
 use config::{Bug, Config};
 use resp::Limits;
 
@@ -53,12 +53,8 @@ struct Cli {
 enum Task {
     /// Serves (the default).
     Serve(Serve),
-    /// Runs the server in simulated worlds with faults, one for each seed, and checks what clients see.
-    Hunt(Hunt),
-    /// Repeats the run of one seed and prints its digest.
-    Replay(OneSeed),
-    /// Repeats the run of one seed and prints every event.
-    Trace(OneSeed),
+    #[command(flatten)]
+    Search(Search<Bug>),
 }
 
 #[derive(Args)]
@@ -86,42 +82,14 @@ struct Serve {
     idle: u32,
 }
 
-#[derive(Args)]
-struct Hunt {
-    /// How many seeds.
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = count_up_to(u64::MAX))]
-    seeds: u64,
-    /// How many at once.
-    #[arg(long, value_name = "J", default_value_t = 1, value_parser = count_up_to(1024))]
-    jobs: u64,
-    /// The first seed.
-    #[arg(long, value_name = "S", default_value = "1", value_parser = seed)]
-    first: u64,
-    /// Plants a bug into the server.
-    #[arg(long)]
-    bug: Option<Bug>,
-}
-
-#[derive(Args)]
-struct OneSeed {
-    /// Which, decimal or 0x...
-    #[arg(long, value_name = "S", value_parser = seed)]
-    seed: u64,
-    /// Plants a bug into the server, as it was in the hunt.
-    #[arg(long)]
-    bug: Option<Bug>,
-}
-
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli: Cli = match cli::parse("kv") {
         Ok(cli) => cli,
-        Err(error) => return not_understood(&error),
+        Err(status) => return status,
     };
     match cli.task.unwrap_or(Task::Serve(cli.serve)) {
         Task::Serve(serve) => run_server(&serve),
-        Task::Hunt(hunt) => hunt::hunt(hunt.first, hunt.seeds, hunt.jobs as usize, hunt.bug),
-        Task::Replay(one) => hunt::replay(one.seed, one.bug),
-        Task::Trace(one) => hunt::trace(one.seed, one.bug),
+        Task::Search(search) => search.run(&hunt::PROGRAM),
     }
 }
 
@@ -133,13 +101,7 @@ fn run_server(serve: &Serve) -> ExitCode {
         let s = if machines == 1 { "" } else { "s" };
         println!("kv: listening on {address} with {machines} machine{s}");
     });
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("kv: {error}");
-            ExitCode::from(if listening.get() { 1 } else { 2 })
-        }
-    }
+    cli::ended("kv", result, listening.get())
 }
 
 impl Serve {
@@ -158,29 +120,4 @@ impl Serve {
             ..Config::new(self.listen)
         }
     }
-}
-
-/// What clap has to say in one line, or all of it where that was asked for.
-fn not_understood(error: &clap::Error) -> ExitCode {
-    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        print!("{error}");
-        return ExitCode::SUCCESS;
-    }
-    let text = error.to_string();
-    let first = text.lines().take_while(|line| !line.trim().is_empty());
-    let line = first.map(str::trim).collect::<Vec<_>>().join(" ");
-    eprintln!("kv: {} (see kv --help)", line.trim_start_matches("error: "));
-    ExitCode::from(2)
-}
-
-fn count_up_to(most: u64) -> clap::builder::RangedU64ValueParser {
-    clap::value_parser!(u64).range(1..=most)
-}
-
-fn seed(text: &str) -> Result<u64, String> {
-    let parsed = match text.strip_prefix("0x") {
-        Some(hex) => u64::from_str_radix(hex, 16),
-        None => text.parse(),
-    };
-    parsed.map_err(|error| error.to_string())
 }

@@ -16,9 +16,9 @@ use machinarium::net::TcpStream;
 use machinarium::{sleep, timeout};
 
 use crate::client::{Answer, Client};
-use crate::init::keep_starting;
+use crate::common::init::keep_starting;
+use crate::common::random::Random;
 use crate::model::{Model, Request, Span, Wrong};
-use crate::random::Random;
 
 /// The key that all clients increment.
 const SHARED: &str = "shared";

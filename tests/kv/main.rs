@@ -10,6 +10,8 @@ mod client;
 #[path = "../apps/kv/command.rs"]
 #[allow(dead_code, reason = "the program uses the rest")]
 mod command;
+#[path = "../apps/common/mod.rs"]
+mod common;
 #[path = "../apps/kv/config.rs"]
 #[allow(dead_code, reason = "the program uses the rest")]
 mod config;
@@ -37,6 +39,8 @@ mod shard;
 #[path = "../apps/kv/store.rs"]
 #[allow(dead_code, reason = "the program uses the rest")]
 mod store;
+#[path = "../apps/kv/wire.rs"]
+mod wire;
 
 mod commands;
 mod garbage;

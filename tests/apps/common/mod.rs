@@ -6,4 +6,5 @@
 pub(crate) mod cli;
 pub(crate) mod hunt;
 pub(crate) mod init;
+pub(crate) mod place;
 pub(crate) mod random;

@@ -12,7 +12,8 @@ use machinarium_sim::{Cpu, Durations, Host, World};
 use crate::certificates::PEM;
 use crate::common::hunt::Program;
 use crate::common::init::keep_starting;
-use crate::config::{Bug, Certificate, Config, UnixAddress};
+use crate::common::place::{Certificate, UnixAddress};
+use crate::config::{Bug, Config};
 use crate::server;
 use crate::workload::{self, Task, Way};
 

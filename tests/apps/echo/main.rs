@@ -20,7 +20,6 @@ mod workload;
 
 use std::cell::Cell;
 use std::net::SocketAddr;
-use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -28,7 +27,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use common::cli::{self, Search, count_up_to};
-use config::{Bug, Certificate, Config, UnixAddress};
+use common::place::{self, Certificate, UnixAddress};
+use config::{Bug, Config};
 
 /// Gives back what it is sent, over TCP, TLS and a Unix socket.
 #[derive(Parser)]
@@ -88,7 +88,7 @@ fn main() -> ExitCode {
 }
 
 fn run_server(config: &Config) -> ExitCode {
-    remove_stale(config.unix.as_ref());
+    place::remove_stale(config.unix.as_ref());
     let listening = Cell::new(false);
     let result = server::serve(config, |addresses| {
         listening.set(true);
@@ -101,15 +101,6 @@ fn run_server(config: &Config) -> ExitCode {
         println!("echo: listening");
     });
     cli::ended("echo", result, listening.get())
-}
-
-/// A Unix socket's file stays when its server has gone.
-fn remove_stale(address: Option<&UnixAddress>) {
-    let Some(UnixAddress::Path(path)) = address else { return };
-    if std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
-        // If that fails, so does listening, and says why.
-        let _ = std::fs::remove_file(path);
-    }
 }
 
 impl Serve {

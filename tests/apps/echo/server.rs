@@ -19,7 +19,8 @@ use machinarium::sync::channel::{Sender, bounded};
 use machinarium::tls::{ServerConfig, TlsStream};
 use machinarium::{Builder, Instant, timeout};
 
-use crate::config::{Bug, Config, UnixAddress};
+use crate::common::place::UnixAddress;
+use crate::config::{Bug, Config};
 
 /// Where the server listens, told once all listeners do.
 #[derive(Clone, Copy, Debug, Default)]

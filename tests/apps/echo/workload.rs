@@ -14,8 +14,8 @@ use machinarium::{scope, sleep, timeout};
 
 use crate::certificates::PEM;
 use crate::common::init::keep_starting;
+use crate::common::place::UnixAddress;
 use crate::common::random::Random;
-use crate::config::UnixAddress;
 
 /// Whom a client talks to, and how.
 #[derive(Clone, Debug)]

@@ -4,12 +4,16 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::common::place::{Certificate, UnixAddress};
 use crate::resp::Limits;
 
 /// How to serve. The same value in production and in a simulated world.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
+    /// The port for TLS, and what the server is there.
+    pub(crate) tls: Option<(SocketAddr, Certificate)>,
+    pub(crate) unix: Option<UnixAddress>,
     /// How many machines share the port and the keys.
     pub(crate) machines: usize,
     pub(crate) limits: Limits,
@@ -34,6 +38,8 @@ impl Config {
     pub(crate) fn new(listen: SocketAddr) -> Config {
         Config {
             listen,
+            tls: None,
+            unix: None,
             machines: 1,
             limits: Limits::default(),
             memory: 1 << 30,

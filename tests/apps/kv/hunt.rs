@@ -13,9 +13,11 @@ use machinarium::net::TcpStream;
 use machinarium::{sleep, timeout};
 use machinarium_sim::{Cpu, Durations, Host, World};
 
+use crate::certificates::PEM;
 use crate::client::Client;
 use crate::common::hunt::Program;
 use crate::common::init::keep_starting;
+use crate::common::place::Certificate;
 use crate::config::{Bug, Config};
 use crate::server;
 use crate::workload::{self, Tally, Task};
@@ -29,12 +31,15 @@ fn script(world: &World, bug: Option<Bug>) {
     world.cpu([Cpu::Ideal, Cpu::Loaded, Cpu::Loaded, Cpu::Starved][world.random(4) as usize]);
     let server = world.host("server");
     let address = SocketAddr::new(server.address(), 6380);
-    let config = config(world, address, bug);
+    let encrypted = SocketAddr::new(server.address(), 6381);
+    let config = config(world, address, encrypted, bug);
     let server = server.run(move || serve(&config));
     let clients: Vec<Host> = (0..2 + world.random(3) as usize)
         .map(|number| {
             let (seed, sessions) = (world.random(1 << 32), 3 + world.random(10) as usize);
-            let task = Task { server: address, number, seed, sessions, tally: tally.clone() };
+            let tls = number % 3 == 1;
+            let server = if tls { encrypted } else { address };
+            let task = Task { server, tls, number, seed, sessions, tally: tally.clone() };
             world.host(&format!("client{number}")).run(move || workload::client(&task))
         })
         .collect();
@@ -47,8 +52,10 @@ fn script(world: &World, bug: Option<Bug>) {
 }
 
 /// A server as a seed wants it: few or many machines, patient or not.
-fn config(world: &World, address: SocketAddr, bug: Option<Bug>) -> Config {
+fn config(world: &World, address: SocketAddr, encrypted: SocketAddr, bug: Option<Bug>) -> Config {
+    let pair = PEM.localhost.clone();
     Config {
+        tls: Some((encrypted, Certificate::Pem(pair.certificate, pair.key))),
         machines: 1 + world.random(3) as usize,
         write_timeout: (20 << world.random(6)).millis(),
         peer_timeout: (50 << world.random(6)).millis(),

@@ -10,6 +10,8 @@
 //! Exit codes: 0, 1 if a bug was found or the server failed, 2 if it could not do what the command line says.
 
 mod bug;
+#[path = "../../tls/certificates.rs"]
+mod certificates;
 mod client;
 mod command;
 #[path = "../common/mod.rs"]
@@ -25,17 +27,20 @@ mod server;
 mod session;
 mod shard;
 mod store;
+mod wire;
 mod workload;
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
 use common::cli::{self, Search, count_up_to};
+use common::place::{self, Certificate, UnixAddress};
 use config::{Bug, Config};
 use resp::Limits;
 
@@ -62,6 +67,18 @@ struct Serve {
     /// Where to listen: IP:PORT.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:6380")]
     listen: SocketAddr,
+    /// Where to listen for TLS: IP:PORT.
+    #[arg(long, value_name = "ADDRESS", requires = "certificate")]
+    tls: Option<SocketAddr>,
+    /// The chain of certificates for TLS, PEM.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    certificate: Option<PathBuf>,
+    /// The key for TLS, PEM.
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    key: Option<PathBuf>,
+    /// The Unix socket: a path, or @NAME for one without a file. A socket that is there is replaced.
+    #[arg(long, value_name = "PATH")]
+    unix: Option<String>,
     /// How many machines (threads) share the port and the keys.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = count_up_to(256))]
     machines: u64,
@@ -96,7 +113,9 @@ fn main() -> ExitCode {
 fn run_server(serve: &Serve) -> ExitCode {
     let listening = Cell::new(false);
     let machines = serve.machines;
-    let result = server::serve(serve.config(), |address| {
+    let config = serve.config();
+    place::remove_stale(config.unix.as_ref());
+    let result = server::serve(config, |address| {
         listening.set(true);
         let s = if machines == 1 { "" } else { "s" };
         println!("kv: listening on {address} with {machines} machine{s}");
@@ -108,7 +127,11 @@ impl Serve {
     fn config(&self) -> Config {
         let mebibytes = |count: u64| usize::try_from(count << 20).unwrap_or(usize::MAX);
         let bulk = mebibytes(self.bulk);
+        let certificate = self.certificate.clone().zip(self.key.clone());
+        let certificate = certificate.map(|(certificate, key)| Certificate::Files(certificate, key));
         Config {
+            tls: self.tls.zip(certificate),
+            unix: self.unix.as_deref().map(UnixAddress::parse),
             machines: self.machines as usize,
             memory: mebibytes(self.memory),
             buffers: mebibytes(self.buffers),

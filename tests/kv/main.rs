@@ -18,6 +18,9 @@ mod config;
 #[path = "../apps/kv/connection.rs"]
 #[allow(dead_code, reason = "the program uses the rest")]
 mod connection;
+#[path = "../apps/kv/hub.rs"]
+#[allow(dead_code, reason = "the program uses the rest")]
+mod hub;
 #[path = "../apps/kv/plan.rs"]
 #[allow(dead_code, reason = "the program uses the rest")]
 mod plan;
@@ -39,6 +42,9 @@ mod shard;
 #[path = "../apps/kv/store.rs"]
 #[allow(dead_code, reason = "the program uses the rest")]
 mod store;
+#[path = "../apps/kv/subscriber.rs"]
+#[allow(dead_code, reason = "the program uses the rest")]
+mod subscriber;
 #[path = "../apps/kv/wire.rs"]
 mod wire;
 

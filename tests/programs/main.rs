@@ -9,4 +9,5 @@
 #[allow(dead_code, reason = "the programs have the keys")]
 mod certificates;
 mod echo;
+mod kv;
 mod program;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::common::place::{Certificate, UnixAddress};
+use crate::hub::QueueLimits;
 use crate::resp::Limits;
 
 /// How to serve. The same value in production and in a simulated world.
@@ -23,6 +24,8 @@ pub(crate) struct Config {
     pub(crate) buffers: usize,
     /// Connections at once.
     pub(crate) clients: usize,
+    /// What may wait for one subscriber; one that has more is cut off.
+    pub(crate) queue: QueueLimits,
     /// How long a client may take to read a reply that does not fit into its socket.
     pub(crate) write_timeout: Duration,
     /// How long another machine may take to answer.
@@ -45,6 +48,7 @@ impl Config {
             memory: 1 << 30,
             buffers: 256 << 20,
             clients: 10_000,
+            queue: QueueLimits { messages: 1 << 16, bytes: 32 << 20 },
             write_timeout: Duration::from_secs(30),
             peer_timeout: Duration::from_secs(10),
             idle_timeout: None,

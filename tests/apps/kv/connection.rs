@@ -20,6 +20,7 @@ use crate::plan::Plan;
 use crate::reply::Reply;
 use crate::resp::{Parser, ProtocolError};
 use crate::shard::Shard;
+use crate::subscriber::{self, After};
 use crate::wire::Wire;
 
 /// Replies are gathered up to so many bytes for one write; longer pieces are written from where they are.
@@ -47,6 +48,8 @@ enum End {
     Closed,
     Quit,
     Shutdown,
+    /// To these channels; what came behind is in `held`.
+    Subscribe(Vec<Vec<u8>>),
     Garbage(ProtocolError),
     NoMemory,
 }
@@ -67,12 +70,17 @@ impl<S: Wire> Connection<S> {
                 End::Quit => plan.answer(Reply::OK),
                 End::Garbage(error) => plan.answer(Reply::error(format!("ERR {error}"))),
                 End::NoMemory => plan.answer(Reply::error("ERR no memory for so long a request now")),
-                End::Pause | End::Closed | End::Shutdown => {}
+                End::Pause | End::Closed | End::Shutdown | End::Subscribe(_) => {}
             }
             self.write(&mut plan)?;
             match end {
                 End::Pause => {}
                 End::Closed => return Ok(()),
+                End::Subscribe(channels) => {
+                    if self.subscribe(&channels)? == After::End {
+                        return Ok(());
+                    }
+                }
                 End::Shutdown => {
                     self.shard.stop();
                     return Ok(());
@@ -80,6 +88,13 @@ impl<S: Wire> Connection<S> {
                 End::Quit | End::Garbage(_) | End::NoMemory => return self.linger(),
             }
         }
+    }
+
+    fn subscribe(&mut self, channels: &[Vec<u8>]) -> io::Result<After> {
+        let (parser, held) = (&mut self.parser, &mut self.held);
+        let after = subscriber::serve(&self.shard, &self.stream, parser, held, channels)?;
+        self.unparsed = !self.held.is_empty();
+        Ok(after)
     }
 
     /// Puts into the plan what has arrived, waiting if nothing has.
@@ -191,9 +206,14 @@ fn parse(parser: &mut Parser, bytes: &[u8], plan: &mut Plan) -> (usize, bool, En
         };
         let arguments = parser.arguments(rest);
         let end = if arguments.is_empty() { None } else { plan.add(arguments) };
+        let names = match end {
+            Some(Session::Subscribe) => arguments.iter().skip(1).map(<[u8]>::to_vec).collect(),
+            _ => Vec::new(),
+        };
         parser.reset();
         start += length;
         match end {
+            Some(Session::Subscribe) => return (start, false, End::Subscribe(names)),
             Some(Session::Shutdown) => return (start, false, End::Shutdown),
             Some(_) => return (start, false, End::Quit),
             None => {}

@@ -18,6 +18,7 @@ mod command;
 mod common;
 mod config;
 mod connection;
+mod hub;
 mod hunt;
 mod model;
 mod plan;
@@ -27,6 +28,7 @@ mod server;
 mod session;
 mod shard;
 mod store;
+mod subscriber;
 mod wire;
 mod workload;
 

@@ -17,6 +17,7 @@ use machinarium::{Builder, Instant, timeout};
 
 use crate::config::{Config, Totals};
 use crate::connection::Connection;
+use crate::hub::Hub;
 use crate::shard::{Common, Shard};
 use crate::wire::Wire;
 
@@ -55,7 +56,8 @@ fn start(config: Config, others: &[Handle<()>], listener: TcpListener) -> io::Re
     let mut peers = vec![machine::current()?];
     peers.extend(others.iter().map(Handle::remote));
     let (config, totals, started) = (Arc::new(config), Arc::new(Totals::default()), machinarium::now());
-    let common = Common { config, totals, started, peers };
+    let hub = Hub::new(config.queue);
+    let common = Common { config, totals, started, hub, peers };
     let shard = Shard::install(0, common.clone());
     // All have their keys before any has a client.
     for (index, other) in others.iter().enumerate() {

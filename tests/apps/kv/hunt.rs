@@ -19,6 +19,8 @@ use crate::common::hunt::Program;
 use crate::common::init::keep_starting;
 use crate::common::place::Certificate;
 use crate::config::{Bug, Config};
+use crate::feed::{self, Published};
+use crate::hub::QueueLimits;
 use crate::server;
 use crate::workload::{self, Tally, Task};
 
@@ -43,12 +45,31 @@ fn script(world: &World, bug: Option<Bug>) {
             world.host(&format!("client{number}")).run(move || workload::client(&task))
         })
         .collect();
+    let published = Published::default();
+    let readers = feed(world, [address, encrypted], &published);
     let starts = 1 + disasters(world, &server, &clients);
-    world.eventually(60.secs(), || clients.iter().all(Host::finished));
+    world.eventually(60.secs(), || clients.iter().chain(&readers).all(Host::finished));
     let last = world.host("operator").run(move || shut_down(address));
     world.eventually(60.secs(), || last.finished() && server.finished());
     let runs = tally.runs();
     assert!(runs <= starts, "clients met {runs} servers, but it was started {starts} times");
+}
+
+/// In some worlds, subscribers and one who publishes.
+fn feed(world: &World, [plain, encrypted]: [SocketAddr; 2], published: &Published) -> Vec<Host> {
+    if world.random(3) != 0 {
+        return Vec::new();
+    }
+    let enough = 1 + world.random(100) as usize;
+    let reader = |number: usize| {
+        let tls = number == 2;
+        let (server, seed) = (if tls { encrypted } else { plain }, world.random(1 << 32));
+        let task = Task { server, tls, number, seed, sessions: 0, tally: Tally::default() };
+        let published = published.clone();
+        let run = if number == 0 { feed::publisher } else { feed::subscriber };
+        world.host(&format!("feed{number}")).run(move || run(&task, &published, enough))
+    };
+    (0..3).map(reader).collect()
 }
 
 /// A server as a seed wants it: few or many machines, patient or not.
@@ -57,6 +78,8 @@ fn config(world: &World, address: SocketAddr, encrypted: SocketAddr, bug: Option
     Config {
         tls: Some((encrypted, Certificate::Pem(pair.certificate, pair.key))),
         machines: 1 + world.random(3) as usize,
+        // Small, so that it is met.
+        queue: QueueLimits { messages: 1 << world.random(8), bytes: 1 << (8 + world.random(10)) },
         write_timeout: (20 << world.random(6)).millis(),
         peer_timeout: (50 << world.random(6)).millis(),
         idle_timeout: (world.random(4) == 3).then(|| (100 << world.random(4)).millis()),

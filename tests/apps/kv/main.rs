@@ -18,6 +18,7 @@ mod command;
 mod common;
 mod config;
 mod connection;
+mod feed;
 mod hub;
 mod hunt;
 mod model;

@@ -43,7 +43,7 @@ pub(crate) struct Task {
 }
 
 impl Task {
-    fn connect(&self) -> io::Result<Box<dyn Wire>> {
+    pub(crate) fn connect(&self) -> io::Result<Box<dyn Wire>> {
         let stream = TcpStream::connect(self.server)?;
         if !self.tls {
             return Ok(Box::new(stream));

@@ -22,6 +22,7 @@ pub(crate) struct Retuned {
     readahead: Option<usize>,
     readahead_limit: Option<usize>,
     buffers: Option<usize>,
+    relay: Option<usize>,
     stack_cache: Option<usize>,
     spin: Option<Duration>,
     shuffle: Option<u64>,
@@ -55,6 +56,7 @@ impl Retuned {
             readahead: size(one_of("readahead", &[0, 1, 300])),
             readahead_limit: size(one_of("readahead limit", &[0, 20_000])),
             buffers: size(one_of("buffers", &[0, 1])),
+            relay: size(one_of("relay", &[1, 300])),
             stack_cache: size(one_of("stack cache", &[0, 1])),
             spin: one_of("spin", &[2, 10]).map(Duration::from_micros),
             shuffle: one_of("shuffle", &[1, 2, 3, 4]),
@@ -75,6 +77,7 @@ impl Retuned {
         set(&mut tuning.readahead, self.readahead);
         set(&mut tuning.readahead_limit, self.readahead_limit);
         set(&mut tuning.buffers, self.buffers);
+        set(&mut tuning.relay, self.relay);
         set(&mut tuning.stack_cache, self.stack_cache);
         set(&mut tuning.spin, self.spin);
         tuning.shuffle = tuning.shuffle.or(self.shuffle);

@@ -55,6 +55,8 @@ pub struct Tuning {
     pub buffers: usize,
     /// How many bytes of readahead all streams of a machine hold at once. Default 64 MiB.
     pub readahead_limit: usize,
+    /// How many bytes each direction of a relay holds, at most. Default 64 KiB.
+    pub relay: usize,
     /// How long `accept` waits, at first and at most, when the process or the system is out of descriptors or memory.
     /// Default 5 ms and 1 s.
     pub accept_backoff: (Duration, Duration),
@@ -92,6 +94,7 @@ impl Default for Tuning {
             readahead: 16 << 10,
             buffers: 64,
             readahead_limit: 64 << 20,
+            relay: 64 << 10,
             accept_backoff: (Duration::from_millis(5), Duration::from_secs(1)),
             tls_close: Duration::from_secs(5),
             pool_threads: 16,

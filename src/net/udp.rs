@@ -32,7 +32,7 @@ use crate::machine::current;
 /// result.unwrap();
 /// ```
 pub struct UdpSocket {
-    descriptor: Descriptor,
+    pub(super) descriptor: Descriptor,
 }
 
 impl UdpSocket {

@@ -38,7 +38,9 @@ mod lock;
 mod machine;
 mod pool;
 mod readahead;
+mod ready;
 mod refusal;
+mod relay;
 mod select;
 mod soundness;
 mod tcp;
@@ -51,6 +53,7 @@ mod tls_moves;
 mod turn;
 mod udp;
 mod unix;
+mod unix_datagram;
 
 use std::time::Duration;
 

@@ -12,6 +12,7 @@ mod names;
 mod oracle;
 mod preempt;
 mod raw;
+mod relay;
 mod replay;
 mod report;
 mod signals;

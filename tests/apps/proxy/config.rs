@@ -36,6 +36,6 @@ pub(crate) enum Trust {
 /// A mistake planted for the hunt to find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Bug {
-    /// A connection is idle after milliseconds instead of seconds, and closed as if it had ended well.
+    /// A connection is given up as idle at its first wait.
     Impatient,
 }

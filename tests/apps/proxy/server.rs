@@ -131,7 +131,7 @@ impl Link {
 
     fn relay(&self, client: &impl Duplex, target: &impl Duplex) -> io::Result<()> {
         let idle = match self.config.bug {
-            Some(Bug::Impatient) => self.config.idle / 1000,
+            Some(Bug::Impatient) => std::time::Duration::from_nanos(1),
             None => self.config.idle,
         };
         Relay::new().idle(idle).run(client, target).map(drop).map_err(|error| error.source)

@@ -42,6 +42,8 @@ mod local_channel;
 mod lock;
 mod machine;
 mod name;
+mod original_net;
+mod original_sync;
 mod pool;
 mod process;
 mod readahead;

@@ -63,6 +63,7 @@ mod turn;
 mod udp;
 mod unix;
 mod unix_datagram;
+mod unwinding;
 mod values;
 
 use std::panic::Location;

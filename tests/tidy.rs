@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 #[path = "tidy/source.rs"]
 mod source;
+#[path = "tidy/table.rs"]
+mod table;
 
 use source::{Source, code, functions, paths, production, root_names, tree};
 
@@ -148,6 +150,14 @@ fn the_tree_is_tidy() {
     complaints.extend(product().flat_map(arrows));
     complaints.extend(cycles(product()));
     complaints.extend(dead_files(&sources));
+    assert!(complaints.is_empty(), "{} complaints:\n{}", complaints.len(), complaints.join("\n"));
+}
+
+#[test]
+fn every_promise_has_its_test() {
+    let sources = tree();
+    let readme = sources.iter().find(|source| source.path == "tests/behavior/README.md").expect("the tables");
+    let complaints = table::tables(&readme.text, &sources);
     assert!(complaints.is_empty(), "{} complaints:\n{}", complaints.len(), complaints.join("\n"));
 }
 

@@ -72,9 +72,18 @@ impl Machine {
             }
         }
         self.watch.take().into_iter().for_each(Watch::stop);
+        self.assert_no_stack_is_lost();
         self.poller.clear();
         // The process's own answer to a close that fails is to go on; so is ours.
         let _ = self.kernel.close(self.poller.epoll);
+    }
+
+    /// Every coroutine has ended, and its stack is in use only where somebody still has its handle, in another machine or in leaked
+    /// memory.
+    fn assert_no_stack_is_lost(&self) {
+        let ended = self.slots.borrow().iter().filter(|task| task.state.get() == State::Finished).count();
+        debug_assert_eq!(self.stacks.live(), ended, "a stack has no coroutine");
+        debug_assert_eq!(self.big_stacks.live(), 0, "a big stack was not given back");
     }
 
     fn drain(&self, patience: Duration) {

@@ -25,6 +25,7 @@ use super::error::Error;
 use super::resolve::{self, Noted};
 use crate::error::is_of_caller;
 use crate::io::{Buffer, POOL};
+use crate::kernel::Errno;
 use crate::net::{Connected, Socket, TcpStream, Turn};
 use crate::time;
 
@@ -223,7 +224,7 @@ impl<S: Connected> TlsStream<S> {
     /// Out of reach of deadlines and cancellation, but for at most `Tuning::tls_close`. A second time does nothing.
     ///
     /// # Errors
-    /// The socket's; `TimedOut` if the peer takes nothing for that long.
+    /// The socket's, but not that the peer has gone after its own last word; `TimedOut` if it takes nothing for that long.
     pub fn close_write(&self) -> io::Result<()> {
         self.io.descriptor().here()?;
         let limit = self.io.descriptor().machine().tuning.tls_close;
@@ -238,7 +239,11 @@ impl<S: Connected> TlsStream<S> {
             self.make(Want::CloseNotify)?;
         }
         self.drain(&mut writing)?;
-        Ok(socket.kernel().shutdown(socket.fd(), Shutdown::Write)?)
+        match socket.kernel().shutdown(socket.fd(), Shutdown::Write) {
+            // The peer had said its last word and has gone: it resets what comes after that, as ours just now.
+            Err(Errno::NOTCONN) if self.core.borrow().life.peer_closed => Ok(()),
+            result => Ok(result?),
+        }
     }
 
     /// [`close_write`](Self::close_write), and the end of the connection. What has come and was not read is thrown away.

@@ -32,6 +32,7 @@ mod child;
 mod configuration;
 mod context;
 mod coroutine;
+mod descriptors;
 mod destructor;
 mod ends;
 mod family;
@@ -41,6 +42,8 @@ mod local_channel;
 mod lock;
 mod machine;
 mod name;
+mod original_net;
+mod original_sync;
 mod pool;
 mod process;
 mod readahead;
@@ -60,8 +63,10 @@ mod turn;
 mod udp;
 mod unix;
 mod unix_datagram;
+mod unwinding;
 mod values;
 
+use std::panic::Location;
 use std::time::Duration;
 
 use machinarium::kernel::{Kernel, Linux};
@@ -72,18 +77,21 @@ const SEEDS: u64 = 50;
 const HARSH_SEEDS: u64 = 20;
 
 /// Runs a body on both kernels; in the simulator also with every fault that may not change what it sees.
+#[track_caller]
 fn both(body: impl Fn() + Copy + Send + Sync + 'static) {
     both_with_kernel(move |_| body());
 }
 
 /// The same with a body that makes calls of its own.
+#[track_caller]
 fn both_with_kernel(body: impl Fn(&dyn Kernel) + Copy + Send + Sync + 'static) {
     on_some(SEEDS, HARSH_SEEDS, body);
 }
 
 /// The same on fewer seeds, for a body that takes long.
+#[track_caller]
 fn on_some(seeds: u64, harsh_seeds: u64, body: impl Fn(&dyn Kernel) + Copy + Send + Sync + 'static) {
-    body(&Linux::new());
+    descriptors::none_left(Location::caller().file(), move || body(&Linux::new()));
     for seed in 0..seeds {
         run_on(&Simulation::new(seed), 20.micros(), body);
     }

@@ -455,6 +455,20 @@ fn the_end_is_said_within_a_bounded_time_also_by_who_is_cancelled() {
     });
 }
 
+/// Who has heard the peer's last word owes it none: that the connection is gone by then is no error.
+#[test]
+fn the_second_to_say_the_end_may_say_it_to_nobody() {
+    both(|| {
+        with_tls(|client, server| {
+            server.write_all(b"x")?;
+            client.read_exact(&mut [0; 1])?;
+            client.close()?;
+            assert_eq!((&server).read(&mut [0; 1])?, 0);
+            server.close()
+        });
+    });
+}
+
 #[test]
 fn several_readers_and_writers_take_turns() {
     both(|| {

@@ -25,6 +25,7 @@
 //! - [`machine`]: one thread's runtime: who runs next, deadlines, readiness, letters from other threads, teardown.
 //! - `shared`: all that two threads may touch at once. Small, and model-checked.
 //! - `pool`: threads for calls that block.
+//! - [`signal`]: signals as values. `shutdown`: how a service ends.
 //! - [`sync`]: channels, select, locks, events.
 //! - [`net`], `io`: sockets and their buffers. `tls`: TLS on any connected stream. `time`, `scope`, `error`: what their names say.
 //!
@@ -57,6 +58,8 @@ mod scope;
 #[doc(hidden)] // not an interface: public so that benches can measure it
 #[allow(unsafe_code)] // memory handed from thread to thread
 pub mod shared;
+mod shutdown;
+pub mod signal;
 pub mod sync;
 mod time;
 #[cfg(any(feature = "tls", feature = "tls-ring"))]
@@ -72,4 +75,5 @@ pub use machine::run;
 pub use machine::wait::yield_now;
 pub use pool::{BlockingError, blocking};
 pub use scope::{Scope, ScopedJoinHandle, scope};
+pub use shutdown::Shutdown;
 pub use time::{current_deadline, deadline, now, shield, sleep, sleep_until, timeout};

@@ -40,6 +40,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("io", &["machine", "kernel", "error"]),
     ("net", &["machine", "shared", "kernel", "error", "time", "io"]),
     ("tls", &["io", "net", "machine", "shared", "kernel", "error", "time"]),
+    ("signal", &["machine", "shared", "sync", "kernel", "error", "time"]),
+    ("shutdown", &["machine", "shared", "signal", "sync", "scope", "kernel", "error", "time"]),
     ("pool", &["machine", "shared", "sync", "kernel", "error", "time"]),
 ];
 

@@ -155,6 +155,12 @@ pub fn cancelled(error: &io::Error) -> Option<&Cancelled> {
     error.get_ref()?.downcast_ref()
 }
 
+/// Whether a call has ended because of its caller (deadline, cancellation, misuse), and not of what it was about.
+pub(crate) fn is_of_caller(error: &io::Error) -> bool {
+    let Some(inner) = error.get_ref() else { return false };
+    inner.is::<Expired>() || inner.is::<Cancelled>() || inner.is::<Misuse>()
+}
+
 /// How a coroutine ended, if not by returning; or why it could not be joined.
 pub enum JoinError {
     /// It panicked; the value is the panic's.

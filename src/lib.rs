@@ -9,7 +9,7 @@
 //!
 //! fn main() -> std::io::Result<()> {
 //!     machinarium::run(|| {
-//!         let listener = TcpListener::bind(([127, 0, 0, 1], 7000).into())?;
+//!         let listener = TcpListener::bind("127.0.0.1:7000")?;
 //!         loop {
 //!             let (stream, _peer) = listener.accept()?;
 //!             machinarium::spawn(move || std::io::copy(&mut &stream, &mut &stream));
@@ -22,9 +22,10 @@
 //!
 //! - [`kernel`]: the system calls, as one trait; the real kernel behind it. Everything below that trait can be simulated.
 //! - `coroutine`: stacks and the switch. Knows nothing of io.
-//! - [`machine`]: one thread's runtime: who runs next, deadlines, readiness, letters from other threads, teardown.
+//! - [`machine`]: one thread's runtime: who runs next, deadlines, readiness, letters from other threads, teardown; values of
+//!   coroutines, machines and of what they do ([`context`]).
 //! - `shared`: all that two threads may touch at once. Small, and model-checked.
-//! - `pool`: threads for calls that block.
+//! - `pool`: threads for calls that block. [`mod@file`]: files, by way of them; names too ([`net::lookup`]).
 //! - [`signal`]: signals as values. `shutdown`: how a service ends.
 //! - [`sync`]: channels, select, locks, events.
 //! - [`net`], `io`: sockets and their buffers. `tls`: TLS on any connected stream. `time`, `scope`, `error`: what their names say.
@@ -49,6 +50,7 @@
 #[allow(unsafe_code)] // stacks and switching
 pub mod coroutine;
 mod error;
+pub mod file;
 mod io;
 pub mod kernel;
 pub mod machine;
@@ -65,14 +67,16 @@ mod time;
 #[cfg(any(feature = "tls", feature = "tls-ring"))]
 pub mod tls;
 
-pub use coroutine::Guards;
+pub use coroutine::{Guards, StackError};
 pub use error::{Cancelled, Cause, Expired, JoinError, Misuse, WaitError, cancelled};
 pub use kernel::Instant;
 pub use machine::builder::{Builder, Tuning};
+pub use machine::coroutine_local::{AccessError, CoroutineLocal};
 pub use machine::handle::{JoinHandle, Joining, SpawnError, spawn, spawn_named, try_spawn};
-pub use machine::local::MachineLocal;
 pub use machine::run;
 pub use machine::wait::yield_now;
+pub use machine::{MachineLocal, ProcessLocal};
+pub use machine::{SpawnOptions, StackClass, context, on_big_stack, spawn_with, try_on_big_stack};
 pub use pool::{BlockingError, blocking};
 pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use shutdown::Shutdown;

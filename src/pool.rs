@@ -4,11 +4,17 @@
 //! in the queue; when that is full its caller waits to get in, which is back-pressure. A thread that has been idle for a while
 //! ends.
 //!
-//! | `free` | means |
-//! |---|---|
-//! | above 0 | so many threads are idle, with no call on its way to them |
-//! | 0 | every thread has a call |
-//! | below 0 | so many calls wait in the queue |
+//! Two numbers decide: how many threads are `alive` (or being made), and how many `calls` are not dealt with.
+//!
+//! | step | `calls` | `alive` |
+//! |---|---|---|
+//! | a call comes | + 1 | + 1 if there are more calls than threads, and fewer threads than may be: one is made |
+//! | a call is dealt with | - 1 | |
+//! | the thread cannot be made | | - 1; at 0, all that is in the queue is refused |
+//! | a thread is idle for `Tuning::pool_keep` | | - 1 and it ends, if there are more threads than calls |
+//!
+//! A call is counted, then put into the queue, and then its caller looks whether there is a thread. So a call that is in the queue
+//! has a thread that will come for it, or one whose making fails after that, or a caller who is about to look.
 //!
 //! A caller who is cancelled, or whose deadline passes, leaves: a call that no thread has begun is not made then, and one that was
 //! begun goes on, its result dropped. The threads are detached: no machine waits for one at its end.
@@ -21,13 +27,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{JoinError, Misuse, WaitError};
-use crate::kernel::{Instant, ThreadOptions};
+use crate::kernel::{Errno, Instant, ThreadOptions};
 use crate::machine::{Machine, current, receive};
 use crate::shared::lock::Lock;
 use crate::shared::once;
+use crate::sync::Semaphore;
 use crate::sync::channel::{self, Receiver, RecvError, Sender};
 
-type Call = Box<dyn FnOnce() + Send>;
+struct Call {
+    /// Is told whether there is a thread, on which it then is.
+    run: Box<dyn FnOnce(Result<(), Errno>) + Send>,
+    /// Whether it has taken a place of the queue, which whoever takes it gives back.
+    placed: bool,
+}
 
 /// Runs `f` on a thread for blocking calls and waits for what it returns; only this coroutine waits.
 ///
@@ -49,19 +61,28 @@ pub fn blocking<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Re
     let machine = current::machine().ok_or(BlockingError::Wait(Misuse::NoMachine.into()))?;
     let pool = machine.process().value(|| Pool::new(machine));
     let (setter, mut getter) = once::pair();
-    pool.submit(
-        machine,
-        Box::new(move || {
-            if setter.is_wanted() {
-                setter.set(catch_unwind(AssertUnwindSafe(f)));
-            }
-        }),
-    )?;
+    let run = Box::new(move |thread: Result<(), Errno>| match thread {
+        Ok(()) if !setter.is_wanted() => {}
+        Ok(()) => setter.set(Ok(catch_unwind(AssertUnwindSafe(f)))),
+        Err(errno) => setter.set(Err(errno)),
+    });
+    // Whoever takes the call out of the queue gives the place back.
+    pool.places.acquire().map_err(BlockingError::Wait)?.forget();
+    pool.submit(machine, Call { run, placed: true });
     match receive(&mut getter, "blocking call", Instant::FAR) {
-        Ok(ended) => ended.map_err(BlockingError::Panicked),
+        Ok(Ok(ended)) => ended.map_err(BlockingError::Panicked),
+        Ok(Err(errno)) => Err(BlockingError::Thread(errno.into())),
         Err(JoinError::Wait(error)) => Err(BlockingError::Wait(error)),
-        Err(_) => unreachable!("a call that is waited for is made"),
+        Err(_) => unreachable!("a call that is waited for is made, or refused"),
     }
+}
+
+/// Has `f` run on a thread of the pool, whatever becomes of the caller. It does not wait, not even for a place in the queue: for
+/// those who bound their calls themselves. If there is no thread and none can be had, `f` is told so, on whichever thread, and
+/// must not block.
+pub(crate) fn start(machine: &Machine, f: impl FnOnce(Result<(), Errno>) + Send + 'static) {
+    let pool = machine.process().value(|| Pool::new(machine));
+    pool.submit(machine, Call { run: Box::new(f), placed: false });
 }
 
 /// Why a blocking call has no result.
@@ -77,6 +98,8 @@ pub enum BlockingError {
 struct Pool {
     calls: Sender<Call>,
     queue: Receiver<Call>,
+    /// How many calls more may wait in the queue.
+    places: Semaphore,
     threads: Lock<Threads>,
     limit: usize,
     keep: Duration,
@@ -86,36 +109,43 @@ struct Pool {
 #[derive(Default)]
 struct Threads {
     alive: usize,
-    free: isize,
+    calls: usize,
 }
 
 impl Pool {
     fn new(machine: &Machine) -> Pool {
         let tuning = &machine.tuning;
-        let (calls, queue) = channel::bounded(tuning.pool_queue);
+        let (calls, queue) = channel::unbounded();
+        let places = Semaphore::new(tuning.pool_queue.max(1));
         let limit = tuning.pool_threads.max(1);
-        Pool { calls, queue, threads: Lock::new(Threads::default()), limit, keep: tuning.pool_keep }
+        Pool { calls, queue, places, threads: Lock::new(Threads::default()), limit, keep: tuning.pool_keep }
     }
 
-    fn submit(self: &Arc<Pool>, machine: &Machine, call: Call) -> Result<(), BlockingError> {
-        let grows = self.threads.with(|threads| threads.take(self.limit));
-        if grows && let Err(error) = self.grow(machine) {
-            // The call is one that waits now, unless nobody would ever come for it.
-            if self.threads.with(Threads::grow_failed) == 0 {
-                self.threads.with(|threads| threads.free += 1);
-                return Err(BlockingError::Thread(error));
+    fn submit(self: &Arc<Pool>, machine: &Machine, call: Call) {
+        let mut grows = self.threads.with(|threads| threads.count(self.limit));
+        let sent = self.calls.try_send(call);
+        assert!(sent.is_ok(), "the queue has no bound, and the pool has its other end");
+        if !grows {
+            // The thread that was to come for it may have failed before it was there to be refused.
+            grows = self.threads.with(Threads::is_abandoned);
+        }
+        if grows && let Err(errno) = self.grow(machine) {
+            let is_last = self.threads.with(Threads::grow_failed);
+            while is_last && let Ok(call) = self.queue.try_recv() {
+                self.deal_with(call, Err(errno));
             }
         }
-        self.calls.send(call).map_err(|refused| {
-            self.threads.with(|threads| threads.free += 1);
-            match refused {
-                channel::SendError::Wait(_, error) => BlockingError::Wait(error),
-                _ => unreachable!("the pool has the other end"),
-            }
-        })
     }
 
-    fn grow(self: &Arc<Pool>, machine: &Machine) -> io::Result<()> {
+    fn deal_with(&self, call: Call, thread: Result<(), Errno>) {
+        if call.placed {
+            self.places.add_permits(1);
+        }
+        (call.run)(thread);
+        self.threads.with(|threads| threads.calls -= 1);
+    }
+
+    fn grow(self: &Arc<Pool>, machine: &Machine) -> Result<(), Errno> {
         let pool = self.clone();
         let options = ThreadOptions { name: "blocking".to_owned(), ..ThreadOptions::default() };
         let thread = machine.kernel.spawn(&options, Box::new(move |_kernel| pool.work()))?;
@@ -127,10 +157,7 @@ impl Pool {
     fn work(&self) {
         loop {
             match self.queue.recv_timeout(self.keep) {
-                Ok(call) => {
-                    call();
-                    self.threads.with(|threads| threads.free += 1);
-                }
+                Ok(call) => self.deal_with(call, Ok(())),
                 Err(RecvError::Wait(WaitError::Expired(_))) => {
                     if self.threads.with(Threads::leave) {
                         return;
@@ -144,30 +171,31 @@ impl Pool {
 }
 
 impl Threads {
-    /// One more call. Whether a new thread is to be made for it.
-    fn take(&mut self, limit: usize) -> bool {
-        if self.free <= 0 && self.alive < limit {
-            self.alive += 1;
-            return true;
-        }
-        self.free -= 1;
-        false
+    /// One more call. Whether a new thread is to be made.
+    fn count(&mut self, limit: usize) -> bool {
+        self.calls += 1;
+        let grows = self.calls > self.alive && self.alive < limit;
+        self.alive += usize::from(grows);
+        grows
     }
 
-    /// The new thread could not be made: its call waits for another. How many others there are.
-    fn grow_failed(&mut self) -> usize {
+    /// Whether there is no thread at all, and so one is to be made.
+    fn is_abandoned(&mut self) -> bool {
+        let abandoned = self.alive == 0;
+        self.alive += usize::from(abandoned);
+        abandoned
+    }
+
+    /// The new thread could not be made. Whether there is no other.
+    fn grow_failed(&mut self) -> bool {
         self.alive -= 1;
-        self.free -= 1;
-        self.alive
+        self.alive == 0
     }
 
     /// An idle thread ends, unless a call is on its way to it.
     fn leave(&mut self) -> bool {
-        let idle = self.free > 0;
-        if idle {
-            self.alive -= 1;
-            self.free -= 1;
-        }
+        let idle = self.alive > self.calls;
+        self.alive -= usize::from(idle);
         idle
     }
 }
@@ -194,7 +222,8 @@ impl From<BlockingError> for io::Error {
     fn from(error: BlockingError) -> io::Error {
         match error {
             BlockingError::Wait(error) => error.into(),
-            BlockingError::Thread(error) => error,
+            // Its kind is `WouldBlock`, on which others spin.
+            BlockingError::Thread(_) => io::Error::other(error.to_string()),
             BlockingError::Panicked(_) => io::Error::other(error.to_string()),
         }
     }

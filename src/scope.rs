@@ -13,7 +13,8 @@ use std::rc::Rc;
 use crate::error::{Cause, JoinError, Misuse};
 use crate::kernel::Instant;
 use crate::machine::{
-    Family, Reason, SpawnError, WaitList, Waiter, current, is_unwinding, quietly, throw_unwind,
+    Family, Machine, Reason, SpawnError, SpawnOptions, WaitList, Waiter, current, is_unwinding, quietly,
+    throw_unwind,
 };
 
 /// What [`scope`] lends to its closure: somewhere to start children.
@@ -124,6 +125,31 @@ impl<'scope> Scope<'scope, '_> {
         f: impl FnOnce() -> T + 'scope,
     ) -> Result<ScopedJoinHandle<'scope, T>, SpawnError> {
         let machine = current::machine_rc().ok_or(SpawnError::Misuse(Misuse::NoMachine))?;
+        self.start(machine, name, f)
+    }
+
+    /// Starts a child with a name and a stack of one's choice: see [`spawn_with`](crate::spawn_with()).
+    ///
+    /// # Errors
+    /// As for [`try_spawn`](Self::try_spawn).
+    pub fn spawn_with<T: 'scope>(
+        &'scope self,
+        options: SpawnOptions<'_>,
+        f: impl FnOnce() -> T + 'scope,
+    ) -> Result<ScopedJoinHandle<'scope, T>, SpawnError> {
+        let machine = current::machine_rc().ok_or(SpawnError::Misuse(Misuse::NoMachine))?;
+        match machine.big_stack_for(options)? {
+            None => self.start(machine, options.name, f),
+            Some(lent) => self.start(machine, options.name, move || lent.run(f)),
+        }
+    }
+
+    fn start<T: 'scope>(
+        &'scope self,
+        machine: Rc<Machine>,
+        name: &str,
+        f: impl FnOnce() -> T + 'scope,
+    ) -> Result<ScopedJoinHandle<'scope, T>, SpawnError> {
         if self.unwinding {
             return Err(SpawnError::Misuse(Misuse::Unwinding));
         }
@@ -157,12 +183,20 @@ impl<'scope> Scope<'scope, '_> {
     }
 }
 
+fn end_values() {
+    if let Some(me) = current::machine().and_then(|machine| machine.running()) {
+        me.end_values();
+    }
+}
+
 impl<F: FnOnce() -> T, T> Child<F, T> {
     fn run(self) {
         // Declared first, so dropped last, also by a panic.
         let alive = self.alive;
         let (f, state) = (self.f, self.state);
         let result = catch_unwind(AssertUnwindSafe(f));
+        // What it made for itself is over when its scope is.
+        end_values();
         let unwound = result.as_ref().err().is_some_and(|panic| is_unwinding(&**panic));
         if result.is_err() && !unwound {
             state.children.panics.set(state.children.panics.get() + 1);

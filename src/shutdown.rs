@@ -138,7 +138,7 @@ impl Shutdown {
             let first = select(&mut [&mut self.waiting(), &mut ended.waiting()]);
             // What else has ended this wait, the caller's deadline or cancellation, has reached the child too.
             if first == Ok(0) {
-                work.cancel(self.cause().unwrap_or_default());
+                scope.cancel(self.cause().unwrap_or_default());
             }
             match shield(|| work.join()) {
                 Ok(value) => value,

@@ -38,11 +38,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("scope", &["machine", "kernel", "error", "time"]),
     ("sync", &["machine", "shared", "kernel", "error", "time"]),
     ("io", &["machine", "kernel", "error"]),
-    ("net", &["machine", "shared", "kernel", "error", "time", "io"]),
+    ("net", &["machine", "shared", "sync", "pool", "kernel", "error", "time", "io"]),
     ("tls", &["io", "net", "machine", "shared", "kernel", "error", "time"]),
     ("signal", &["machine", "shared", "sync", "kernel", "error", "time"]),
     ("shutdown", &["machine", "shared", "signal", "sync", "scope", "kernel", "error", "time"]),
     ("pool", &["machine", "shared", "sync", "kernel", "error", "time"]),
+    ("file", &["machine", "pool", "net", "kernel", "error"]),
 ];
 
 /// What of the library the simulator may name.

@@ -287,12 +287,18 @@ const fn candidates(call: Call) -> &'static [(Fault, Errno)] {
         Call::EpollCreate1 | Call::Eventfd => &[(Fault::Emfile, Errno::MFILE), (Fault::Memory, Errno::NOMEM)],
         Call::EpollCtl => &[(Fault::Memory, Errno::NOMEM)],
         Call::Spawn => &[(Fault::Spawn, Errno::AGAIN)],
-        Call::Openat => {
-            &[(Fault::Emfile, Errno::MFILE), (Fault::Memory, Errno::NOMEM), (Fault::DiskError, Errno::IO)]
-        }
-        Call::Pread | Call::Ftruncate | Call::Unlink => &[(Fault::DiskError, Errno::IO)],
+        Call::Openat => &[
+            (Fault::Eintr, Errno::INTR),
+            (Fault::Emfile, Errno::MFILE),
+            (Fault::Memory, Errno::NOMEM),
+            (Fault::DiskError, Errno::IO),
+        ],
+        Call::Unlink => &[(Fault::DiskError, Errno::IO)],
+        Call::Pread | Call::Ftruncate => &[(Fault::Eintr, Errno::INTR), (Fault::DiskError, Errno::IO)],
         Call::Rename => &[(Fault::DiskError, Errno::IO), (Fault::DiskFull, Errno::NOSPC)],
-        Call::Pwrite => &[(Fault::DiskError, Errno::IO), (Fault::DiskFull, Errno::NOSPC)],
+        Call::Pwrite => {
+            &[(Fault::Eintr, Errno::INTR), (Fault::DiskError, Errno::IO), (Fault::DiskFull, Errno::NOSPC)]
+        }
         // Of `fsync` it does not leave everything as it was: see `disk`.
         _ => &[],
     }

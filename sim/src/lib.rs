@@ -11,7 +11,7 @@
 //!
 //! fn server() -> std::io::Result<()> {
 //!     machinarium::run(|| {
-//!         let listener = TcpListener::bind(([0, 0, 0, 0], 7000).into())?;
+//!         let listener = TcpListener::bind("0.0.0.0:7000")?;
 //!         let (mut stream, _) = listener.accept()?;
 //!         stream.write_all(b"hello")?;
 //!         std::io::Result::Ok(())
@@ -21,7 +21,7 @@
 //! fn client() -> std::io::Result<()> {
 //!     machinarium::run(|| {
 //!         machinarium::sleep(std::time::Duration::from_millis(10))?;
-//!         let mut stream = TcpStream::connect(([198, 18, 0, 1], 7000).into())?;
+//!         let mut stream = TcpStream::connect("server:7000")?;
 //!         let mut text = String::new();
 //!         stream.read_to_string(&mut text)?;
 //!         assert_eq!(text, "hello");

@@ -22,9 +22,15 @@ pub(crate) struct Retuned {
     readahead: Option<usize>,
     readahead_limit: Option<usize>,
     buffers: Option<usize>,
+    relay: Option<usize>,
     stack_cache: Option<usize>,
     spin: Option<Duration>,
     shuffle: Option<u64>,
+    pool_queue: Option<usize>,
+    dns_lookups: Option<usize>,
+    dns_capacity: Option<usize>,
+    file_chunk: Option<usize>,
+    big_stack_cache: Option<usize>,
 }
 
 impl Retuned {
@@ -55,9 +61,15 @@ impl Retuned {
             readahead: size(one_of("readahead", &[0, 1, 300])),
             readahead_limit: size(one_of("readahead limit", &[0, 20_000])),
             buffers: size(one_of("buffers", &[0, 1])),
+            relay: size(one_of("relay", &[1, 300])),
             stack_cache: size(one_of("stack cache", &[0, 1])),
             spin: one_of("spin", &[2, 10]).map(Duration::from_micros),
             shuffle: one_of("shuffle", &[1, 2, 3, 4]),
+            pool_queue: size(one_of("pool queue", &[1, 2])),
+            dns_lookups: size(one_of("lookups", &[1, 2])),
+            dns_capacity: size(one_of("names", &[0, 1])),
+            file_chunk: size(one_of("file chunk", &[1, 100])),
+            big_stack_cache: size(one_of("big stack cache", &[0, 1])),
         }
     }
 
@@ -75,9 +87,15 @@ impl Retuned {
         set(&mut tuning.readahead, self.readahead);
         set(&mut tuning.readahead_limit, self.readahead_limit);
         set(&mut tuning.buffers, self.buffers);
+        set(&mut tuning.relay, self.relay);
         set(&mut tuning.stack_cache, self.stack_cache);
         set(&mut tuning.spin, self.spin);
+        set(&mut tuning.big_stack_cache, self.big_stack_cache);
         tuning.shuffle = tuning.shuffle.or(self.shuffle);
+        set(&mut tuning.pool_queue, self.pool_queue);
+        set(&mut tuning.dns_lookups, self.dns_lookups);
+        set(&mut tuning.dns_capacity, self.dns_capacity);
+        set(&mut tuning.file_chunk, self.file_chunk);
     }
 }
 
@@ -113,5 +131,9 @@ mod tests {
         both(|retuned| retuned.events == Some(1) || retuned.events == Some(2) || retuned.events == Some(3));
         both(|retuned| retuned.readahead.is_some());
         both(|retuned| retuned.shuffle.is_some());
+        both(|retuned| retuned.pool_queue.is_some());
+        both(|retuned| retuned.dns_lookups.is_some());
+        both(|retuned| retuned.dns_capacity.is_some());
+        both(|retuned| retuned.file_chunk.is_some());
     }
 }

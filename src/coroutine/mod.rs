@@ -5,6 +5,7 @@
 //! | `arch` | what a processor needs to suspend one flow of control and to continue another |
 //! | `stack` | pools of stacks: allocation, reuse, trimming, limits |
 //! | `slab` | the mappings behind a pool, where things lie in a slot, guards |
+//! | `lent` | a second stack for a flow of control that has one |
 //! | `registry` | all slabs of the OS process, for a signal handler to look up |
 //! | `overflow` | the handler that reports a stack that was too small |
 //!
@@ -12,12 +13,14 @@
 //! coroutines of this kind too. Everything here is for one OS thread, except the registry and the handler.
 
 mod arch;
+mod lent;
 pub mod overflow;
 mod registry;
 mod slab;
 mod stack;
 
 pub use arch::{Context, leave, prefetch, prepare, switch};
+pub use lent::Lent;
 pub use stack::{Guards, Stack, StackError, StackOptions, Stacks};
 
 /// How many bytes of a coroutine's name are kept.

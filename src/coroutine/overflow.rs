@@ -174,8 +174,13 @@ impl Fault {
         };
         let _ = writeln!(
             out,
-            "address {:#x}, stack pointer {sp:#x}; make stacks larger with stack_size",
-            self.address
+            "address {:#x}, stack pointer {sp:#x}; make stacks larger with {}",
+            self.address,
+            if self.region.layout.big {
+                "big_stack_size"
+            } else {
+                "stack_size, or go to a big one: on_big_stack"
+            }
         );
     }
 }

@@ -34,8 +34,8 @@ pub(super) struct Region {
 /// A place in the list.
 pub(super) struct Entry {
     base: AtomicUsize,
-    /// `slots`, `first`, and the layout's `guard`, `size` and `control`.
-    rest: [AtomicUsize; 5],
+    /// `slots`, `first`, and the layout's `guard`, `size`, `control` and `big`.
+    rest: [AtomicUsize; 6],
     /// Written once, before the entry is in the list.
     next: AtomicPtr<Entry>,
 }
@@ -45,8 +45,8 @@ static HEAD: AtomicPtr<Entry> = AtomicPtr::new(null_mut());
 /// Makes a slab known.
 pub(super) fn add(region: Region) -> &'static Entry {
     let entry = entries().find(|entry| entry.claim()).unwrap_or_else(append);
-    let rest =
-        [region.slots, region.first as usize, region.layout.guard, region.layout.size, region.layout.control];
+    let Layout { guard, size, control, big } = region.layout;
+    let rest = [region.slots, region.first as usize, guard, size, control, usize::from(big)];
     for (field, value) in entry.rest.iter().zip(rest) {
         field.store(value, Ordering::Relaxed);
     }
@@ -102,12 +102,17 @@ impl Entry {
     fn read(&self) -> Option<Region> {
         let base = self.base.load(Ordering::Acquire);
         // Acquire: the second look at `base` comes after these.
-        let [slots, first, guard, size, control] =
+        let [slots, first, guard, size, control, big] =
             std::array::from_fn(|field| self.rest[field].load(Ordering::Acquire));
         if base <= FILLING || self.base.load(Ordering::Relaxed) != base {
             return None;
         }
-        Some(Region { base, slots, first: first as u32, layout: Layout { guard, size, control } })
+        Some(Region {
+            base,
+            slots,
+            first: first as u32,
+            layout: Layout { guard, size, control, big: big != 0 },
+        })
     }
 }
 
@@ -116,7 +121,12 @@ mod tests {
     use super::*;
 
     fn region(base: usize) -> Region {
-        Region { base, slots: 2, first: 0, layout: Layout { guard: 4096, size: 8192, control: 128 } }
+        Region {
+            base,
+            slots: 2,
+            first: 0,
+            layout: Layout { guard: 4096, size: 8192, control: 128, big: false },
+        }
     }
 
     /// Addresses that no mapping has, so that other tests of this process do not meet them.

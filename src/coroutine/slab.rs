@@ -45,6 +45,8 @@ pub(super) struct Layout {
     pub(super) size: usize,
     /// Of the control block, a multiple of a cache line.
     pub(super) control: usize,
+    /// Of the big stacks.
+    pub(super) big: bool,
 }
 
 impl Layout {

@@ -60,6 +60,8 @@ pub struct StackOptions {
     pub guards: Guards,
     /// Bytes of the control block, of which a [`Header`] is the beginning.
     pub control: usize,
+    /// These are the big ones: the report of an overflow then names the setting of those.
+    pub big: bool,
     /// Makes guards by `mprotect` though the kernel knows better: for tests of that path.
     pub force_mprotect: bool,
 }
@@ -75,6 +77,7 @@ impl Default for StackOptions {
             slab: 1024,
             guards: Guards::Required,
             control: size_of::<Header>(),
+            big: false,
             force_mprotect: false,
         }
     }
@@ -386,7 +389,7 @@ fn checked_layout(options: &StackOptions) -> Result<Layout, StackError> {
     } else if options.slab == 0 || options.limit == 0 || u32::try_from(options.limit).is_err() {
         "slab and limit must be between 1 and 2^32"
     } else {
-        return Ok(Layout { guard: options.guard, size: options.size, control });
+        return Ok(Layout { guard: options.guard, size: options.size, control, big: options.big });
     };
     Err(StackError::Options(wrong))
 }

@@ -123,6 +123,16 @@ impl Buffer {
         count
     }
 
+    /// Moves up to `most` bytes to the end of `target`; returns how many.
+    pub(crate) fn move_some(&mut self, target: &mut Buffer, most: usize) -> usize {
+        if self.len() <= most {
+            return self.move_to(target);
+        }
+        target.extend(&self.bytes()[..most]);
+        self.consume(most);
+        most
+    }
+
     /// Lets `read` fill free room, at least one byte of it, and takes what it says it has read.
     pub(crate) fn fill<E>(&mut self, read: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Result<usize, E> {
         self.fill_room(if self.is_small() { BLOCK - self.len() } else { 1 }, read)

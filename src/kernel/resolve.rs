@@ -32,7 +32,7 @@ pub struct Query<'a> {
 }
 
 /// Which family of addresses `getaddrinfo` is to answer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum Family {
     /// `AF_UNSPEC`.
     #[default]

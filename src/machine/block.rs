@@ -49,6 +49,26 @@ pub(crate) fn block<C: Case>(case: &mut C, reason: Reason, deadline: Instant) ->
     block_first(&mut [case], 0, reason, deadline).map(drop)
 }
 
+/// As `block`, for one whose line only this thread serves: no other gets the right to end the wait.
+#[inline]
+pub(crate) fn block_here<C: Case>(case: &mut C, reason: Reason, deadline: Instant) -> Result<(), WaitError> {
+    let Some(machine) = current::machine() else {
+        return block_thread(&mut [case], 0, deadline).map(drop);
+    };
+    let me = machine.operation()?;
+    loop {
+        if case.attempt(None) == Attempt::Done {
+            return Ok(());
+        }
+        let waited = machine.wait_in_line_here(me, reason, deadline.min(case.due()), case);
+        match waited {
+            (true, _) => return Ok(()),
+            (false, Err(error)) => return Err(error),
+            (false, Ok(())) => {}
+        }
+    }
+}
+
 /// Waits for the first of several; which one it was. They are tried from `start` on, round.
 pub(crate) fn block_first(
     cases: &mut [&mut dyn Case],
@@ -134,7 +154,43 @@ impl Drop for Round<'_, '_> {
     }
 }
 
+/// Leaves the one line when dropped.
+struct Standing<'a, C: Case>(&'a mut C);
+
+impl<C: Case> Drop for Standing<'_, C> {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
 impl Machine {
+    /// One wait in one line; whether the case was done.
+    #[inline]
+    fn wait_in_line_here<C: Case>(
+        &self,
+        me: TaskRef,
+        reason: Reason,
+        deadline: Instant,
+        case: &mut C,
+    ) -> (bool, Result<(), WaitError>) {
+        if let Err(error) = self.may_park(me) {
+            return (false, Err(error));
+        }
+        let ticket = self.scheduler.open(me, false, reason);
+        let standing = Standing(case);
+        match standing.0.attempt(Some(&Seat::of(self, me, ticket))) {
+            Attempt::Waits => {}
+            Attempt::Done => {
+                self.scheduler.finish(me);
+                return (true, Ok(()));
+            }
+            Attempt::NotNow | Attempt::Overtaken => unreachable!("nobody comes between on one thread"),
+        }
+        let waited = self.finish_wait(me, deadline);
+        let served = standing.0.leave();
+        (served, waited)
+    }
+
     fn wait_in_lines(
         &self,
         me: TaskRef,

@@ -25,6 +25,13 @@ pub struct Tuning {
     pub stack_sweep: Duration,
     /// How many stacks one mapping holds, at most. Default 1,024.
     pub stack_slab: usize,
+    /// Bytes of address space of a big stack (see [`on_big_stack`](crate::on_big_stack)), a multiple of the page size. Default
+    /// 8 MiB, what a program's first thread has.
+    pub big_stack_size: usize,
+    /// How many big stacks there may be at once. Default 1,024.
+    pub big_stack_limit: usize,
+    /// How many unused big stacks keep their memory. Default 4. An idle machine gives back what is deeper than `stack_keep`.
+    pub big_stack_cache: usize,
     /// What happens when a stack can have no guard. Default [`Guards::Required`]: the spawn fails.
     pub guards: Guards,
     /// How many operations a coroutine may do before it lets others run. Default 128.
@@ -55,6 +62,8 @@ pub struct Tuning {
     pub buffers: usize,
     /// How many bytes of readahead all streams of a machine hold at once. Default 64 MiB.
     pub readahead_limit: usize,
+    /// How many bytes each direction of a relay holds, at most. Default 64 KiB.
+    pub relay: usize,
     /// How long `accept` waits, at first and at most, when the process or the system is out of descriptors or memory.
     /// Default 5 ms and 1 s.
     pub accept_backoff: (Duration, Duration),
@@ -62,10 +71,25 @@ pub struct Tuning {
     pub tls_close: Duration,
     /// How many threads a process has for blocking calls, at most. Default 16. The machine's that makes the first call counts.
     pub pool_threads: usize,
-    /// How many blocking calls wait for a thread before their callers wait. Default 256. As above.
+    /// How many blocking calls wait for a thread before their callers wait, at least 1. Default 256. As above.
     pub pool_queue: usize,
     /// After how long a thread for blocking calls ends that has none. Default 10 s. As above.
     pub pool_keep: Duration,
+    /// How long the addresses of a name are taken from memory before they are asked for again; `getaddrinfo` does not tell how
+    /// long they hold. Default 30 s; zero asks each time. The machine's that looks up the process's first name counts.
+    pub dns_ttl: Duration,
+    /// The same for the answer that there is no such name, or no address of it. Default 5 s. As above.
+    pub dns_negative_ttl: Duration,
+    /// How many names are remembered; the eldest answer goes first. Default 1,024. As above.
+    pub dns_capacity: usize,
+    /// How many names are looked up at once, at least 1, each on a thread of the pool for as long as that takes; others wait for
+    /// their turn. Fewer than [`pool_threads`](Tuning::pool_threads), or name servers that do not answer hold up all that blocks.
+    /// Default 8. As above.
+    pub dns_lookups: usize,
+    /// How long one address of several is given to connect before the next is tried beside it. Default 250 ms (RFC 8305).
+    pub connect_delay: Duration,
+    /// How many bytes of a file one blocking call reads or writes, at least 1: so many are copied for it. Default 1 MiB.
+    pub file_chunk: usize,
 }
 
 impl Default for Tuning {
@@ -78,6 +102,9 @@ impl Default for Tuning {
             stack_keep: 16 << 10,
             stack_sweep: Duration::from_secs(1),
             stack_slab: 1024,
+            big_stack_size: 8 << 20,
+            big_stack_limit: 1024,
+            big_stack_cache: 4,
             guards: Guards::Required,
             budget: 128,
             turns: 1024,
@@ -92,11 +119,18 @@ impl Default for Tuning {
             readahead: 16 << 10,
             buffers: 64,
             readahead_limit: 64 << 20,
+            relay: 64 << 10,
             accept_backoff: (Duration::from_millis(5), Duration::from_secs(1)),
             tls_close: Duration::from_secs(5),
             pool_threads: 16,
             pool_queue: 256,
             pool_keep: Duration::from_secs(10),
+            dns_ttl: Duration::from_secs(30),
+            dns_negative_ttl: Duration::from_secs(5),
+            dns_capacity: 1024,
+            dns_lookups: 8,
+            connect_delay: Duration::from_millis(250),
+            file_chunk: 1 << 20,
         }
     }
 }
@@ -113,6 +147,20 @@ impl Tuning {
             slab: self.stack_slab,
             guards: self.guards,
             control: size_of::<Control>(),
+            ..StackOptions::default()
+        }
+    }
+
+    pub(crate) fn big_stack_options(&self) -> StackOptions {
+        StackOptions {
+            size: self.big_stack_size,
+            guard: self.stack_guard,
+            limit: self.big_stack_limit,
+            cache: self.big_stack_cache,
+            keep: self.stack_keep,
+            slab: self.stack_slab,
+            guards: self.guards,
+            big: true,
             ..StackOptions::default()
         }
     }
@@ -146,6 +194,12 @@ impl Builder {
     /// Bytes of each coroutine's stack; rounded up to whole pages, at least 16 KiB.
     pub fn stack_size(mut self, bytes: usize) -> Builder {
         self.tuning.stack_size = bytes.clamp(16 << 10, 1 << 40).next_multiple_of(4096);
+        self
+    }
+
+    /// Bytes of each big stack (see [`on_big_stack`](crate::on_big_stack)); rounded up to whole pages, at least 16 KiB.
+    pub fn big_stack_size(mut self, bytes: usize) -> Builder {
+        self.tuning.big_stack_size = bytes.clamp(16 << 10, 1 << 40).next_multiple_of(4096);
         self
     }
 

@@ -297,6 +297,9 @@ impl Machine {
         if let Some(family) = family {
             self.adopt(family, task);
         }
+        if let Some(starter) = self.scheduler.running() {
+            task.inherit(starter);
+        }
         // What begins when all others are being unwound does not run.
         task.unwind.set(self.unwinding.get());
         self.alive.set(self.alive.get() + 1);
@@ -328,6 +331,8 @@ impl Machine {
     #[inline]
     fn finish(&self, me: TaskRef) -> ! {
         self.alive.set(self.alive.get() - 1);
+        let values = me.locals.take();
+        debug_assert!(values.is_none_or(|values| values.is_empty()), "values end where destructors may wait");
         if me.family.get().is_some() {
             me.leave_family();
         }
@@ -409,9 +414,11 @@ unsafe extern "C" fn entry(argument: *mut u8) -> ! {
     machine.scheduler.visited(me);
     // SAFETY: this is the coroutine's entry.
     unsafe { me.run(me.unwind.get()) };
+    me.end_values();
     if me.detached.get() {
         // SAFETY: `run` wrote the result, and there is no handle any more that could take it.
         unsafe { machine.drop_unjoined(me) };
+        me.end_values();
     }
     machine.finish(me)
 }

@@ -9,8 +9,11 @@
 //! machine before it does anything: so a handle carried elsewhere gets an error, and one that outlives its machine
 //! keeps the memory its control block is in, and is harmless.
 
+mod big_stack;
 pub(crate) mod block;
 pub(crate) mod builder;
+pub mod context;
+pub(crate) mod coroutine_local;
 #[allow(unsafe_code)] // the thread-local slot
 pub mod current;
 #[allow(unsafe_code)] // results live on coroutines' stacks
@@ -18,6 +21,7 @@ pub(crate) mod handle;
 pub(crate) mod local;
 mod poller;
 mod process;
+mod process_local;
 mod remote;
 #[allow(unsafe_code)] // the switch
 mod scheduler;
@@ -38,9 +42,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use coroutine_local::{AccessError, CoroutineLocal};
 pub use local::MachineLocal;
+pub use process_local::ProcessLocal;
 pub use remote::{Handle, Remote, RemoteJoin, current_remote as current, spawn};
 
+pub use big_stack::{SpawnOptions, StackClass, on_big_stack, spawn_with, try_on_big_stack};
 pub(crate) use builder::{Builder, Tuning};
 pub(crate) use handle::{SpawnError, try_spawn};
 pub(crate) use wait::yield_now;
@@ -69,6 +76,8 @@ pub struct Machine {
     scheduler: Scheduler,
     timers: RefCell<Timers>,
     stacks: Stacks,
+    /// Where coroutines go that need more than their own.
+    big_stacks: Rc<Stacks>,
     /// How many coroutines have not ended.
     alive: Cell<usize>,
     /// By the index of the stack slot: who uses it, or used it last.
@@ -130,6 +139,7 @@ impl Machine {
         starter: Option<Rc<dyn current::Starter>>,
     ) -> io::Result<Rc<Machine>> {
         let stacks = Stacks::new(tuning.stack_options())?;
+        let big_stacks = Rc::new(Stacks::new(tuning.big_stack_options())?);
         let poller = Poller::new(&*kernel, tuning.events)?;
         if let Err(errno) = shared.register(&*kernel, poller.epoll) {
             let _ = kernel.close(poller.epoll);
@@ -146,6 +156,7 @@ impl Machine {
             scheduler,
             timers: RefCell::default(),
             stacks,
+            big_stacks,
             alive: Cell::new(0),
             slots: RefCell::default(),
             zombie: Cell::new(None),
@@ -196,7 +207,7 @@ impl Machine {
 
     /// Gives back what lies deep in unused stacks, so often and no oftener; says when that is next to be done.
     fn sweep_stacks(&self) -> Instant {
-        if self.stacks.unswept() == 0 {
+        if self.stacks.unswept() + self.big_stacks.unswept() == 0 {
             return Instant::FAR;
         }
         let (due, now) = (self.sweep.get(), self.now());
@@ -205,6 +216,7 @@ impl Machine {
             self.sweep.set(now + self.tuning.stack_sweep);
         } else if due <= now {
             self.stacks.sweep();
+            self.big_stacks.sweep();
             self.sweep.set(Instant::FAR);
         }
         self.sweep.get()
@@ -419,7 +431,12 @@ fn run_machine<T>(
     let mut tuning = tuning;
     let starter = current::retune(&mut tuning);
     // A machine that cannot start sends back the letters that were posted to it, as one that has ended does.
-    let machine = Machine::new(kernel, shared.clone(), tuning, starter).inspect_err(|_| shared.close())?;
+    let machine = Machine::new(kernel, shared.clone(), tuning, starter).inspect_err(|_| {
+        shared.close();
+        if shared.process.machine_ends() {
+            shared.process.end_locals();
+        }
+    })?;
     let result = current::enter(&machine, || {
         let life = std::panic::AssertUnwindSafe(|| {
             let result = machine.run_main(main);

@@ -8,26 +8,63 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::shared::lock::Lock;
 
+type Value = Arc<dyn Any + Send + Sync>;
+
 /// See the head of the file.
 #[derive(Default)]
 pub(crate) struct Process {
     machines: AtomicU64,
+    /// How many of them were begun and have not ended.
+    alive: AtomicU64,
     /// One value of a type: what a layer above keeps for the whole process.
-    values: Lock<Vec<Arc<dyn Any + Send + Sync>>>,
+    values: Lock<Vec<Value>>,
+    /// The values of `process_local!` by the address of the key, in the order in which they were made.
+    locals: Lock<Vec<(usize, Value)>>,
 }
 
 impl Process {
-    /// The number of the next machine of this process, from 0.
+    /// One more machine begins; its number in this process, from 0.
     pub(crate) fn next_machine(&self) -> u64 {
+        // Relaxed: whoever begins one is one that has not ended, or there is none yet.
+        self.alive.fetch_add(1, Ordering::Relaxed);
         // Relaxed: only that each gets its own number matters.
         self.machines.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// A machine ends. Whether it was the last: then nobody else uses the process.
+    pub(crate) fn machine_ends(&self) -> bool {
+        // Acquire and Release: the last one sees what the others have done with the values that it is to drop.
+        self.alive.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// The value of a `process_local!`, if it was made.
+    pub(crate) fn local(&self, address: usize) -> Option<Value> {
+        self.locals.with(|locals| find_local(locals, address))
+    }
+
+    /// Keeps what was made, unless another was first; which of them it is.
+    pub(crate) fn keep_local(&self, address: usize, made: Value) -> Value {
+        self.locals.with(|locals| {
+            find_local(locals, address).unwrap_or_else(|| {
+                locals.push((address, made.clone()));
+                made.clone()
+            })
+        })
+    }
+
+    /// Whether there is a value of a `process_local!`.
+    pub(crate) fn has_locals(&self) -> bool {
+        self.locals.with(|locals| !locals.is_empty())
+    }
+
+    /// Takes out the one that was made last.
+    pub(crate) fn pop_local(&self) -> Option<Value> {
+        self.locals.with(|locals| locals.pop().map(|local| local.1))
+    }
+
     /// The process's value of this type, made by `make` when it is first asked for. Of two that are made at once, one stays.
     pub(crate) fn value<T: Send + Sync + 'static>(&self, make: impl FnOnce() -> T) -> Arc<T> {
-        let find = |values: &Vec<Arc<dyn Any + Send + Sync>>| {
-            values.iter().find_map(|value| value.clone().downcast::<T>().ok())
-        };
+        let find = |values: &Vec<Value>| values.iter().find_map(|value| value.clone().downcast::<T>().ok());
         if let Some(found) = self.values.with(|values| find(values)) {
             return found;
         }
@@ -39,4 +76,8 @@ impl Process {
             })
         })
     }
+}
+
+fn find_local(locals: &[(usize, Value)], address: usize) -> Option<Value> {
+    locals.iter().find(|local| local.0 == address).map(|local| local.1.clone())
 }

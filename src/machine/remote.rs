@@ -52,7 +52,7 @@ pub(super) fn spawn_tuned<T: Send + 'static>(
     let (setter, getter) = once::pair();
     let options = ThreadOptions { name: shared.name.clone(), ..ThreadOptions::default() };
     let theirs = shared.clone();
-    let thread = parent.kernel.spawn(
+    let spawned = parent.kernel.spawn(
         &options,
         Box::new(move |kernel| {
             let run = || run_machine(kernel, theirs, tuning, main);
@@ -60,7 +60,11 @@ pub(super) fn spawn_tuned<T: Send + 'static>(
             let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
             setter.set(ended.and_then(|result| result.map_err(|error| Box::new(error.to_string()) as Panic)));
         }),
-    )?;
+    );
+    let thread = spawned.inspect_err(|_| {
+        // Not the last one: this one goes on.
+        shared.process.machine_ends();
+    })?;
     Ok(Handle { thread, joined: false, getter, remote: Remote { shared } })
 }
 

@@ -95,6 +95,63 @@ impl Waiter for Seat {
     }
 }
 
+/// A seat in a line that lies in memory of one thread. Both who stands there and who serves run on it, so to end a wait that was
+/// opened for this thread alone takes no atomic operation; one that a select has opened for others too ends as anywhere.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LocalSeat(Seat);
+
+impl From<&Seat> for LocalSeat {
+    fn from(seat: &Seat) -> LocalSeat {
+        LocalSeat(*seat)
+    }
+}
+
+impl LocalSeat {
+    fn is_open_local(&self) -> bool {
+        self.0.cell().is_open_local(self.0.ticket)
+    }
+}
+
+impl Waiter for LocalSeat {
+    #[inline]
+    fn claim(&self) -> bool {
+        self.0.cell().claim_here(self.0.ticket)
+    }
+
+    fn meet(&self, theirs: &LocalSeat) -> Meeting {
+        if std::ptr::eq(self.0.cell(), theirs.0.cell()) {
+            return Meeting::Gone;
+        }
+        // Nobody comes between on one thread, so of two waits one that no other thread can end is as good as ended.
+        if self.is_open_local() {
+            if !theirs.claim() {
+                return Meeting::Gone;
+            }
+            let mine = self.withdraw();
+            debug_assert!(mine, "it was open");
+            return Meeting::Met;
+        }
+        if !theirs.is_open_local() {
+            return self.0.meet(&theirs.0);
+        }
+        if !self.withdraw() {
+            return Meeting::Claimed;
+        }
+        let met = theirs.claim();
+        debug_assert!(met, "it was open");
+        Meeting::Met
+    }
+
+    fn withdraw(&self) -> bool {
+        self.0.withdraw()
+    }
+
+    #[inline]
+    fn wake(self) {
+        self.0.wake();
+    }
+}
+
 fn wake_coroutine(shared: NonNull<Shared>, slot: u32) {
     if let Some(machine) = current::machine()
         && std::ptr::eq(&*machine.shared, shared.as_ptr())

@@ -25,7 +25,10 @@ use std::cell::{Cell, RefCell};
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
+use std::rc::Rc;
 
+use super::context;
+use super::coroutine_local::Values;
 use super::scheduler::{Outcome, Waiter};
 use crate::coroutine::Header;
 use crate::error::Cause;
@@ -81,6 +84,10 @@ pub(crate) struct Control {
     pub(crate) reason: Cell<Reason>,
     pub(crate) joiner: Cell<Option<Waiter>>,
     pub(crate) cause: RefCell<Option<Cause>>,
+    /// Its values of `coroutine_local!`; none from its end on.
+    pub(crate) locals: RefCell<Option<Box<Values>>>,
+    /// Its context values; none from its end on.
+    pub(crate) context: Cell<Option<Rc<context::Node>>>,
     body: Cell<Option<&'static Body>>,
     payload: Cell<usize>,
 }
@@ -186,12 +193,14 @@ impl TaskRef {
         let layout = payload_layout::<F, T>();
         let payload = (control as usize - layout.size()) & !(layout.align() - 1) & !15;
         // SAFETY: the slot is ours alone and large enough (checked by the caller with `payload_layout`); every field
-        // but `cause` is valid when zeroed, and `cause` was emptied when the last coroutine of the slot ended.
+        // but those written whole is valid when zeroed, and these were emptied when the last coroutine of the slot ended.
         unsafe {
             (payload as *mut F).write(f);
             (*header).id = id;
-            // A slot that was never used or was trimmed is all zeroes, which is no valid value of this field alone.
+            // A slot that was never used or was trimmed is all zeroes, which need not be a valid value of these fields.
             (&raw mut (*control).cause).write(RefCell::new(None));
+            (&raw mut (*control).locals).write(RefCell::new(None));
+            (&raw mut (*control).context).write(Cell::new(None));
             let control = &*control;
             control.state.set(State::Ready);
             control.detached.set(false);

@@ -7,7 +7,7 @@
 //! | unwind | each is resumed into an unwinding, children before their parents | all ended |
 //!
 //! What users' destructors start meanwhile is dropped unrun, so it goes round until nothing is left: coroutines, results, the
-//! values of `machine_local!`, letters. Their panics end with them: nothing may unwind the root stack, on which everything
+//! values of `machine_local!`, those of `process_local!` if it is the last machine of its process, letters. Their panics end with them: nothing may unwind the root stack, on which everything
 //! stands, and a panic of the library's own there aborts.
 //!
 //! An unwinding that is swallowed is thrown again at the next blocking call, `Tuning::swallows` times; after that, and
@@ -53,13 +53,22 @@ impl Machine {
         let parents = self.live().into_iter().filter(|task| task.family.get().is_none());
         parents.for_each(|task| self.cancel(task, Cause::Borrowed("the machine ends")));
         self.drain(self.tuning.grace);
+        let mut last = false;
         loop {
             self.unwind();
             self.reap_unjoined();
             self.locals.clear();
+            if last {
+                self.process().end_locals();
+            }
             self.shared.close();
-            if self.alive.get() == 0 && self.locals.is_empty() {
-                break;
+            let process_is_empty = !last || !self.process().has_locals();
+            if self.alive.get() == 0 && self.locals.is_empty() && process_is_empty {
+                // Users' code of this machine is over. What of the process is left is the last one's to end.
+                if last || !self.process().machine_ends() {
+                    break;
+                }
+                last = true;
             }
         }
         self.watch.take().into_iter().for_each(Watch::stop);
@@ -117,8 +126,10 @@ impl Machine {
     /// A wait that was to be unwound, and is one still, was claimed. One of a parent whose children have only just ended was
     /// not asked yet.
     fn await_letter(&self) -> bool {
-        let claimed =
-            |task: &TaskRef| task.state.get() == State::Parked && task.remote.get() && task.unwind.get();
+        let claimed = |task: &TaskRef| {
+            let cell = self.shared.cells.get(task.header.index);
+            task.state.get() == State::Parked && task.unwind.get() && cell.is_claimed(task.ticket.get())
+        };
         let leaf = |task: &TaskRef| task.first_child.get().is_none();
         let live = self.live();
         let waits = self.scheduler.is_idle()

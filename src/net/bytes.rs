@@ -137,6 +137,11 @@ fn send(turn: &mut Turn<'_>, buf: &[u8]) -> io::Result<usize> {
     turn.call(|socket| socket.kernel().send(socket.fd(), buf, SendFlags::default()))
 }
 
+/// The same without waiting. `None`: it would have to.
+pub(super) fn try_send(turn: &mut Turn<'_>, buf: &[u8]) -> io::Result<Option<usize>> {
+    turn.attempt(|socket| socket.kernel().send(socket.fd(), buf, SendFlags::default()))
+}
+
 impl<K: Kind> Read for &Stream<K> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.receive(buf)

@@ -16,7 +16,7 @@ use super::ahead::Ahead;
 use super::behind::Behind;
 use super::direction::{Direction, Turn};
 use crate::error::Misuse;
-use crate::kernel::{self, Events, Fd, Kernel, RecvFlags, Wake};
+use crate::kernel::{self, Errno, Events, Fd, Kernel, RecvFlags, Wake};
 use crate::machine::{Key, Machine, Source, current};
 
 /// Edges after which a short read does not mean that nothing is left.
@@ -38,6 +38,8 @@ pub(crate) struct Socket {
     /// `None`: this socket does not read ahead (a listener).
     ahead: Option<Ahead>,
     pub(crate) behind: Behind,
+    /// An error that a look for something to read has taken from the system, for the next reader.
+    found: Cell<Option<Errno>>,
 }
 
 /// A descriptor on its way into a `Descriptor`: closed if it does not get there.
@@ -101,6 +103,7 @@ impl Descriptor {
             short_read_drains,
             ahead,
             behind: Behind::default(),
+            found: Cell::new(None),
         });
         let key = machine.poller.add(&*machine.kernel, fd, socket.clone())?;
         socket.key.set(Some(key));
@@ -161,6 +164,18 @@ impl Socket {
         Err(Misuse::OtherMachine)
     }
 
+    pub(crate) fn has_found(&self) -> bool {
+        self.found.get().is_some()
+    }
+
+    pub(crate) fn keep_found(&self, errno: Errno) {
+        self.found.set(Some(errno));
+    }
+
+    pub(crate) fn take_found(&self) -> Option<Errno> {
+        self.found.take()
+    }
+
     pub(crate) fn ahead(&self) -> Option<&Ahead> {
         self.ahead.as_ref()
     }
@@ -204,11 +219,17 @@ impl Socket {
 impl Source for Socket {
     fn ready(&self, machine: &Machine, events: Events) {
         self.seen.set(self.seen.get().with(events.common(STICKY)));
-        if events.intersects(READABLE) && !self.read.wake(machine) && !self.read.is_taken() {
-            self.read_ahead();
+        if events.intersects(READABLE) {
+            if !self.read.wake(machine) && !self.read.is_taken() {
+                self.read_ahead();
+            }
+            self.read.wake_watchers(machine);
         }
-        if events.intersects(WRITABLE) && !self.write.wake(machine) && !self.write.is_taken() {
-            self.write_behind();
+        if events.intersects(WRITABLE) {
+            if !self.write.wake(machine) && !self.write.is_taken() {
+                self.write_behind();
+            }
+            self.write.wake_watchers(machine);
         }
     }
 }

@@ -8,14 +8,14 @@
 //! A turn is handed over, never put down for others to find: who ends a call and begins another goes behind those who
 //! wait. Looking whether it is free and beginning to wait is one step, without a yield in between.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::time::Duration;
 
 use super::descriptor::Socket;
-use crate::error::Misuse;
+use crate::error::{Misuse, WaitError};
 use crate::kernel::{self, Errno, Instant};
-use crate::machine::{Machine, Reason, WaitList, Waiter};
+use crate::machine::{Machine, Reason, TaskRef, WaitList, Waiter};
 
 /// See the head of the file.
 pub(crate) struct Direction {
@@ -24,6 +24,8 @@ pub(crate) struct Direction {
     taken: Cell<bool>,
     queue: WaitList,
     sleeper: Cell<Option<Waiter>>,
+    /// Those who wait without a turn, in a select: each edge and each end of a turn wakes all.
+    watchers: RefCell<Vec<Waiter>>,
     pub(crate) timeout: Cell<Option<Duration>>,
 }
 
@@ -45,6 +47,7 @@ impl Direction {
             taken: Cell::new(false),
             queue: WaitList::default(),
             sleeper: Cell::new(None),
+            watchers: RefCell::default(),
             timeout: Cell::new(None),
         }
     }
@@ -53,6 +56,22 @@ impl Direction {
     pub(crate) fn wake(&self, machine: &Machine) -> bool {
         self.ready.set(true);
         self.sleeper.take().is_some_and(|waiter| machine.wake(waiter))
+    }
+
+    pub(crate) fn watch(&self, waiter: Waiter) {
+        self.watchers.borrow_mut().push(waiter);
+    }
+
+    /// Forgets all waits of `task`, stale ones too.
+    pub(crate) fn unwatch(&self, task: TaskRef) {
+        self.watchers.borrow_mut().retain(|watcher| watcher.task != task);
+    }
+
+    /// Sends all who watch to look again.
+    pub(crate) fn wake_watchers(&self, machine: &Machine) {
+        for watcher in self.watchers.take() {
+            machine.wake(watcher);
+        }
     }
 
     pub(crate) fn is_ready(&self) -> bool {
@@ -66,6 +85,22 @@ impl Direction {
 
     pub(crate) fn is_taken(&self) -> bool {
         self.taken.get()
+    }
+
+    /// Takes the first turn of a socket that nobody else has yet, until `release`.
+    pub(super) fn hold(&self) {
+        let taken = self.taken.replace(true);
+        assert!(!taken, "a new socket is its maker's alone");
+    }
+
+    /// Ends a turn.
+    pub(super) fn release(&self) {
+        self.taken.set(self.queue.notify_one());
+    }
+
+    /// Who is woken by the next edge.
+    pub(super) fn set_sleeper(&self, sleeper: Option<Waiter>) {
+        self.sleeper.set(sleeper);
     }
 }
 
@@ -82,13 +117,6 @@ impl<'a> Turn<'a> {
             direction.queue.wait(reason, at)?;
         }
         Ok(Turn { socket, direction, deadline, used: false })
-    }
-
-    /// The first turn of a socket that nobody else has yet, without a yield.
-    pub(crate) fn first(socket: &'a Socket, direction: &'a Direction) -> Turn<'a> {
-        let taken = direction.taken.replace(true);
-        assert!(!taken, "a new socket is its maker's alone");
-        Turn { socket, direction, deadline: None, used: false }
     }
 
     /// The turn, if nobody has it.
@@ -123,6 +151,11 @@ impl<'a> Turn<'a> {
             if self.would_block() {
                 return Ok(None);
             }
+            if std::ptr::eq(self.direction, &self.socket.read)
+                && let Some(errno) = self.socket.take_found()
+            {
+                return Err(errno.into());
+            }
             match call(self.socket) {
                 Ok(value) => return Ok(Some(value)),
                 Err(Errno::AGAIN) => self.direction.ready.set(false),
@@ -155,15 +188,36 @@ impl<'a> Turn<'a> {
         let at = *self.deadline.get_or_insert_with(|| end_of(socket, direction));
         let me = socket.machine().running().ok_or(Misuse::NoMachine)?;
         let reason = Reason::ready(direction.what, socket.fd(), socket.edges(direction));
-        let waited = socket.machine().wait(me, reason, at, |waiter| direction.sleeper.set(Some(waiter)));
-        direction.sleeper.set(None);
+        let waited = socket.machine().wait(me, reason, at, |waiter| direction.set_sleeper(Some(waiter)));
+        direction.set_sleeper(None);
         Ok(waited?)
     }
 }
 
+/// Sleeps until an edge makes one of several directions ready, of those that are wanted. Not at all if one is: since the caller
+/// looked, others may have run.
+pub(crate) fn sleep_for_any(
+    machine: &Machine,
+    turns: &[(bool, &Turn<'_>)],
+    what: &'static str,
+    deadline: Instant,
+) -> Result<(), WaitError> {
+    let wanted = || turns.iter().filter(|(wanted, _)| *wanted).map(|(_, turn)| *turn);
+    if !wanted().all(Turn::would_block) {
+        return Ok(());
+    }
+    let me = machine.running().ok_or(Misuse::NoMachine)?;
+    let waited = machine.wait(me, Reason::of(what), deadline, |waiter| {
+        wanted().for_each(|turn| turn.direction.sleeper.set(Some(waiter)));
+    });
+    wanted().for_each(|turn| turn.direction.sleeper.set(None));
+    waited
+}
+
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.direction.taken.set(self.direction.queue.notify_one());
+        self.direction.release();
+        self.direction.wake_watchers(self.socket.machine());
     }
 }
 

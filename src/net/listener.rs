@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::TcpStream;
+use super::addresses::{ToSocketAddrs, first_of};
 use super::descriptor::{Descriptor, Fresh};
 use super::option::socket_options;
 use super::stream::{Kind, Stream};
@@ -28,12 +29,13 @@ pub struct ListenerBuilder {
 }
 
 impl TcpListener {
-    /// Listens on `address`; port 0 lets the system choose. With `SO_REUSEADDR` and a backlog of 4,096, which the system may
+    /// Listens on `address`, or the first of several that can be had; port 0 lets the system choose. With `SO_REUSEADDR` and a backlog of 4,096, which the system may
     /// cut (`net.core.somaxconn`).
     ///
     /// # Errors
-    /// The system's: `AddrInUse`, `AddrNotAvailable`, `PermissionDenied`, ...
-    pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    /// The system's: `AddrInUse`, `AddrNotAvailable`, `PermissionDenied`, ...; of several addresses the last one's; of a name that
+    /// is looked up, a [`LookupError`](super::LookupError), cancellation and deadlines.
+    pub fn bind(address: impl ToSocketAddrs) -> io::Result<TcpListener> {
         TcpListener::builder().bind(address)
     }
 
@@ -106,7 +108,11 @@ impl ListenerBuilder {
     ///
     /// # Errors
     /// As for [`TcpListener::bind`].
-    pub fn bind(self, address: SocketAddr) -> io::Result<TcpListener> {
+    pub fn bind(self, address: impl ToSocketAddrs) -> io::Result<TcpListener> {
+        first_of(address.to_socket_addrs()?, |address| self.bind_one(address))
+    }
+
+    fn bind_one(&self, address: SocketAddr) -> io::Result<TcpListener> {
         let machine = current::machine_rc().ok_or(Misuse::NoMachine)?;
         let kernel = &*machine.kernel;
         let fresh = Fresh::new(kernel, kernel.socket(Domain::of(&address), SocketKind::Stream)?);

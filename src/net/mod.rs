@@ -1,30 +1,48 @@
-//! Sockets as users see them, with std's names.
+//! Sockets as users see them, with std's names; and the names of hosts.
 
+mod addresses;
 mod ahead;
 mod behind;
 mod bytes;
+mod connect;
 #[cfg(any(feature = "tls", feature = "tls-ring"))]
 #[allow(private_interfaces, reason = "sealed: nobody outside can name what these methods speak of")]
 mod connected;
 mod descriptor;
 mod detached;
 mod direction;
+mod dns;
+#[allow(private_interfaces, reason = "sealed: nobody outside can name what these methods speak of")]
+mod duplex;
 mod listener;
 mod option;
+mod ready;
+mod relay;
 mod stream;
 mod tcp;
 mod udp;
 mod unix;
+mod unix_datagram;
 
+pub use crate::kernel::Family;
+pub use addresses::ToSocketAddrs;
 pub use bytes::WriteError;
+pub use connect::ConnectError;
 #[cfg(any(feature = "tls", feature = "tls-ring"))]
 pub use connected::Connected;
 pub use detached::{AttachError, DetachedStream, DetachedTcpStream, DetachedUnixStream};
+pub use dns::{Lookup, LookupError, LookupFailure, lookup};
+pub use duplex::Duplex;
 pub use listener::{ListenerBuilder, TcpListener};
+pub use ready::{Readable, Writable};
+pub use relay::{Flow, Relay, RelayError, Relayed, Side, Step, relay};
 pub use stream::{Kind, Stream};
 pub use tcp::{Tcp, TcpStream};
 pub use udp::UdpSocket;
 pub use unix::{Unix, UnixListener, UnixStream};
+pub use unix_datagram::UnixDatagram;
 
 #[cfg(any(feature = "tls", feature = "tls-ring"))]
-pub(crate) use {descriptor::Socket, direction::Turn};
+pub(crate) use {
+    descriptor::Descriptor, descriptor::Socket, direction::Turn, duplex::sealed::Duplex as SealedDuplex,
+};

@@ -4,13 +4,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::descriptor::Fresh;
-use super::direction::Turn;
+use super::addresses::ToSocketAddrs;
+use super::connect::connect;
 use super::option::socket_options;
 use super::stream::{Kind, Stream};
-use crate::error::Misuse;
-use crate::kernel::{Domain, Errno, SocketKind};
-use crate::machine::current;
 
 /// A TCP connection of this machine. See [`Stream`] for what it shares with other streams.
 pub type TcpStream = Stream<Tcp>;
@@ -25,57 +22,38 @@ impl Kind for Tcp {
 }
 
 impl TcpStream {
-    /// Connects to `address`.
+    /// Connects to `address`; of several addresses, or those of a name, to the first that answers.
+    ///
+    /// Families are tried in turns, each address when the one before has failed or has not answered for
+    /// `Tuning::connect_delay` (RFC 8305); those that lose are closed.
     ///
     /// # Errors
-    /// The system's (`ConnectionRefused`, `TimedOut` after the system's own patience, ...); cancellation and deadlines.
-    pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-        let machine = current::machine_rc().ok_or(Misuse::NoMachine)?;
-        machine.operation()?;
-        let fresh =
-            Fresh::new(&*machine.kernel, machine.kernel.socket(Domain::of(&address), SocketKind::Stream)?);
-        let pending = match machine.kernel.connect(fresh.fd(), &address.into()) {
-            Ok(()) => false,
-            // Interrupted: the attempt goes on, as if in progress.
-            Err(Errno::INPROGRESS | Errno::INTR) => true,
-            Err(errno) => return Err(errno.into()),
-        };
-        // Registered only now: an unconnected socket has events of its own.
-        let stream = TcpStream::register(&machine, fresh.fd())?;
-        fresh.keep();
-        if pending {
-            stream.finish_connect()?;
-        }
-        Ok(stream)
+    /// The system's (`ConnectionRefused`, `TimedOut` after the system's own patience, ...), of several addresses a
+    /// [`ConnectError`](super::ConnectError) with each one's; of a name, a [`LookupError`](super::LookupError); cancellation and
+    /// deadlines, and then nothing is left of any attempt.
+    ///
+    /// ```
+    /// use machinarium::net::{TcpListener, TcpStream};
+    ///
+    /// let result: std::io::Result<()> = machinarium::run(|| {
+    ///     let listener = TcpListener::bind("127.0.0.1:0")?;
+    ///     let port = listener.local_addr()?.port();
+    ///     let stream = TcpStream::connect(("localhost", port))?;
+    ///     assert_eq!(stream.peer_addr()?.port(), port);
+    ///     Ok(())
+    /// });
+    /// result.unwrap();
+    /// ```
+    pub fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
+        connect(address.to_socket_addrs()?)
     }
 
-    /// As [`connect`](Self::connect), within `timeout`.
+    /// As [`connect`](Self::connect), within `timeout`, which is for the lookup of a name too.
     ///
     /// # Errors
     /// As for `connect`; `TimedOut`.
-    pub fn connect_timeout(address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+    pub fn connect_timeout(address: impl ToSocketAddrs, timeout: Duration) -> io::Result<TcpStream> {
         crate::time::timeout(timeout, || TcpStream::connect(address))
-    }
-
-    fn finish_connect(&self) -> io::Result<()> {
-        // Nobody reads, ahead or otherwise: that would take the error of a connection that is being made. And nothing yields
-        // from the registration until the sleep, or the edge would come before it is waited for.
-        let _reading = Turn::first(&self.descriptor, &self.descriptor.read);
-        let mut writing = Turn::first(&self.descriptor, &self.descriptor.write);
-        loop {
-            self.descriptor.write.drained();
-            writing.sleep()?;
-            let kernel = self.descriptor.kernel();
-            if let Some(error) = self.take_error()? {
-                return Err(error);
-            }
-            match kernel.getpeername(self.descriptor.fd()) {
-                Ok(_) => return Ok(()),
-                // A wake-up without a result.
-                Err(Errno::NOTCONN) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-        }
     }
 
     /// The peer's address.

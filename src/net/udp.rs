@@ -5,6 +5,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::addresses::{ToSocketAddrs, first_of, no_address};
 use super::descriptor::{Descriptor, Fresh};
 use super::option::socket_options;
 use super::stream::set_timeout;
@@ -21,8 +22,8 @@ use crate::machine::current;
 /// use machinarium::net::UdpSocket;
 ///
 /// let result: std::io::Result<()> = machinarium::run(|| {
-///     let server = UdpSocket::bind(([127, 0, 0, 1], 0).into())?;
-///     let client = UdpSocket::bind(([127, 0, 0, 1], 0).into())?;
+///     let server = UdpSocket::bind("127.0.0.1:0")?;
+///     let client = UdpSocket::bind("127.0.0.1:0")?;
 ///     client.send_to(b"ping", server.local_addr()?)?;
 ///     let mut buffer = [0; 16];
 ///     let (count, from) = server.recv_from(&mut buffer)?;
@@ -32,15 +33,20 @@ use crate::machine::current;
 /// result.unwrap();
 /// ```
 pub struct UdpSocket {
-    descriptor: Descriptor,
+    pub(super) descriptor: Descriptor,
 }
 
 impl UdpSocket {
-    /// A socket at `address`; port 0 lets the system choose.
+    /// A socket at `address`, or the first of several that can be had; port 0 lets the system choose.
     ///
     /// # Errors
-    /// The system's: `AddrInUse`, `AddrNotAvailable`, `PermissionDenied`, ...
-    pub fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
+    /// The system's: `AddrInUse`, `AddrNotAvailable`, `PermissionDenied`, ...; of several addresses the last one's; of a name that
+    /// is looked up, a [`LookupError`](super::LookupError), cancellation and deadlines.
+    pub fn bind(address: impl ToSocketAddrs) -> io::Result<UdpSocket> {
+        first_of(address.to_socket_addrs()?, UdpSocket::bind_one)
+    }
+
+    fn bind_one(address: SocketAddr) -> io::Result<UdpSocket> {
         let machine = current::machine_rc().ok_or(Misuse::NoMachine)?;
         let kernel = &*machine.kernel;
         let fresh = Fresh::new(kernel, kernel.socket(Domain::of(&address), SocketKind::Datagram)?);
@@ -50,25 +56,36 @@ impl UdpSocket {
         Ok(UdpSocket { descriptor })
     }
 
-    /// Makes `address` the one peer: `send` sends there, and nothing else is received.
+    /// Makes `address`, or the first of several to which there is a way, the one peer: `send` sends there, and nothing else is
+    /// received.
     ///
     /// # Errors
-    /// The system's.
-    pub fn connect(&self, address: SocketAddr) -> io::Result<()> {
+    /// The system's; of a name, as for [`bind`](Self::bind).
+    pub fn connect(&self, address: impl ToSocketAddrs) -> io::Result<()> {
         self.descriptor.here()?;
-        Ok(self.descriptor.kernel().connect(self.descriptor.fd(), &address.into())?)
+        let (kernel, fd) = (self.descriptor.kernel(), self.descriptor.fd());
+        first_of(address.to_socket_addrs()?, |address| Ok(kernel.connect(fd, &address.into())?))
     }
 
-    /// Sends a datagram to `address`, waiting for room in the socket's buffer.
+    /// Sends a datagram to `address`, or the first of several of this socket's family, waiting for room in the socket's buffer.
     ///
     /// # Errors
-    /// The system's; cancellation and deadlines, and then nothing was sent.
-    pub fn send_to(&self, datagram: &[u8], address: SocketAddr) -> io::Result<usize> {
-        let to = address.into();
+    /// The system's; cancellation and deadlines, and then nothing was sent; of a name, as for [`bind`](Self::bind).
+    pub fn send_to(&self, datagram: &[u8], address: impl ToSocketAddrs) -> io::Result<usize> {
+        let to = self.choose(address.to_socket_addrs()?)?.into();
         self.descriptor.writing()?.call(|socket| {
             let bufs = [IoSlice::new(datagram)];
             socket.kernel().sendmsg(socket.fd(), &bufs, SendFlags::default(), Some(&to))
         })
+    }
+
+    /// Of one address that one, whatever it is. Of several, the first of this socket's family: a name has both.
+    fn choose(&self, mut addresses: impl Iterator<Item = SocketAddr>) -> io::Result<SocketAddr> {
+        let first = addresses.next().ok_or_else(no_address)?;
+        let Some(second) = addresses.next() else { return Ok(first) };
+        let is_ipv4 = self.local_addr()?.is_ipv4();
+        let mut all = [first, second].into_iter().chain(addresses);
+        Ok(all.find(|address| address.is_ipv4() == is_ipv4).unwrap_or(first))
     }
 
     /// Sends a datagram to the peer.

@@ -124,6 +124,19 @@ impl Cell {
         won
     }
 
+    /// Ends, from the owner's thread, a wait that either of `open` and `open_local` began. False: it was over. Inside a lock: no point.
+    #[inline]
+    pub fn claim_here(&self, ticket: Ticket) -> bool {
+        self.claim_local(ticket) || self.claim_inside(ticket).won()
+    }
+
+    /// Whether that wait is open, and for this thread alone.
+    #[inline(always)]
+    pub fn is_open_local(&self, ticket: Ticket) -> bool {
+        // Relaxed: as in `open_local`.
+        self.word.load(Ordering::Relaxed) == ticket.0 | LOCAL_OPEN
+    }
+
     /// Takes back a wait. False: it was claimed first, so the wake-up is on its way and must be awaited.
     ///
     /// No point: it may be called inside a lock.

@@ -21,6 +21,7 @@
 
 mod error;
 mod iter;
+pub mod local;
 mod receiver;
 mod sender;
 

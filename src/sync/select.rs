@@ -108,6 +108,7 @@ impl Case for Timer {
 /// | `send(sender, value) -> result` | `Result<(), TrySendError<T>>`: `Disconnected` when nobody will receive |
 /// | `join(handle) -> result` | `Result<T, JoinError>` of a `&mut JoinHandle<T>` |
 /// | `wait(event)` | nothing: the [`Event`](crate::sync::Event) is set |
+/// | `readable(io)`, `writable(io)` | nothing: a read, or a write, would not wait ([`Stream::readable`](crate::net::Stream::readable)) |
 /// | `after(duration)`, `at(deadline)` | nothing |
 ///
 /// See [`sync::select`](mod@crate::sync::select) for the rules, and for a list of cases that is made at run time.
@@ -128,6 +129,14 @@ macro_rules! select {
     (@cases [$($done:tt)*] wait($event:expr) => $body:expr, $($rest:tt)*) => {{
         let mut case = ($event).waiting();
         $crate::select!(@cases [$($done)* (case, (), drop(case), $body)] $($rest)*)
+    }};
+    (@cases [$($done:tt)*] readable($io:expr) => $body:expr, $($rest:tt)*) => {{
+        let mut case = ($io).readable();
+        $crate::select!(@cases [$($done)* (case, (), (), $body)] $($rest)*)
+    }};
+    (@cases [$($done:tt)*] writable($io:expr) => $body:expr, $($rest:tt)*) => {{
+        let mut case = ($io).writable();
+        $crate::select!(@cases [$($done)* (case, (), (), $body)] $($rest)*)
     }};
     (@cases [$($done:tt)*] after($duration:expr) => $body:expr, $($rest:tt)*) => {{
         let mut case = $crate::sync::select::after($duration);

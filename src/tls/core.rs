@@ -278,7 +278,7 @@ mod tests {
             .build()
             .unwrap();
         let client = ClientConfig::builder().verify(Verify::Nothing).build().unwrap();
-        let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let accepted = crate::spawn(move || server.accept(listener.accept().unwrap().0).unwrap());
         let client = client.connect(TcpStream::connect(address).unwrap(), "localhost").unwrap();
@@ -333,7 +333,7 @@ mod tests {
     fn an_endless_message_is_refused() {
         in_machine(|| {
             let (client_end, server_end) = {
-                let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).unwrap();
+                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
                 let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
                 (client, listener.accept().unwrap().0)
             };

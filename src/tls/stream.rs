@@ -23,7 +23,7 @@ use super::core::{Connection, Core, RECORD, Want};
 use super::end_point::server_end_point;
 use super::error::Error;
 use super::resolve::{self, Noted};
-use crate::error::{Cancelled, Expired, Misuse};
+use crate::error::is_of_caller;
 use crate::io::{Buffer, POOL};
 use crate::net::{Connected, Socket, TcpStream, Turn};
 use crate::time;
@@ -48,7 +48,7 @@ use crate::time;
 ///
 /// machinarium::run(|| {
 ///     let config = ClientConfig::builder().build()?; // the system's roots, chain and name verified
-///     let tcp = TcpStream::connect(([127, 0, 0, 1], 443).into())?;
+///     let tcp = TcpStream::connect("localhost:443")?;
 ///     let mut stream = config.connect(tcp, "localhost")?;
 ///     stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
 ///     let mut page = String::new();
@@ -138,7 +138,7 @@ impl<S: Connected> TlsStream<S> {
     }
 
     /// Lets rustls use what has come, does what is wanted, and hands over what there is to send.
-    fn advance(&self, want: Want<'_>) -> Result<(), Error> {
+    pub(super) fn advance(&self, want: Want<'_>) -> Result<(), Error> {
         let mut core = self.core.borrow_mut();
         let result = core.advance(want);
         self.io.descriptor().behind.push(&mut core.outgoing);
@@ -161,7 +161,7 @@ impl<S: Connected> TlsStream<S> {
     }
 
     /// Part of a record that will have to wait moves to a small block.
-    fn fit_before(&self, reading: &Turn<'_>) {
+    pub(super) fn fit_before(&self, reading: &Turn<'_>) {
         if reading.would_block() {
             let mut core = self.core.borrow_mut();
             core.incoming.fit();
@@ -194,7 +194,7 @@ impl<S: Connected> TlsStream<S> {
         }
         self.make(Want::Encrypt(bytes))?;
         match self.drain(writing) {
-            Err(error) if !gave_up(&error) => Err(error),
+            Err(error) if !is_of_caller(&error) => Err(error),
             // What was encrypted is written, whoever sends it.
             _ => Ok(bytes.len()),
         }
@@ -206,7 +206,7 @@ impl<S: Connected> TlsStream<S> {
     }
 
     /// Has rustls make a record. The caller has the turn to write.
-    fn make(&self, want: Want<'_>) -> io::Result<()> {
+    pub(super) fn make(&self, want: Want<'_>) -> io::Result<()> {
         if self.core.borrow().life.closed {
             return Err(io::Error::new(io::ErrorKind::BrokenPipe, "TLS: written after close_write"));
         }
@@ -310,12 +310,6 @@ impl<S: Connected> TlsStream<S> {
     fn common<R>(&self, look: impl FnOnce(&CommonState) -> R) -> R {
         look(self.core.borrow().common())
     }
-}
-
-/// Whether a call has ended because of its caller, and not of the connection.
-fn gave_up(error: &io::Error) -> bool {
-    let Some(inner) = error.get_ref() else { return false };
-    inner.is::<Expired>() || inner.is::<Cancelled>() || inner.is::<Misuse>()
 }
 
 impl<S: Connected> fmt::Debug for TlsStream<S> {

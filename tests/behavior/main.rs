@@ -23,22 +23,30 @@
 
 #![allow(unreachable_pub)] // a test binary has no public names
 
+mod big_stack;
 #[path = "../tls/certificates.rs"]
 mod certificates;
 mod channel;
 #[path = "../coroutine/child.rs"]
 mod child;
 mod configuration;
+mod context;
 mod coroutine;
 mod destructor;
 mod ends;
 mod family;
+mod file;
 mod giving_up;
+mod local_channel;
 mod lock;
 mod machine;
+mod name;
 mod pool;
+mod process;
 mod readahead;
+mod ready;
 mod refusal;
+mod relay;
 mod select;
 mod soundness;
 mod tcp;
@@ -51,6 +59,8 @@ mod tls_moves;
 mod turn;
 mod udp;
 mod unix;
+mod unix_datagram;
+mod values;
 
 use std::time::Duration;
 

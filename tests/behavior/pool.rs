@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::both;
 use machinarium::sync::{Event, Semaphore, channel};
-use machinarium::{BlockingError, Builder, Tuning, blocking, machine, now, run, spawn, timeout};
+use machinarium::{BlockingError, Builder, Tuning, blocking, machine, run, spawn, timeout};
 
 const SHORT: Duration = Duration::from_millis(1);
 
@@ -50,16 +50,18 @@ fn a_panic_comes_back_and_the_thread_goes_on() {
 fn who_does_not_wait_leaves_the_call_behind() {
     both(|| {
         let result: io::Result<()> = Builder::new().tuning(one_thread()).run(|| {
-            let (go, done) = (Event::new(), Event::new());
-            let (theirs, finished) = (go.clone(), done.clone());
-            let start = now();
-            let late = timeout(SHORT, || {
+            let (begun, go, done) = (Event::new(), Event::new(), Event::new());
+            let (inside, theirs, finished) = (begun.clone(), go.clone(), done.clone());
+            let caller = spawn(move || {
                 blocking(move || {
+                    inside.set();
                     theirs.wait().unwrap();
                     finished.set();
                 })
             });
-            assert!(matches!(late, Err(BlockingError::Wait(_))) && now() - start >= SHORT);
+            begun.wait()?;
+            caller.cancel("on purpose")?;
+            assert!(matches!(caller.join()?, Err(BlockingError::Wait(_))));
             // The one thread is taken: what is given up before its turn is not done at all.
             let (sender, receiver) = channel::unbounded();
             assert!(timeout(SHORT, || blocking(move || sender.send(1))).is_err());
@@ -112,6 +114,42 @@ fn machines_share_one_pool() {
                 .collect::<Result<_, _>>()?;
             let doubled = machines.into_iter().map(|machine| machine.join());
             assert_eq!(doubled.sum::<Result<i32, _>>()?, 6);
+            Ok(())
+        });
+        result.unwrap();
+    });
+}
+
+#[test]
+fn who_leaves_before_there_is_a_place_in_the_queue_takes_none() {
+    both(|| {
+        let tight = Tuning { pool_threads: 1, pool_queue: 1, ..Tuning::default() };
+        let result: io::Result<()> = Builder::new().tuning(tight).run(|| {
+            let (inside, gate) = (Event::new(), Event::new());
+            let (entered, opened) = (inside.clone(), gate.clone());
+            let holds = spawn(move || {
+                blocking(move || {
+                    entered.set();
+                    opened.wait()
+                })
+            });
+            inside.wait()?;
+            let queued = spawn(|| blocking(|| 1));
+            machinarium::yield_now();
+            let (sender, made) = channel::unbounded();
+            for number in 0..3 {
+                let sender = sender.clone();
+                let late = timeout(SHORT, || blocking(move || sender.send(number)));
+                assert!(matches!(late, Err(BlockingError::Wait(_))), "{late:?}");
+            }
+            gate.set();
+            holds.join()?.unwrap()?;
+            assert_eq!(queued.join()?.unwrap(), 1);
+            for number in 0..3 {
+                assert_eq!(blocking(move || number)?, number);
+            }
+            drop(sender);
+            assert!(made.recv().is_err(), "what had no place is not made");
             Ok(())
         });
         result.unwrap();

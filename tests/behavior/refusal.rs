@@ -15,7 +15,7 @@ const PORT: u16 = 7000;
 /// Accepts and echoes for ever.
 fn server() -> io::Result<()> {
     run(|| {
-        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT).into())?;
+        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT))?;
         loop {
             let (stream, _) = listener.accept()?;
             spawn(move || io::copy(&mut &stream, &mut &stream));

@@ -10,12 +10,17 @@ mod client;
 #[path = "../apps/kv/command.rs"]
 #[allow(dead_code, reason = "the program uses the rest")]
 mod command;
+#[path = "../apps/common/mod.rs"]
+mod common;
 #[path = "../apps/kv/config.rs"]
 #[allow(dead_code, reason = "the program uses the rest")]
 mod config;
 #[path = "../apps/kv/connection.rs"]
 #[allow(dead_code, reason = "the program uses the rest")]
 mod connection;
+#[path = "../apps/kv/hub.rs"]
+#[allow(dead_code, reason = "the program uses the rest")]
+mod hub;
 #[path = "../apps/kv/plan.rs"]
 #[allow(dead_code, reason = "the program uses the rest")]
 mod plan;
@@ -37,6 +42,11 @@ mod shard;
 #[path = "../apps/kv/store.rs"]
 #[allow(dead_code, reason = "the program uses the rest")]
 mod store;
+#[path = "../apps/kv/subscriber.rs"]
+#[allow(dead_code, reason = "the program uses the rest")]
+mod subscriber;
+#[path = "../apps/kv/wire.rs"]
+mod wire;
 
 mod commands;
 mod garbage;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 use machinarium::net::{TcpListener, TcpStream};
+use machinarium::{BlockingError, Builder, Tuning};
 use machinarium_sim::{Check, Cpu, Durations, FailureKind, Fault, Faults, Outcome, Simulation, World};
 
 use crate::raw;
@@ -213,4 +214,73 @@ fn a_machine_that_cannot_start_sends_its_letters_back() {
         }
     }
     assert!(failed > 0, "no seed kept the worker from starting");
+}
+
+/// A call that no thread can be had for gives its place in the queue back.
+#[test]
+fn blocking_calls_are_refused_without_threads_and_go_on_with_them() {
+    for seed in 1..20 {
+        let simulation = Simulation::new(seed).faults(Faults::none().rate(Fault::Spawn, 2));
+        let outcome = simulation.keep_events(20).run(|world| {
+            let host = world.host("host").run(|| {
+                let tight = Tuning { pool_queue: 1, ..Tuning::default() };
+                Builder::new().tuning(tight).run(|| {
+                    let (mut made, mut refused) = (0, 0);
+                    for _ in 0..30 {
+                        match machinarium::blocking(|| ()) {
+                            Ok(()) => made += 1,
+                            Err(BlockingError::Thread(_)) => refused += 1,
+                            Err(error) => panic!("{error}"),
+                        }
+                        // The thread that made it ends.
+                        machinarium::sleep(11.secs())?;
+                    }
+                    assert!(made > 0 && refused > 0, "{made} {refused}");
+                    io::Result::Ok(())
+                })
+            });
+            world.join(&host);
+        });
+        assert!(outcome.passed(), "{}", outcome.report(""));
+    }
+}
+
+/// Callers of several machines meet in a pool that has no thread, or is about to have one that then cannot be made: each is told.
+#[test]
+fn no_blocking_call_is_forgotten_without_threads() {
+    fn call(number: u64) {
+        for round in 0..10 {
+            match machinarium::blocking(move || round) {
+                Ok(answer) => assert_eq!(answer, round),
+                Err(error) => assert!(matches!(error, BlockingError::Thread(_)), "{error}"),
+            }
+            machinarium::sleep(Duration::from_millis(number * round % 3 * 6)).unwrap();
+        }
+    }
+    let faults = Faults::none().rate(Fault::Spawn, 2).with(Fault::Preempt).with(Fault::Limits);
+    Check::new().seeds(300).faults(faults).run(|world| {
+        let threads = 1 + world.random(2) as usize;
+        let host = world.host("host").run(move || {
+            let few = Tuning { pool_threads: threads, pool_keep: 5.millis(), ..Tuning::default() };
+            Builder::new().tuning(few).run(|| {
+                let spawn_machine = |number: u64| loop {
+                    let callers = move || {
+                        let callers: Vec<_> =
+                            (0..3).map(|caller| machinarium::spawn(move || call(number + caller))).collect();
+                        callers.into_iter().for_each(|caller| caller.join().unwrap());
+                    };
+                    // There may be no thread for it, for once.
+                    if let Ok(machine) = machinarium::machine::spawn("caller", callers) {
+                        break machine;
+                    }
+                };
+                let machines: Vec<_> = (0..3).map(spawn_machine).collect();
+                machines.into_iter().for_each(|machine| machine.join().unwrap());
+                io::Result::Ok(())
+            })
+        });
+        // Not `eventually`, which turns the faults off.
+        world.join(&host);
+        assert!(host.finished());
+    });
 }

@@ -12,9 +12,13 @@ mod names;
 mod oracle;
 mod preempt;
 mod raw;
+mod relay;
 mod replay;
+
 mod report;
+mod resolver;
 mod signals;
+mod storage;
 mod threads;
 mod time;
 mod tls;

@@ -1,4 +1,4 @@
-//! What an architecture must provide: one file, five names.
+//! What an architecture must provide: one file, six names.
 //!
 //! - [`Context`]: the registers of a flow of control that is not running, beyond those that the compiler is told are
 //!   clobbered. At most one half of a cache line, since it lies in the first line of every control block.
@@ -9,6 +9,7 @@
 //! - [`leave`]`(to)`: continues `to` and saves nothing, for a flow of control that has ended.
 //! - [`prepare`]`(context, top, entry, argument)`: makes `context` begin `entry(argument)` on the stack that ends at
 //!   `top`, called from a base frame whose unwind information says that nothing is above it.
+//! - [`call_on`]`(top, f, argument)`: calls `f` on another stack and comes back, with unwind information that leads back too.
 //! - [`prefetch`]`(header)`: asks for the first line of the control block and the three lines of stack below it.
 //!
 //! Floating-point control words (mxcsr and the x87 word on x86-64, FPCR on aarch64) are callee-saved by the ABI, but
@@ -18,6 +19,8 @@
 
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
+#[cfg(target_arch = "x86_64")]
+pub(super) use x86_64::call_on;
 #[cfg(target_arch = "x86_64")]
 pub use x86_64::{Context, leave, prefetch, prepare, switch};
 

@@ -107,6 +107,35 @@ pub unsafe fn prepare(
     unsafe { context.write(start) };
 }
 
+/// Calls `f(argument)` on the stack that ends at `top`, and comes back to this one. The frame is found by rbp, which holds
+/// this stack's pointer meanwhile: that is all that an unwinder needs to go from the other stack to this one.
+///
+/// # Safety
+/// `top` is a multiple of 16 and the end of a stack that nothing uses until this returns. `f` does not unwind.
+#[unsafe(naked)]
+pub(in crate::coroutine) unsafe extern "C" fn call_on(
+    top: *mut u8,
+    f: unsafe extern "C" fn(*mut u8),
+    argument: *mut u8,
+) {
+    naked_asm!(
+        ".cfi_startproc",
+        "push rbp",
+        ".cfi_def_cfa_offset 16",
+        ".cfi_offset rbp, -16",
+        "mov rbp, rsp",
+        ".cfi_def_cfa_register rbp",
+        "mov rsp, rdi",
+        "mov rdi, rdx",
+        "call rsi",
+        "mov rsp, rbp",
+        "pop rbp",
+        ".cfi_def_cfa rsp, 8",
+        "ret",
+        ".cfi_endproc",
+    );
+}
+
 /// The outermost frame of every stack. Unwinders stop here: by the unwind information the caller's address is
 /// undefined, and whoever follows frame pointers finds zero.
 #[unsafe(naked)]

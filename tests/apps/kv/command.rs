@@ -48,6 +48,9 @@ pub(crate) enum Session {
     Command,
     Quit,
     Shutdown,
+    Subscribe,
+    Unsubscribe,
+    Publish,
 }
 
 /// How the answers for single keys or from single machines become one.
@@ -89,6 +92,9 @@ pub(crate) const COMMANDS: &[Command] = &[
     command("CLIENT", -2, Place::Session(Session::Client)),
     command("CONFIG", -2, Place::Session(Session::Config)),
     command("COMMAND", -1, Place::Session(Session::Command)),
+    command("PUBLISH", 3, Place::Session(Session::Publish)),
+    command("SUBSCRIBE", -2, Place::Session(Session::Subscribe)),
+    command("UNSUBSCRIBE", -1, Place::Session(Session::Unsubscribe)),
     command("QUIT", -1, Place::Session(Session::Quit)),
     command("SHUTDOWN", -1, Place::Session(Session::Shutdown)),
 ];

@@ -4,12 +4,17 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::common::place::{Certificate, UnixAddress};
+use crate::hub::QueueLimits;
 use crate::resp::Limits;
 
 /// How to serve. The same value in production and in a simulated world.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
+    /// The port for TLS, and what the server is there.
+    pub(crate) tls: Option<(SocketAddr, Certificate)>,
+    pub(crate) unix: Option<UnixAddress>,
     /// How many machines share the port and the keys.
     pub(crate) machines: usize,
     pub(crate) limits: Limits,
@@ -19,6 +24,8 @@ pub(crate) struct Config {
     pub(crate) buffers: usize,
     /// Connections at once.
     pub(crate) clients: usize,
+    /// What may wait for one subscriber; one that has more is cut off.
+    pub(crate) queue: QueueLimits,
     /// How long a client may take to read a reply that does not fit into its socket.
     pub(crate) write_timeout: Duration,
     /// How long another machine may take to answer.
@@ -34,11 +41,14 @@ impl Config {
     pub(crate) fn new(listen: SocketAddr) -> Config {
         Config {
             listen,
+            tls: None,
+            unix: None,
             machines: 1,
             limits: Limits::default(),
             memory: 1 << 30,
             buffers: 256 << 20,
             clients: 10_000,
+            queue: QueueLimits { messages: 1 << 16, bytes: 32 << 20 },
             write_timeout: Duration::from_secs(30),
             peer_timeout: Duration::from_secs(10),
             idle_timeout: None,

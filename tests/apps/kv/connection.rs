@@ -8,12 +8,10 @@
 //! and thrown away so that the answer is not overtaken by a reset), when the client does not read or write in time,
 //! or when the machine ends. Writing is shielded from that last, so that what was done is also answered.
 
-use std::io::{self, BufRead, Write};
-use std::net::Shutdown;
+use std::io::{self, Write};
 use std::rc::Rc;
 use std::time::Duration;
 
-use machinarium::net::TcpStream;
 use machinarium::{shield, timeout};
 
 use crate::command::Session;
@@ -22,6 +20,8 @@ use crate::plan::Plan;
 use crate::reply::Reply;
 use crate::resp::{Parser, ProtocolError};
 use crate::shard::Shard;
+use crate::subscriber::{self, After};
+use crate::wire::Wire;
 
 /// Replies are gathered up to so many bytes for one write; longer pieces are written from where they are.
 const GATHER: usize = 64 << 10;
@@ -30,9 +30,9 @@ const GATHER: usize = 64 << 10;
 const LINGER: (Duration, usize) = (Duration::from_secs(1), 1 << 20);
 
 /// See the head of the file.
-pub(crate) struct Connection {
+pub(crate) struct Connection<S> {
     shard: Rc<Shard>,
-    stream: TcpStream,
+    stream: S,
     parser: Parser,
     held: Vec<u8>,
     /// Whether `held` may have a complete request in it that was left because the plan was full.
@@ -48,19 +48,21 @@ enum End {
     Closed,
     Quit,
     Shutdown,
+    /// To these channels; what came behind is in `held`.
+    Subscribe(Vec<Vec<u8>>),
     Garbage(ProtocolError),
     NoMemory,
 }
 
-impl Connection {
-    pub(crate) fn new(shard: Rc<Shard>, stream: TcpStream) -> Connection {
+impl<S: Wire> Connection<S> {
+    pub(crate) fn new(shard: Rc<Shard>, stream: S) -> Connection<S> {
         let parser = Parser::new(shard.config.limits);
         Connection { shard, stream, parser, held: Vec::new(), unparsed: false, charge: 0 }
     }
 
     /// Serves until the connection ends. How it ended is for tests: the client knows, and the server goes on.
     pub(crate) fn run(mut self) -> io::Result<()> {
-        self.stream.set_nodelay(true)?;
+        self.stream.nodelay()?;
         loop {
             let mut plan = Plan::new(self.shard.clone());
             let end = self.read(&mut plan)?;
@@ -68,12 +70,17 @@ impl Connection {
                 End::Quit => plan.answer(Reply::OK),
                 End::Garbage(error) => plan.answer(Reply::error(format!("ERR {error}"))),
                 End::NoMemory => plan.answer(Reply::error("ERR no memory for so long a request now")),
-                End::Pause | End::Closed | End::Shutdown => {}
+                End::Pause | End::Closed | End::Shutdown | End::Subscribe(_) => {}
             }
             self.write(&mut plan)?;
             match end {
                 End::Pause => {}
                 End::Closed => return Ok(()),
+                End::Subscribe(channels) => {
+                    if self.subscribe(&channels)? == After::End {
+                        return Ok(());
+                    }
+                }
                 End::Shutdown => {
                     self.shard.stop();
                     return Ok(());
@@ -81,6 +88,13 @@ impl Connection {
                 End::Quit | End::Garbage(_) | End::NoMemory => return self.linger(),
             }
         }
+    }
+
+    fn subscribe(&mut self, channels: &[Vec<u8>]) -> io::Result<After> {
+        let (parser, held) = (&mut self.parser, &mut self.held);
+        let after = subscriber::serve(&self.shard, &self.stream, parser, held, channels)?;
+        self.unparsed = !self.held.is_empty();
+        Ok(after)
     }
 
     /// Puts into the plan what has arrived, waiting if nothing has.
@@ -157,7 +171,7 @@ impl Connection {
     }
 
     fn linger(&mut self) -> io::Result<()> {
-        self.stream.shutdown(Shutdown::Write)?;
+        self.stream.finish()?;
         let (time, mut most) = LINGER;
         let stream = &mut self.stream;
         timeout(time, || {
@@ -173,7 +187,7 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl<S> Drop for Connection<S> {
     fn drop(&mut self) {
         self.shard.totals.give_buffers(self.charge);
     }
@@ -192,9 +206,14 @@ fn parse(parser: &mut Parser, bytes: &[u8], plan: &mut Plan) -> (usize, bool, En
         };
         let arguments = parser.arguments(rest);
         let end = if arguments.is_empty() { None } else { plan.add(arguments) };
+        let names = match end {
+            Some(Session::Subscribe) => arguments.iter().skip(1).map(<[u8]>::to_vec).collect(),
+            _ => Vec::new(),
+        };
         parser.reset();
         start += length;
         match end {
+            Some(Session::Subscribe) => return (start, false, End::Subscribe(names)),
             Some(Session::Shutdown) => return (start, false, End::Shutdown),
             Some(_) => return (start, false, End::Quit),
             None => {}
@@ -204,13 +223,13 @@ fn parse(parser: &mut Parser, bytes: &[u8], plan: &mut Plan) -> (usize, bool, En
 }
 
 /// Makes one write of many small replies.
-struct Gather<'a> {
-    stream: &'a TcpStream,
+struct Gather<'a, S> {
+    stream: &'a S,
     bytes: Vec<u8>,
 }
 
-impl<'a> Gather<'a> {
-    fn new(stream: &'a TcpStream) -> Gather<'a> {
+impl<'a, S: Wire> Gather<'a, S> {
+    fn new(stream: &'a S) -> Gather<'a, S> {
         Gather { stream, bytes: Vec::new() }
     }
 
@@ -220,13 +239,13 @@ impl<'a> Gather<'a> {
     }
 }
 
-impl Write for Gather<'_> {
+impl<S: Wire> Write for Gather<'_, S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.bytes.len() + bytes.len() > GATHER {
             self.flush()?;
         }
         if bytes.len() > GATHER {
-            self.stream.write_all(bytes)?;
+            self.stream.write_shared(bytes)?;
         } else {
             self.bytes.extend_from_slice(bytes);
         }
@@ -234,7 +253,7 @@ impl Write for Gather<'_> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.stream.write_all(&self.bytes)?;
+        self.stream.write_shared(&self.bytes)?;
         self.bytes.clear();
         Ok(())
     }

@@ -4,102 +4,28 @@
 //! links, crashes and restarts the server or its whole host, and stalls it, on top of the faults that the swarm of its
 //! seed has. Then all is well again: within a minute every client must have read all that it wrote, and the server must
 //! stop cleanly when it is asked to.
-//!
-//! A seed is one run, always the same; `replay` and `trace` repeat it.
 
 use std::io;
 use std::net::SocketAddr;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use machinarium::net::TcpStream;
-use machinarium::{Instant, sleep, timeout};
-use machinarium_sim::{Cpu, Durations, Faults, Found, Host, Simulation, World};
+use machinarium::{sleep, timeout};
+use machinarium_sim::{Cpu, Durations, Host, World};
 
+use crate::certificates::PEM;
 use crate::client::Client;
+use crate::common::hunt::Program;
+use crate::common::init::keep_starting;
+use crate::common::place::Certificate;
 use crate::config::{Bug, Config};
-use crate::init::keep_starting;
+use crate::feed::{self, Published};
+use crate::hub::QueueLimits;
 use crate::server;
 use crate::workload::{self, Tally, Task};
 
-/// The events that a report shows.
-const EVENTS: usize = 40;
-
-/// Seeds `first` and following; exits with 1 if one fails.
-pub(crate) fn hunt(first: u64, seeds: u64, jobs: usize, bug: Option<Bug>) -> ExitCode {
-    // Outside of a world this is the real clock.
-    let started = machinarium::now();
-    let told = std::sync::atomic::AtomicU64::new(0);
-    let hunt = machinarium_sim::Hunt { first, seeds, jobs };
-    let found = hunt.run(
-        |seed| simulation(seed).run(move |world| script(world, bug)),
-        |found| {
-            let second = (machinarium::now() - started).as_secs();
-            if told.fetch_max(second, std::sync::atomic::Ordering::Relaxed) < second {
-                eprintln!("{} of {seeds} seeds, {}", found.seeds, rate(found, started));
-            }
-        },
-    );
-    if let Some(outcome) = &found.failure {
-        // Once more, with the last events kept.
-        let told = simulation(outcome.seed).keep_events(EVENTS).run(move |world| script(world, bug));
-        let same = told.digest == outcome.digest;
-        println!(
-            "seed {} failed{}",
-            outcome.seed,
-            if same { "" } else { ", and ran differently when repeated" }
-        );
-        println!("{}", if same { &told } else { outcome }.report(&command("replay", outcome.seed, bug)));
-        println!("every event: {}", command("trace", outcome.seed, bug));
-    }
-    summary(&found, started);
-    found.exit_code()
-}
-
-/// Repeats a seed and prints its digest; exits with 1 if it fails.
-pub(crate) fn replay(seed: u64, bug: Option<Bug>) -> ExitCode {
-    let outcome = simulation(seed).keep_events(EVENTS).run(move |world| script(world, bug));
-    if outcome.passed() {
-        println!("seed {seed} passed\n{}\ndigest: {:016x}", outcome.stats, outcome.digest);
-        return ExitCode::SUCCESS;
-    }
-    println!("seed {seed} failed\n{}", outcome.report(&command("replay", seed, bug)));
-    ExitCode::FAILURE
-}
-
-/// Repeats a seed and prints every event; exits with 1 if it fails.
-pub(crate) fn trace(seed: u64, bug: Option<Bug>) -> ExitCode {
-    let outcome = simulation(seed).trace(true).run(move |world| script(world, bug));
-    println!("{}", outcome.report(&command("replay", seed, bug)));
-    if outcome.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn command(task: &str, seed: u64, bug: Option<Bug>) -> String {
-    let bug = if bug == Some(Bug::LostWrite) { " --bug lost-write" } else { "" };
-    format!("cargo run --release --example kv -- {task} --seed {seed}{bug}")
-}
-
-fn rate(found: &Found, started: Instant) -> String {
-    let real = (machinarium::now() - started).as_secs_f64().max(0.001);
-    let simulated = found.stats.time.as_secs_f64();
-    format!(
-        "{:.0} seeds/s, {simulated:.0} s simulated, {:.0} times as fast as real",
-        found.seeds as f64 / real,
-        simulated / real
-    )
-}
-
-fn summary(found: &Found, started: Instant) {
-    let stats = &found.stats;
-    println!("{} seeds, {}", found.seeds, rate(found, started));
-    println!("{} choices, {} calls, {} events", stats.choices, stats.calls, stats.events);
-    println!("faults: {}", stats.faults);
-    println!("{}", if found.failure.is_some() { "FAILED" } else { "passed" });
-}
-
-fn simulation(seed: u64) -> Simulation {
-    Simulation::new(seed).faults(Faults::swarm())
-}
+/// What `common::hunt` hunts.
+pub(crate) const PROGRAM: Program<Bug> = Program { name: "kv", script };
 
 /// What happens in a world.
 fn script(world: &World, bug: Option<Bug>) {
@@ -107,27 +33,53 @@ fn script(world: &World, bug: Option<Bug>) {
     world.cpu([Cpu::Ideal, Cpu::Loaded, Cpu::Loaded, Cpu::Starved][world.random(4) as usize]);
     let server = world.host("server");
     let address = SocketAddr::new(server.address(), 6380);
-    let config = config(world, address, bug);
+    let encrypted = SocketAddr::new(server.address(), 6381);
+    let config = config(world, address, encrypted, bug);
     let server = server.run(move || serve(&config));
     let clients: Vec<Host> = (0..2 + world.random(3) as usize)
         .map(|number| {
             let (seed, sessions) = (world.random(1 << 32), 3 + world.random(10) as usize);
-            let task = Task { server: address, number, seed, sessions, tally: tally.clone() };
+            let tls = number % 3 == 1;
+            let server = if tls { encrypted } else { address };
+            let task = Task { server, tls, number, seed, sessions, tally: tally.clone() };
             world.host(&format!("client{number}")).run(move || workload::client(&task))
         })
         .collect();
+    let published = Published::default();
+    let readers = feed(world, [address, encrypted], &published);
     let starts = 1 + disasters(world, &server, &clients);
-    world.eventually(60.secs(), || clients.iter().all(Host::finished));
+    world.eventually(60.secs(), || clients.iter().chain(&readers).all(Host::finished));
     let last = world.host("operator").run(move || shut_down(address));
     world.eventually(60.secs(), || last.finished() && server.finished());
     let runs = tally.runs();
     assert!(runs <= starts, "clients met {runs} servers, but it was started {starts} times");
 }
 
+/// In some worlds, subscribers and one who publishes.
+fn feed(world: &World, [plain, encrypted]: [SocketAddr; 2], published: &Published) -> Vec<Host> {
+    if world.random(3) != 0 {
+        return Vec::new();
+    }
+    let enough = 1 + world.random(100) as usize;
+    let reader = |number: usize| {
+        let tls = number == 2;
+        let (server, seed) = (if tls { encrypted } else { plain }, world.random(1 << 32));
+        let task = Task { server, tls, number, seed, sessions: 0, tally: Tally::default() };
+        let published = published.clone();
+        let run = if number == 0 { feed::publisher } else { feed::subscriber };
+        world.host(&format!("feed{number}")).run(move || run(&task, &published, enough))
+    };
+    (0..3).map(reader).collect()
+}
+
 /// A server as a seed wants it: few or many machines, patient or not.
-fn config(world: &World, address: SocketAddr, bug: Option<Bug>) -> Config {
+fn config(world: &World, address: SocketAddr, encrypted: SocketAddr, bug: Option<Bug>) -> Config {
+    let pair = PEM.localhost.clone();
     Config {
+        tls: Some((encrypted, Certificate::Pem(pair.certificate, pair.key))),
         machines: 1 + world.random(3) as usize,
+        // Small, so that it is met.
+        queue: QueueLimits { messages: 1 << world.random(8), bytes: 1 << (8 + world.random(10)) },
         write_timeout: (20 << world.random(6)).millis(),
         peer_timeout: (50 << world.random(6)).millis(),
         idle_timeout: (world.random(4) == 3).then(|| (100 << world.random(4)).millis()),

@@ -10,32 +10,40 @@
 //! Exit codes: 0, 1 if a bug was found or the server failed, 2 if it could not do what the command line says.
 
 mod bug;
+#[path = "../../tls/certificates.rs"]
+mod certificates;
 mod client;
 mod command;
+#[path = "../common/mod.rs"]
+mod common;
 mod config;
 mod connection;
+mod feed;
+mod hub;
 mod hunt;
-mod init;
 mod model;
 mod plan;
-mod random;
 mod reply;
 mod resp;
 mod server;
 mod session;
 mod shard;
 mod store;
+mod subscriber;
+mod wire;
 mod workload;
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
+use common::cli::{self, Search, count_up_to};
+use common::place::{self, Certificate, UnixAddress};
 use config::{Bug, Config};
 use resp::Limits;
 
@@ -53,12 +61,8 @@ struct Cli {
 enum Task {
     /// Serves (the default).
     Serve(Serve),
-    /// Runs the server in simulated worlds with faults, one for each seed, and checks what clients see.
-    Hunt(Hunt),
-    /// Repeats the run of one seed and prints its digest.
-    Replay(OneSeed),
-    /// Repeats the run of one seed and prints every event.
-    Trace(OneSeed),
+    #[command(flatten)]
+    Search(Search<Bug>),
 }
 
 #[derive(Args)]
@@ -66,6 +70,18 @@ struct Serve {
     /// Where to listen: IP:PORT.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:6380")]
     listen: SocketAddr,
+    /// Where to listen for TLS: IP:PORT.
+    #[arg(long, value_name = "ADDRESS", requires = "certificate")]
+    tls: Option<SocketAddr>,
+    /// The chain of certificates for TLS, PEM.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    certificate: Option<PathBuf>,
+    /// The key for TLS, PEM.
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    key: Option<PathBuf>,
+    /// The Unix socket: a path, or @NAME for one without a file. A socket that is there is replaced.
+    #[arg(long, value_name = "PATH")]
+    unix: Option<String>,
     /// How many machines (threads) share the port and the keys.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = count_up_to(256))]
     machines: u64,
@@ -86,67 +102,39 @@ struct Serve {
     idle: u32,
 }
 
-#[derive(Args)]
-struct Hunt {
-    /// How many seeds.
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = count_up_to(u64::MAX))]
-    seeds: u64,
-    /// How many at once.
-    #[arg(long, value_name = "J", default_value_t = 1, value_parser = count_up_to(1024))]
-    jobs: u64,
-    /// The first seed.
-    #[arg(long, value_name = "S", default_value = "1", value_parser = seed)]
-    first: u64,
-    /// Plants a bug into the server.
-    #[arg(long)]
-    bug: Option<Bug>,
-}
-
-#[derive(Args)]
-struct OneSeed {
-    /// Which, decimal or 0x...
-    #[arg(long, value_name = "S", value_parser = seed)]
-    seed: u64,
-    /// Plants a bug into the server, as it was in the hunt.
-    #[arg(long)]
-    bug: Option<Bug>,
-}
-
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli: Cli = match cli::parse("kv") {
         Ok(cli) => cli,
-        Err(error) => return not_understood(&error),
+        Err(status) => return status,
     };
     match cli.task.unwrap_or(Task::Serve(cli.serve)) {
         Task::Serve(serve) => run_server(&serve),
-        Task::Hunt(hunt) => hunt::hunt(hunt.first, hunt.seeds, hunt.jobs as usize, hunt.bug),
-        Task::Replay(one) => hunt::replay(one.seed, one.bug),
-        Task::Trace(one) => hunt::trace(one.seed, one.bug),
+        Task::Search(search) => search.run(&hunt::PROGRAM),
     }
 }
 
 fn run_server(serve: &Serve) -> ExitCode {
     let listening = Cell::new(false);
     let machines = serve.machines;
-    let result = server::serve(serve.config(), |address| {
+    let config = serve.config();
+    place::remove_stale(config.unix.as_ref());
+    let result = server::serve(config, |address| {
         listening.set(true);
         let s = if machines == 1 { "" } else { "s" };
         println!("kv: listening on {address} with {machines} machine{s}");
     });
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("kv: {error}");
-            ExitCode::from(if listening.get() { 1 } else { 2 })
-        }
-    }
+    cli::ended("kv", result, listening.get())
 }
 
 impl Serve {
     fn config(&self) -> Config {
         let mebibytes = |count: u64| usize::try_from(count << 20).unwrap_or(usize::MAX);
         let bulk = mebibytes(self.bulk);
+        let certificate = self.certificate.clone().zip(self.key.clone());
+        let certificate = certificate.map(|(certificate, key)| Certificate::Files(certificate, key));
         Config {
+            tls: self.tls.zip(certificate),
+            unix: self.unix.as_deref().map(UnixAddress::parse),
             machines: self.machines as usize,
             memory: mebibytes(self.memory),
             buffers: mebibytes(self.buffers),
@@ -158,29 +146,4 @@ impl Serve {
             ..Config::new(self.listen)
         }
     }
-}
-
-/// What clap has to say in one line, or all of it where that was asked for.
-fn not_understood(error: &clap::Error) -> ExitCode {
-    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        print!("{error}");
-        return ExitCode::SUCCESS;
-    }
-    let text = error.to_string();
-    let first = text.lines().take_while(|line| !line.trim().is_empty());
-    let line = first.map(str::trim).collect::<Vec<_>>().join(" ");
-    eprintln!("kv: {} (see kv --help)", line.trim_start_matches("error: "));
-    ExitCode::from(2)
-}
-
-fn count_up_to(most: u64) -> clap::builder::RangedU64ValueParser {
-    clap::value_parser!(u64).range(1..=most)
-}
-
-fn seed(text: &str) -> Result<u64, String> {
-    let parsed = match text.strip_prefix("0x") {
-        Some(hex) => u64::from_str_radix(hex, 16),
-        None => text.parse(),
-    };
-    parsed.map_err(|error| error.to_string())
 }

@@ -17,6 +17,7 @@ use machinarium::timeout;
 
 use crate::bug::Undo;
 use crate::command::{self, Merge, Place, Run, Session};
+use crate::hub::acknowledgement;
 use crate::reply::Reply;
 use crate::resp::Arguments;
 use crate::session;
@@ -55,7 +56,7 @@ impl Plan {
         Plan { shard, now: None, answers: Vec::new(), batches, weight: 0, undo }
     }
 
-    /// Takes a request. A command that ends the connection is returned for it to do.
+    /// Takes a request. A command that ends or changes the connection is returned for it to do.
     pub(crate) fn add(&mut self, arguments: Arguments<'_>) -> Option<Session> {
         let command = match command::find(arguments) {
             Ok(command) => command,
@@ -65,7 +66,17 @@ impl Plan {
             }
         };
         match command.place {
-            Place::Session(end @ (Session::Quit | Session::Shutdown)) => return Some(end),
+            Place::Session(end @ (Session::Quit | Session::Shutdown | Session::Subscribe)) => {
+                return Some(end);
+            }
+            Place::Session(Session::Unsubscribe) => self.unsubscribe_from_nothing(arguments),
+            Place::Session(Session::Publish) => {
+                let count = self.shard.hub.publish(arguments.get(1), arguments.get(2));
+                self.answer(match count {
+                    Ok(count) => Reply::Integer(count as i64),
+                    Err(error) => Reply::error(format!("ERR not published: {error}")),
+                });
+            }
             Place::Session(session) => self.answer(session::answer(session, arguments)),
             Place::Key(run) => {
                 let part = self.run_key(run, arguments);
@@ -83,6 +94,16 @@ impl Plan {
             }
         }
         None
+    }
+
+    /// A connection that comes here subscribes to nothing.
+    fn unsubscribe_from_nothing(&mut self, arguments: Arguments<'_>) {
+        if arguments.len() == 1 {
+            self.answer(acknowledgement(b"unsubscribe", None, 0));
+        }
+        for channel in arguments.iter().skip(1) {
+            self.answer(acknowledgement(b"unsubscribe", Some(channel), 0));
+        }
     }
 
     /// Answers a request without running anything.

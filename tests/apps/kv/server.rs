@@ -11,12 +11,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use machinarium::machine::{self, Handle};
-use machinarium::net::{TcpListener, TcpStream};
-use machinarium::{Builder, Instant};
+use machinarium::net::{Kind, Stream, TcpListener, UnixListener};
+use machinarium::tls::ServerConfig;
+use machinarium::{Builder, Instant, timeout};
 
 use crate::config::{Config, Totals};
 use crate::connection::Connection;
+use crate::hub::Hub;
 use crate::shard::{Common, Shard};
+use crate::wire::Wire;
 
 /// Serves until SHUTDOWN. `ready` is told the address once all machines listen.
 pub(crate) fn serve(config: Config, ready: impl FnOnce(SocketAddr)) -> io::Result<()> {
@@ -53,7 +56,8 @@ fn start(config: Config, others: &[Handle<()>], listener: TcpListener) -> io::Re
     let mut peers = vec![machine::current()?];
     peers.extend(others.iter().map(Handle::remote));
     let (config, totals, started) = (Arc::new(config), Arc::new(Totals::default()), machinarium::now());
-    let common = Common { config, totals, started, peers };
+    let hub = Hub::new(config.queue);
+    let common = Common { config, totals, started, hub, peers };
     let shard = Shard::install(0, common.clone());
     // All have their keys before any has a client.
     for (index, other) in others.iter().enumerate() {
@@ -67,12 +71,34 @@ fn start(config: Config, others: &[Handle<()>], listener: TcpListener) -> io::Re
         })?;
         listening.join()??;
     }
+    let (tls, unix) = (listen_tls(&shard.config)?, listen_unix(&shard.config)?);
     for other in others {
         other.remote().spawn(|| accept_on(Shard::here()))?.join()?;
     }
     *shard.listener.borrow_mut() = Some(listener);
-    accept_on(shard);
+    accept_on(shard.clone());
+    if let Some((listener, tls)) = tls {
+        let accept = move || Ok(listener.accept()?.0);
+        deal(&shard, accept, move |stream| tls.accept(stream));
+    }
+    if let Some(listener) = unix {
+        deal(&shard, move || Ok(listener.accept()?.0), Ok);
+    }
     Ok(())
+}
+
+fn listen_tls(config: &Config) -> io::Result<Option<(TcpListener, ServerConfig)>> {
+    let Some((address, certificate)) = &config.tls else { return Ok(None) };
+    let certificate = certificate.config()?;
+    Ok(Some((listen(*address, false)?, certificate)))
+}
+
+fn listen_unix(config: &Config) -> io::Result<Option<UnixListener>> {
+    let Some(address) = &config.unix else { return Ok(None) };
+    let listener = address.bind();
+    listener
+        .map(Some)
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address:?}: {error}")))
 }
 
 /// The first machine's listener. The others share its port, but a port that another program has is not to be shared with
@@ -99,31 +125,68 @@ fn accept_on(shard: Rc<Shard>) {
 }
 
 fn accept(shard: &Rc<Shard>, listener: &TcpListener) {
-    loop {
-        match listener.accept() {
-            Ok((stream, peer)) => admit(shard, stream, peer),
-            // Cancelled: the machine ends. Any other error means that this listener is broken for good.
-            Err(error) if error.get_ref().is_some_and(|inner| inner.is::<machinarium::Cancelled>()) => return,
-            Err(error) => return shard.fail(error),
-        }
+    while let Some(stream) = next(shard, || Ok(listener.accept()?.0)) {
+        admit(shard.clone(), stream, Ok);
     }
 }
 
-fn admit(shard: &Rc<Shard>, stream: TcpStream, peer: SocketAddr) {
+/// What comes next, or nothing when the machine ends or the listener is broken for good, which ends the server.
+fn next<S>(shard: &Shard, accept: impl Fn() -> io::Result<S>) -> Option<S> {
+    let accepted = accept();
+    let error = match accepted {
+        Ok(stream) => return Some(stream),
+        Err(error) => error,
+    };
+    if machinarium::cancelled(&error).is_none() {
+        shard.fail(error);
+    }
+    None
+}
+
+/// Accepts on the first machine for all: the streams go to each in turn, where `dress` makes them what is served.
+fn deal<K: Kind + 'static, W: Wire + 'static>(
+    shard: &Rc<Shard>,
+    accept: impl Fn() -> io::Result<Stream<K>> + 'static,
+    dress: impl Fn(Stream<K>) -> io::Result<W> + Clone + Send + 'static,
+) where
+    Stream<K>: Wire,
+{
+    let shard = shard.clone();
+    machinarium::spawn_named("listener", move || {
+        let mut turn = 0;
+        while let Some(stream) = next(&shard, &accept) {
+            turn = (turn + 1) % shard.machines();
+            let (dress, detached) = (dress.clone(), stream.detach());
+            // A stream that cannot go there is closed, which its client sees.
+            let _ = detached.map(|stream| {
+                let arrive = move || drop(stream.attach().map(|stream| admit(Shard::here(), stream, dress)));
+                shard.peer(turn).spawn(arrive)
+            });
+        }
+    });
+}
+
+/// Serves a client, if there is room for it. Its stream is `dressed` by its own coroutine, since that may wait for it.
+fn admit<S: Wire + 'static, W: Wire + 'static>(
+    shard: Rc<Shard>,
+    stream: S,
+    dress: impl FnOnce(S) -> io::Result<W> + 'static,
+) {
     if !shard.totals.admit(shard.config.clients) {
         // A fresh socket has room for a line; whether the client sees it is its own affair.
-        let _ = stream.write_all(b"-ERR max number of clients reached\r\n");
+        let _ = stream.write_shared(b"-ERR max number of clients reached\r\n");
         return;
     }
-    let client = Client(shard.clone());
-    let name = format!("client {peer}");
+    let client = Client(shard);
     let serve = move || {
         let client = client;
+        let shard = client.0.clone();
         // However it ended, the client has seen it.
-        let _ = Connection::new(client.0.clone(), stream).run();
+        let _ = timeout(shard.config.write_timeout, || dress(stream))
+            .and_then(|stream| Connection::new(shard, stream).run());
     };
     // Without a stack for it, the connection and its place among the clients are dropped with the closure.
-    let _ = machinarium::try_spawn(&name, serve);
+    let _ = machinarium::try_spawn("client", serve);
 }
 
 /// One of the clients that are counted.

@@ -24,6 +24,9 @@ pub(crate) fn answer(session: Session, arguments: Arguments<'_>) -> Reply {
         Session::Config => config(arguments),
         Session::Command => command(arguments),
         Session::Quit | Session::Shutdown => Reply::OK,
+        Session::Subscribe | Session::Unsubscribe | Session::Publish => {
+            unreachable!("the plan and the connection do these")
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use machinarium::{Instant, JoinHandle};
 
 use crate::command::Run;
 use crate::config::{Config, Totals};
+use crate::hub::Hub;
 use crate::reply::Reply;
 use crate::resp::Arguments;
 use crate::store::{Seeded, Store};
@@ -35,6 +36,7 @@ pub(crate) struct Shard {
     pub(crate) config: Arc<Config>,
     pub(crate) totals: Arc<Totals>,
     pub(crate) started: Instant,
+    pub(crate) hub: Arc<Hub>,
     /// This machine's place among `peers`.
     index: usize,
     peers: Vec<Remote>,
@@ -56,19 +58,20 @@ pub(crate) struct Common {
     pub(crate) config: Arc<Config>,
     pub(crate) totals: Arc<Totals>,
     pub(crate) started: Instant,
+    pub(crate) hub: Arc<Hub>,
     pub(crate) peers: Vec<Remote>,
 }
 
 impl Shard {
     /// Makes the calling machine the one with this index.
     pub(crate) fn install(index: usize, common: Common) -> Rc<Shard> {
-        let Common { config, totals, started, peers } = common;
+        let Common { config, totals, started, hub, peers } = common;
         assert!(index < peers.len(), "a shard is one of the server's machines");
         let store = RefCell::new(Store::new(config.memory / peers.len(), config.hash_seed));
         let (sweeper, failure) = (RefCell::new(None), RefCell::new(None));
         let listener = RefCell::new(None);
         let shard =
-            Rc::new(Shard { config, totals, started, index, peers, store, sweeper, failure, listener });
+            Rc::new(Shard { config, totals, started, hub, index, peers, store, sweeper, failure, listener });
         SHARD.with(|here| *here.borrow_mut() = Some(shard.clone()));
         shard
     }

@@ -13,12 +13,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use machinarium::net::TcpStream;
+use machinarium::tls::ClientConfig;
 use machinarium::{sleep, timeout};
 
+use crate::certificates::PEM;
 use crate::client::{Answer, Client};
-use crate::init::keep_starting;
+use crate::common::init::keep_starting;
+use crate::common::random::Random;
 use crate::model::{Model, Request, Span, Wrong};
-use crate::random::Random;
+use crate::wire::Wire;
 
 /// The key that all clients increment.
 const SHARED: &str = "shared";
@@ -30,11 +33,24 @@ const KEYS: usize = 4;
 #[derive(Clone)]
 pub(crate) struct Task {
     pub(crate) server: SocketAddr,
+    /// Whether it talks TLS.
+    pub(crate) tls: bool,
     /// Its number among the clients.
     pub(crate) number: usize,
     pub(crate) seed: u64,
     pub(crate) sessions: usize,
     pub(crate) tally: Tally,
+}
+
+impl Task {
+    pub(crate) fn connect(&self) -> io::Result<Box<dyn Wire>> {
+        let stream = TcpStream::connect(self.server)?;
+        if !self.tls {
+            return Ok(Box::new(stream));
+        }
+        let config = ClientConfig::builder().ca_pem(PEM.root.as_str()).build()?;
+        Ok(Box::new(config.connect(stream, "localhost")?))
+    }
 }
 
 /// The main function of a client's host.
@@ -120,10 +136,10 @@ impl<'a> Worker<'a> {
     }
 
     /// A connection to a server whose run is known.
-    fn connect(&mut self) -> io::Result<Client<TcpStream>> {
+    fn connect(&mut self) -> io::Result<Client<Box<dyn Wire>>> {
         let patience = self.patience();
         let (client, info) = timeout(patience, || {
-            let mut client = Client::new(TcpStream::connect(self.task.server)?);
+            let mut client = Client::new(self.task.connect()?);
             let info = client.call(&[b"INFO"])?;
             io::Result::Ok((client, info))
         })?;
@@ -148,7 +164,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Sends the steps together and checks what is answered. After an error, what was not answered is in doubt.
-    fn exchange(&mut self, client: &mut Client<TcpStream>, steps: Vec<Step>) -> io::Result<()> {
+    fn exchange(&mut self, client: &mut Client<Box<dyn Wire>>, steps: Vec<Step>) -> io::Result<()> {
         let patience = self.patience();
         let sent = machinarium::now().as_nanos();
         let words: Vec<Vec<&[u8]>> =

@@ -1,0 +1,66 @@
+//! What a relay asks of a stream: to give bytes, take bytes and end, each as far as that goes without waiting.
+//!
+//! Sealed: the streams of this crate, plain and with TLS. The caller holds both turns of the stream. What a layer has made and
+//! the system has not taken lies in `behind`, which the caller sends before it has anything more written.
+
+use std::io;
+
+use super::bytes;
+use super::direction::Turn;
+use super::stream::{Kind, Stream};
+use crate::io::Buffer;
+
+/// A stream of bytes both ways that [`relay`](super::relay()) can join to another: a [`Stream`] or a `TlsStream` on one.
+pub trait Duplex: sealed::Duplex {}
+
+impl<K: Kind> Duplex for Stream<K> {}
+
+pub(crate) mod sealed {
+    use super::{Buffer, Turn, io};
+    use crate::net::descriptor::Descriptor;
+
+    /// What `Duplex` keeps to this crate.
+    pub trait Duplex {
+        fn descriptor(&self) -> &Descriptor;
+
+        /// Moves up to `most` bytes to the end of `target`. 0 is the end; `None`: it would have to wait.
+        fn pull(&self, reading: &mut Turn<'_>, target: &mut Buffer, most: usize)
+        -> io::Result<Option<usize>>;
+
+        /// Takes bytes from `source`; how many. `None`: it would have to wait. Nothing is in `behind`.
+        fn push(&self, writing: &mut Turn<'_>, source: &mut Buffer) -> io::Result<Option<usize>>;
+
+        /// Makes what tells the peer that nothing more comes, in `behind`. The writing half is shut down when that is sent.
+        fn say_end(&self) -> io::Result<()>;
+    }
+}
+
+impl<K: Kind> sealed::Duplex for Stream<K> {
+    fn descriptor(&self) -> &super::descriptor::Descriptor {
+        &self.descriptor
+    }
+
+    fn pull(&self, reading: &mut Turn<'_>, target: &mut Buffer, most: usize) -> io::Result<Option<usize>> {
+        let mut front = self.front.borrow_mut();
+        if !front.is_empty() {
+            return Ok(Some(front.move_some(target, most)));
+        }
+        drop(front);
+        reading.attempt(|socket| {
+            target.fill(|room| {
+                let most = most.min(room.len());
+                socket.read_once(&mut room[..most])
+            })
+        })
+    }
+
+    fn push(&self, writing: &mut Turn<'_>, source: &mut Buffer) -> io::Result<Option<usize>> {
+        let count = bytes::try_send(writing, source.bytes())?;
+        source.consume(count.unwrap_or(0));
+        Ok(count)
+    }
+
+    fn say_end(&self) -> io::Result<()> {
+        Ok(())
+    }
+}

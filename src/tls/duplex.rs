@@ -1,0 +1,65 @@
+//! A `TlsStream` as a relay uses it: each step as far as it goes without waiting.
+
+use std::io;
+
+use super::core::{RECORD, Want};
+use super::stream::TlsStream;
+use crate::error::is_of_caller;
+use crate::io::Buffer;
+use crate::net::{Connected, Descriptor, Duplex, SealedDuplex, Socket, Turn};
+
+impl<S: Connected> Duplex for TlsStream<S> {}
+
+impl<S: Connected> SealedDuplex for TlsStream<S> {
+    fn descriptor(&self) -> &Descriptor {
+        self.io.descriptor()
+    }
+
+    fn pull(&self, reading: &mut Turn<'_>, target: &mut Buffer, most: usize) -> io::Result<Option<usize>> {
+        loop {
+            let result = self.advance(Want::Nothing);
+            let (count, closed) = {
+                let mut core = self.core.borrow_mut();
+                (core.plain.move_some(target, most), core.life.peer_closed)
+            };
+            // What came before an error is read before it.
+            if count > 0 {
+                return Ok(Some(count));
+            }
+            if let Err(error) = result {
+                self.io.descriptor().write_behind();
+                return Err(error.into());
+            }
+            if closed {
+                return Ok(Some(0));
+            }
+            match reading.attempt(|socket| socket.fill_once(&mut self.core.borrow_mut().incoming))? {
+                Some(0) => return Ok(Some(self.core.borrow_mut().end()?)),
+                Some(_) => {}
+                None => {
+                    self.fit_before(reading);
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    fn push(&self, writing: &mut Turn<'_>, source: &mut Buffer) -> io::Result<Option<usize>> {
+        if writing.would_block() {
+            return Ok(None);
+        }
+        let count = source.len().min(RECORD);
+        self.make(Want::Encrypt(&source.bytes()[..count]))?;
+        source.consume(count);
+        match writing.attempt(Socket::send_behind) {
+            Err(error) if !is_of_caller(&error) => Err(error),
+            // What was encrypted is written, whoever sends it.
+            _ => Ok(Some(count)),
+        }
+    }
+
+    fn say_end(&self) -> io::Result<()> {
+        let closed = self.core.borrow().life.closed;
+        if closed { Ok(()) } else { self.make(Want::CloseNotify) }
+    }
+}

@@ -1,0 +1,60 @@
+//! A program that runs until its test has ended.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+/// A running example program. Killed at the end.
+pub(crate) struct Program {
+    child: Child,
+    out: BufReader<ChildStdout>,
+}
+
+/// The binary of an example.
+fn path(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let path = test.parent().and_then(|deps| deps.parent()).unwrap().join("examples").join(name);
+    assert!(path.exists(), "{} is not there: cargo build --examples", path.display());
+    path
+}
+
+/// Runs a program to its end.
+pub(crate) fn output(name: &str, arguments: &[&str]) -> Output {
+    Command::new(path(name)).args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+impl Program {
+    pub(crate) fn start(name: &str, arguments: &[&str]) -> Program {
+        let mut command = Command::new(path(name));
+        let mut child = command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        Program { child, out }
+    }
+
+    /// The rest of the next line that begins so.
+    pub(crate) fn line(&mut self, prefix: &str) -> String {
+        loop {
+            let mut line = String::new();
+            assert!(self.out.read_line(&mut line).unwrap() > 0, "it ended before it said {prefix:?}");
+            if let Some(rest) = line.strip_prefix(prefix) {
+                return rest.trim_end().to_owned();
+            }
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The exit status of a hunt, and what it printed.
+pub(crate) fn hunt(name: &str, arguments: &[&str]) -> (i32, String) {
+    let output = output(name, &[&["hunt"], arguments].concat());
+    (
+        output.status.code().expect("no signal ends a hunt"),
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+    )
+}

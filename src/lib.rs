@@ -26,6 +26,7 @@
 //!   coroutines, machines and of what they do ([`context`]).
 //! - `shared`: all that two threads may touch at once. Small, and model-checked.
 //! - `pool`: threads for calls that block. [`mod@file`]: files, by way of them; names too ([`net::lookup`]).
+//! - [`signal`]: signals as values. `shutdown`: how a service ends.
 //! - [`sync`]: channels, select, locks, events.
 //! - [`net`], `io`: sockets and their buffers. `tls`: TLS on any connected stream. `time`, `scope`, `error`: what their names say.
 //!
@@ -59,6 +60,8 @@ mod scope;
 #[doc(hidden)] // not an interface: public so that benches can measure it
 #[allow(unsafe_code)] // memory handed from thread to thread
 pub mod shared;
+mod shutdown;
+pub mod signal;
 pub mod sync;
 mod time;
 #[cfg(any(feature = "tls", feature = "tls-ring"))]
@@ -76,4 +79,5 @@ pub use machine::{MachineLocal, ProcessLocal};
 pub use machine::{SpawnOptions, StackClass, context, on_big_stack, spawn_with, try_on_big_stack};
 pub use pool::{BlockingError, blocking};
 pub use scope::{Scope, ScopedJoinHandle, scope};
+pub use shutdown::Shutdown;
 pub use time::{current_deadline, deadline, now, shield, sleep, sleep_until, timeout};

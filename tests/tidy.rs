@@ -42,6 +42,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("io", &["machine", "kernel", "error"]),
     ("net", &["machine", "shared", "sync", "pool", "kernel", "error", "time", "io"]),
     ("tls", &["io", "net", "machine", "shared", "kernel", "error", "time"]),
+    ("signal", &["machine", "shared", "sync", "kernel", "error", "time"]),
+    ("shutdown", &["machine", "shared", "signal", "sync", "scope", "kernel", "error", "time"]),
     ("pool", &["machine", "shared", "sync", "kernel", "error", "time"]),
     ("file", &["machine", "pool", "net", "kernel", "error"]),
 ];

@@ -1,4 +1,4 @@
-//! Waiting for the first of several: what is sent or received, joins, events, moments.
+//! Waiting for the first of several: what is sent or received, joins, signals, events, moments.
 //!
 //! Of several cases that could be had, one is: where the search begins moves on with each select of a machine, so none is starved.
 //! The others have had no effect at all: no item was taken, none was sent.
@@ -107,6 +107,7 @@ impl Case for Timer {
 /// | `recv(receiver) -> result` | `Result<T, TryRecvError>`: `Disconnected` when nobody will send |
 /// | `send(sender, value) -> result` | `Result<(), TrySendError<T>>`: `Disconnected` when nobody will receive |
 /// | `join(handle) -> result` | `Result<T, JoinError>` of a `&mut JoinHandle<T>` |
+/// | `signal(signals) -> signal` | the [`Signal`](crate::signal::Signal) that has come |
 /// | `wait(event)` | nothing: the [`Event`](crate::sync::Event) is set |
 /// | `readable(io)`, `writable(io)` | nothing: a read, or a write, would not wait ([`Stream::readable`](crate::net::Stream::readable)) |
 /// | `after(duration)`, `at(deadline)` | nothing |
@@ -125,6 +126,10 @@ macro_rules! select {
     (@cases [$($done:tt)*] join($handle:expr) -> $result:pat => $body:expr, $($rest:tt)*) => {{
         let mut case = ($handle).joining();
         $crate::select!(@cases [$($done)* (case, $result, case.joined(), $body)] $($rest)*)
+    }};
+    (@cases [$($done:tt)*] signal($signals:expr) -> $result:pat => $body:expr, $($rest:tt)*) => {{
+        let mut case = ($signals).receiving();
+        $crate::select!(@cases [$($done)* (case, $result, case.received().expect("it was chosen"), $body)] $($rest)*)
     }};
     (@cases [$($done:tt)*] wait($event:expr) => $body:expr, $($rest:tt)*) => {{
         let mut case = ($event).waiting();

@@ -51,6 +51,8 @@ mod ready;
 mod refusal;
 mod relay;
 mod select;
+mod shutdown;
+mod signal;
 mod soundness;
 mod tcp;
 mod teardown;

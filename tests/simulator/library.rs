@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 use machinarium::net::{TcpListener, TcpStream};
-use machinarium::{BlockingError, Builder, Tuning};
+use machinarium::signal::Signal;
+use machinarium::{BlockingError, Builder, Shutdown, Tuning};
 use machinarium_sim::{Check, Cpu, Durations, FailureKind, Fault, Faults, Outcome, Simulation, World};
 
 use crate::raw;
@@ -282,5 +283,62 @@ fn no_blocking_call_is_forgotten_without_threads() {
         // Not `eventually`, which turns the faults off.
         world.join(&host);
         assert!(host.finished());
+    });
+}
+
+/// Ends on SIGTERM: who was let in is served, who comes later is not.
+fn polite_server() -> io::Result<()> {
+    Builder::new().drain(Duration::from_secs(60)).run(|| {
+        let shutdown = Shutdown::new();
+        shutdown.on_signals([Signal::Term])?;
+        let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, raw::PORT)))?;
+        let ended: io::Result<()> = shutdown.until_begun(|| {
+            loop {
+                let (stream, _) = listener.accept()?;
+                machinarium::spawn(move || io::copy(&mut &stream, &mut &stream));
+            }
+        });
+        assert_eq!(shutdown.cause().as_deref(), Some("SIGTERM"), "{ended:?}");
+        Ok(())
+    })
+}
+
+/// Says one word at a time on a connection that it keeps; the number of words that came back.
+fn patient_client(words: u32, let_in: &AtomicU32) -> io::Result<u32> {
+    machinarium::run(|| {
+        let stream = loop {
+            match TcpStream::connect(raw::server(1)) {
+                Ok(stream) => break stream,
+                Err(_) => machinarium::sleep(Duration::from_millis(5))?,
+            }
+        };
+        for word in 0..words {
+            let_in.store(word, SeqCst);
+            stream.write_all(&word.to_le_bytes())?;
+            let mut answer = [0; 4];
+            stream.read_exact(&mut answer)?;
+            assert_eq!(u32::from_le_bytes(answer), word);
+            machinarium::sleep(Duration::from_millis(1))?;
+        }
+        Ok(words)
+    })
+}
+
+#[test]
+fn sigterm_ends_a_service_when_it_has_served_whom_it_let_in() {
+    let faults = Faults::none().rate(Fault::LateSignal, 2).rate(Fault::Eintr, 8).rate(Fault::EpollOrder, 4);
+    Check::new().seeds(200).faults(faults).cpu(Cpu::Loaded).run(|world| {
+        let server = world.host("server").run(polite_server);
+        let let_in = Arc::new(AtomicU32::new(0));
+        let word = let_in.clone();
+        let client =
+            world.host("client").run(move || patient_client(40, &word).map(|words| assert_eq!(words, 40)));
+        while let_in.load(SeqCst) == 0 {
+            world.sleep(1.millis());
+        }
+        world.sleep(Duration::from_micros(world.random(60_000)));
+        server.signal(Signal::Term);
+        world.eventually(30.secs(), || server.finished() && client.finished());
+        assert_eq!(server.killed_by(), None);
     });
 }

@@ -33,7 +33,7 @@ use crate::time::shield;
 /// let result: std::io::Result<()> = Builder::new().drain(Duration::from_secs(10)).run(|| {
 ///     let shutdown = Shutdown::new();
 ///     shutdown.on_signals([Signal::Term, Signal::Int])?;
-///     let listener = TcpListener::bind(([127, 0, 0, 1], 0).into())?;
+///     let listener = TcpListener::bind("127.0.0.1:0")?;
 ///     # signal::raise(Signal::Term)?;
 ///     let ended: std::io::Result<()> = shutdown.until_begun(|| {
 ///         loop {

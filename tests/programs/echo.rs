@@ -92,7 +92,7 @@ fn sigterm_lets_clients_finish() {
     stream.write_all(b"ping").unwrap();
     stream.read_exact(&mut answer).unwrap();
     program.signal("TERM");
-    assert_eq!(program.news("echo: "), "SIGTERM: 1 clients have 10s to end");
+    assert_eq!(program.news("echo: "), "SIGTERM: clients: 1; they have 10s to end");
     assert!(TcpStream::connect(&address).is_err(), "it has stopped to accept");
     stream.write_all(b"pong").unwrap();
     stream.read_exact(&mut answer).unwrap();

@@ -76,7 +76,7 @@ fn sigterm_refuses_new_connections_and_waits_for_the_others() {
     let streams = [connect(&address), connect(&address)];
     streams.iter().for_each(|stream| says(stream, b"before"));
     proxy.signal("TERM");
-    assert_eq!(proxy.news("proxy: "), "SIGTERM: 2 connections have 30s to end");
+    assert_eq!(proxy.news("proxy: "), "SIGTERM: connections: 2; they have 30s to end");
     assert_eq!(TcpStream::connect(&address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
     streams.iter().for_each(|stream| says(stream, b"after"));
     drop(streams);

@@ -36,7 +36,11 @@ pub(crate) fn serve(config: &Config, ready: impl FnOnce(Addresses)) -> io::Resul
         let mut others = Vec::new();
         let started = start(config, &end, &clients, &mut others).map(ready);
         end.live(started, others, |cause| {
-            (config.say)(&format!("{cause}: {} clients have {:?} to end", clients.count(), config.drain));
+            (config.say)(&format!(
+                "{cause}: clients: {}; they have {:?} to end",
+                clients.count(),
+                config.drain
+            ));
             clients.wait(config.drain);
         })
     })

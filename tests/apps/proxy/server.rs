@@ -28,7 +28,11 @@ pub(crate) fn serve(config: &Config, ready: impl FnOnce(SocketAddr)) -> io::Resu
         let mut others = Vec::new();
         let started = start(config, &end, &clients, &mut others).map(ready);
         end.live(started, others, |cause| {
-            (config.say)(&format!("{cause}: {} connections have {:?} to end", clients.count(), config.drain));
+            (config.say)(&format!(
+                "{cause}: connections: {}; they have {:?} to end",
+                clients.count(),
+                config.drain
+            ));
             clients.wait(config.drain);
         })
     })

@@ -112,14 +112,14 @@ const MEETINGS: [Site; 15] = [
     }),
     ("wait list", || Ok(WaitList::new(0).wait(0)?)),
     ("who makes the value of a cell", || {
-        OnceCell::new().get_or_try_init(|| -> io::Result<()> { Ok(sleep(LONG)?) }).map(|()| ())
+        OnceCell::new().get_or_try_init(|| -> io::Result<()> { Ok(sleep(LONG)?) }).map(drop)
     }),
     ("who waits for the value of a cell", || {
         let cell = Arc::new(OnceCell::new());
         let theirs = cell.clone();
         let maker = spawn(move || drop(theirs.get_or_init(|| drop(shield(|| sleep(LONG))))));
         machinarium::yield_now();
-        let result = cell.get_or_init(|| ()).map(|()| ()).map_err(io::Error::from);
+        let result = cell.get_or_init(|| ()).map(drop).map_err(io::Error::from);
         drop(maker);
         result
     }),

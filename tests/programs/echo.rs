@@ -84,6 +84,24 @@ fn tls() {
 }
 
 #[test]
+fn sigterm_lets_clients_finish() {
+    let mut program = Program::start("echo", &["--tcp", "127.0.0.1:0", "--machines", "2"]);
+    let address = program.line("echo: tcp on ");
+    let mut stream = TcpStream::connect(&address).unwrap();
+    let mut answer = [0; 4];
+    stream.write_all(b"ping").unwrap();
+    stream.read_exact(&mut answer).unwrap();
+    program.signal("TERM");
+    assert_eq!(program.news("echo: "), "SIGTERM: clients: 1; they have 10s to end");
+    assert!(TcpStream::connect(&address).is_err(), "it has stopped to accept");
+    stream.write_all(b"pong").unwrap();
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"pong");
+    drop(stream);
+    assert_eq!(program.ended(), Some(0));
+}
+
+#[test]
 fn what_it_refuses() {
     let used = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = used.local_addr().unwrap().to_string();

@@ -89,3 +89,22 @@ fn a_subscriber_that_does_not_read_is_cut_off() {
     let ended = slow.read_to_end(&mut rest);
     assert!(ended.is_ok() || ended.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset));
 }
+
+#[test]
+fn sigterm_ends_it_as_shutdown_does() {
+    for way in ["TERM", "INT", "SHUTDOWN"] {
+        let (mut program, address) = start(&["--machines", "2"]);
+        let mut stream = connect(&address);
+        expect(&mut stream, "SET a 1\r\n", "+OK\r\n");
+        let told = if way == "SHUTDOWN" {
+            stream.write_all(b"SHUTDOWN\r\n").unwrap();
+            way.to_owned()
+        } else {
+            program.signal(way);
+            format!("SIG{way}")
+        };
+        assert_eq!(program.news("kv: "), format!("{told}: what was asked before is answered"));
+        assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0);
+        assert_eq!(program.ended(), Some(0));
+    }
+}

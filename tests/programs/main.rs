@@ -11,3 +11,4 @@ mod certificates;
 mod echo;
 mod kv;
 mod program;
+mod proxy;

@@ -2,12 +2,13 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
 
 /// A running example program. Killed at the end.
 pub(crate) struct Program {
     child: Child,
     out: BufReader<ChildStdout>,
+    errors: BufReader<ChildStderr>,
 }
 
 /// The binary of an example.
@@ -26,19 +27,41 @@ pub(crate) fn output(name: &str, arguments: &[&str]) -> Output {
 impl Program {
     pub(crate) fn start(name: &str, arguments: &[&str]) -> Program {
         let mut command = Command::new(path(name));
-        let mut child = command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
-        Program { child, out }
+        let errors = BufReader::new(child.stderr.take().unwrap());
+        Program { child, out, errors }
     }
 
     /// The rest of the next line that begins so.
     pub(crate) fn line(&mut self, prefix: &str) -> String {
-        loop {
-            let mut line = String::new();
-            assert!(self.out.read_line(&mut line).unwrap() > 0, "it ended before it said {prefix:?}");
-            if let Some(rest) = line.strip_prefix(prefix) {
-                return rest.trim_end().to_owned();
-            }
+        rest_of_line(&mut self.out, prefix)
+    }
+
+    /// The same of what it says on its error output.
+    pub(crate) fn news(&mut self, prefix: &str) -> String {
+        rest_of_line(&mut self.errors, prefix)
+    }
+
+    /// Sends it a signal, by name.
+    pub(crate) fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
+    /// Waits for its end: its exit status.
+    pub(crate) fn ended(mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+}
+
+fn rest_of_line(out: &mut impl BufRead, prefix: &str) -> String {
+    loop {
+        let mut line = String::new();
+        assert!(out.read_line(&mut line).unwrap() > 0, "it ended before it said {prefix:?}");
+        if let Some(rest) = line.strip_prefix(prefix) {
+            return rest.trim_end().to_owned();
         }
     }
 }

@@ -5,9 +5,11 @@
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use machinarium::Instant;
-use machinarium_sim::{Faults, Found, Outcome, Simulation, World};
+use machinarium::signal::Signal;
+use machinarium_sim::{Faults, Found, Host, Outcome, Simulation, World};
 
 use super::cli::Mistake;
 
@@ -113,4 +115,29 @@ fn summary(found: &Found, started: Instant) {
 
 fn simulation(seed: u64) -> Simulation {
     Simulation::new(seed).faults(Faults::swarm())
+}
+
+/// Asks a server to end as an operator does, and starts it again when it has.
+pub(crate) fn roll(world: &World, server: &Host) {
+    terminate(world, server);
+    server.restart();
+}
+
+/// Asks a server to end: within a minute it does, whatever else goes wrong. One that is about to be started again (`init.rs`) hears
+/// nothing, so it is asked again, but not before it must have ended.
+pub(crate) fn terminate(world: &World, server: &Host) {
+    let begun = world.now();
+    for seconds in 1..=60 {
+        if seconds % 20 == 1 {
+            server.signal(Signal::Term);
+        }
+        let end = begun + Duration::from_secs(seconds);
+        while world.now() < end {
+            if !server.running() {
+                return;
+            }
+            world.sleep(Duration::from_millis(10));
+        }
+    }
+    panic!("SIGTERM does not end {}", server.name());
 }

@@ -8,3 +8,4 @@ pub(crate) mod hunt;
 pub(crate) mod init;
 pub(crate) mod place;
 pub(crate) mod random;
+pub(crate) mod service;

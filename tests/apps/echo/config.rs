@@ -17,6 +17,10 @@ pub(crate) struct Config {
     pub(crate) clients: usize,
     /// How long a client may neither send nor take anything.
     pub(crate) idle: Option<Duration>,
+    /// How long clients may go on when the server ends.
+    pub(crate) drain: Duration,
+    /// What is told to whoever runs it.
+    pub(crate) say: fn(&str),
     pub(crate) bug: Option<Bug>,
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use machinarium_sim::{Cpu, Durations, Host, World};
 
 use crate::certificates::PEM;
-use crate::common::hunt::Program;
+use crate::common::hunt::{Program, roll, terminate};
 use crate::common::init::keep_starting;
 use crate::common::place::{Certificate, UnixAddress};
 use crate::config::{Bug, Config};
@@ -37,6 +37,7 @@ fn script(world: &World, bug: Option<Bug>) {
         .collect();
     disasters(world, &server, &clients);
     world.eventually(60.secs(), || clients.iter().all(Host::finished) && local.load(Relaxed));
+    terminate(world, &server);
 }
 
 fn task(world: &World, way: Way) -> Task {
@@ -53,6 +54,8 @@ fn config(world: &World, tcp: SocketAddr, tls: SocketAddr, bug: Option<Bug>) -> 
         machines: 1 + world.random(3) as usize,
         clients: 100,
         idle: (world.random(4) == 3).then(|| (200 << world.random(4)).millis()),
+        drain: (1 << world.random(12)).millis(),
+        say: |_| {},
         bug,
     }
 }
@@ -64,8 +67,8 @@ fn serve(config: &Config, task: &Task, done: &Arc<AtomicBool>) -> io::Result<()>
             begun.set(true);
             let (task, done) = (task.clone(), done.clone());
             machinarium::spawn_named("unix client", move || {
-                workload::work(&task);
-                done.store(true, Relaxed);
+                // It is cancelled with its server, and begins again with the next.
+                done.fetch_or(workload::work(&task).is_ok(), Relaxed);
             });
         })
     })
@@ -76,7 +79,7 @@ fn disasters(world: &World, server: &Host, clients: &[Host]) {
     for _ in 0..world.random(8) {
         world.sleep((1 + world.random(800)).millis());
         let client = &clients[world.random(clients.len() as u64) as usize];
-        match world.random(9) {
+        match world.random(10) {
             0 => world.heal(),
             1 => world.partition(server, client),
             2 => world.partition_one_way(server, client),
@@ -85,6 +88,7 @@ fn disasters(world: &World, server: &Host, clients: &[Host]) {
             5 => client.pause((1 + world.random(300)).millis()),
             6 => die(world, client, Host::crash),
             7 => die(world, server, Host::power_off),
+            8 => roll(world, server),
             _ => die(world, server, Host::crash),
         }
     }

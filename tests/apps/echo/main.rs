@@ -74,6 +74,9 @@ struct Serve {
     /// Closes connections that neither send nor take anything for so many seconds; 0 is never.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     idle: u32,
+    /// How many seconds clients may go on after SIGTERM or Ctrl-C.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    drain: u32,
 }
 
 fn main() -> ExitCode {
@@ -121,6 +124,8 @@ impl Serve {
             machines: self.machines as usize,
             clients: self.clients as usize,
             idle: (self.idle != 0).then(|| Duration::from_secs(self.idle.into())),
+            drain: Duration::from_secs(self.drain.into()),
+            say: |news| eprintln!("echo: {news}"),
             bug: None,
         }
     }

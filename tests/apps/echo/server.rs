@@ -1,25 +1,22 @@
 //! The server as a whole: `serve` is the entry point, the same on Linux and in a simulated world.
 //!
 //! The calling thread becomes the first machine and has all listeners: what they accept goes, detached, to each machine in
-//! turn, and TLS shakes hands there. Its main coroutine waits to be cancelled, or for a listener that fails for good; then
-//! the other machines are stopped and joined.
+//! turn, and TLS shakes hands there. How it ends is in `common/service.rs`.
 //!
 //! A connection echoes what it reads until its client ends its half, and ends its own then. It reads no further than it
 //! has written, so a client that takes nothing is held back by its own socket. Idle ones hold no buffer.
 
 use std::io::{self, BufRead, Write};
 use std::net::{Shutdown, SocketAddr};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use machinarium::machine::{self, Handle, Remote};
 use machinarium::net::{Kind, Stream, TcpListener, TcpStream, UnixListener, UnixStream};
-use machinarium::sync::channel::{Sender, bounded};
 use machinarium::tls::{ServerConfig, TlsStream};
-use machinarium::{Builder, Instant, timeout};
+use machinarium::{Builder, timeout};
 
 use crate::common::place::UnixAddress;
+use crate::common::service::{Clients, End, Place, start_machine};
 use crate::config::{Bug, Config};
 
 /// Where the server listens, told once all listeners do.
@@ -29,28 +26,33 @@ pub(crate) struct Addresses {
     pub(crate) tls: Option<SocketAddr>,
 }
 
-/// Serves until its main coroutine is cancelled.
+/// Serves until it is told to end, by SIGTERM or SIGINT or by its main coroutine's cancellation.
 ///
 /// # Errors
 /// When it cannot listen or start its machines; that of a listener that has failed.
 pub(crate) fn serve(config: &Config, ready: impl FnOnce(Addresses)) -> io::Result<()> {
-    Builder::new().name("echo-0").run(|| run(config, ready))
+    Builder::new().name("echo-0").run(|| {
+        let (end, clients) = (End::on_signals()?, Clients::new(config.clients));
+        let mut others = Vec::new();
+        let started = start(config, &end, &clients, &mut others).map(ready);
+        end.live(started, others, |cause| {
+            (config.say)(&format!(
+                "{cause}: clients: {}; they have {:?} to end",
+                clients.count(),
+                config.drain
+            ));
+            clients.wait(config.drain);
+        })
+    })
 }
 
-fn run(config: &Config, ready: impl FnOnce(Addresses)) -> io::Result<()> {
-    let mut others: Vec<Handle<()>> = Vec::new();
-    let result = start(config, &mut others, ready);
-    others.iter().for_each(|other| other.stop("the server ends"));
-    // The main coroutine may have been cancelled, which must not keep it from waiting for them.
-    machinarium::shield(|| others.into_iter().try_for_each(|other| other.join().map_err(io::Error::from)))?;
-    match result {
-        Err(error) if machinarium::cancelled(&error).is_some() => Ok(()),
-        other => other,
-    }
-}
-
-/// Listens, serves, and returns when that must end.
-fn start(config: &Config, others: &mut Vec<Handle<()>>, ready: impl FnOnce(Addresses)) -> io::Result<()> {
+/// Listens, and has what comes served.
+fn start(
+    config: &Config,
+    end: &End,
+    clients: &Clients,
+    others: &mut Vec<Handle<()>>,
+) -> io::Result<Addresses> {
     let tcp = config.tcp.map(listen).transpose()?;
     let tls = config.tls.as_ref();
     let tls =
@@ -59,27 +61,23 @@ fn start(config: &Config, others: &mut Vec<Handle<()>>, ready: impl FnOnce(Addre
     let unix = config.unix.as_ref().map(listen_unix).transpose()?;
     let mut peers = vec![machine::current()?];
     for index in 1..config.machines {
-        let other = machine::spawn(&format!("echo-{index}"), wait_for_stop)?;
-        peers.push(other.remote());
-        others.push(other);
+        peers.push(start_machine(&format!("echo-{index}"), others)?);
     }
-    let (failed, failure) = bounded(1);
-    let crowd = Crowd::new(config, peers, failed);
+    let door = Door::new(config, peers, end, clients);
     let mut addresses = Addresses::default();
     if let Some(listener) = tcp {
         addresses.tcp = Some(listener.local_addr()?);
-        crowd.clone().admit("tcp", move || Ok(listener.accept()?.0), Session::tcp);
+        door.clone().admit("tcp", move || Ok(listener.accept()?.0), Session::tcp);
     }
     if let Some((listener, tls)) = tls {
         addresses.tls = Some(listener.local_addr()?);
         let serve = move |session: Session, stream| session.tls(&tls, stream);
-        crowd.clone().admit("tls", move || Ok(listener.accept()?.0), serve);
+        door.clone().admit("tls", move || Ok(listener.accept()?.0), serve);
     }
     if let Some(listener) = unix {
-        crowd.admit("unix", move || Ok(UnixListener::accept(&listener)?.0), Session::unix);
+        door.admit("unix", move || Ok(UnixListener::accept(&listener)?.0), Session::unix);
     }
-    ready(addresses);
-    Err(failure.recv()?)
+    Ok(addresses)
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -92,32 +90,26 @@ fn listen_unix(address: &UnixAddress) -> io::Result<UnixListener> {
     listener.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address:?}: {error}")))
 }
 
-/// Returns when the machine is asked to stop.
-fn wait_for_stop() {
-    while machinarium::sleep_until(Instant::FAR).is_ok() {}
-}
-
-/// All who are served, and the machines that serve them.
+/// What every listener leads to: the machines that serve.
 #[derive(Clone)]
-struct Crowd {
+struct Door {
     peers: Vec<Remote>,
-    most: usize,
-    count: Arc<AtomicUsize>,
+    end: End,
+    clients: Clients,
     idle: Duration,
     bug: Option<Bug>,
-    failed: Sender<io::Error>,
 }
 
 /// More than a hundred years: never.
 const NEVER: Duration = Duration::from_secs(1 << 32);
 
-impl Crowd {
-    fn new(config: &Config, peers: Vec<Remote>, failed: Sender<io::Error>) -> Crowd {
+impl Door {
+    fn new(config: &Config, peers: Vec<Remote>, end: &End, clients: &Clients) -> Door {
         let (idle, bug) = (config.idle.unwrap_or(NEVER), config.bug);
-        Crowd { peers, most: config.clients, count: Arc::default(), idle, bug, failed }
+        Door { peers, end: end.clone(), clients: clients.clone(), idle, bug }
     }
 
-    /// Accepts until that fails, and hands what came to each machine in turn.
+    /// Accepts until the end begins, and hands what came to each machine in turn.
     fn admit<K: Kind + 'static>(
         self,
         name: &str,
@@ -125,13 +117,12 @@ impl Crowd {
         serve: impl FnOnce(Session, Stream<K>) -> io::Result<()> + Clone + Send + 'static,
     ) {
         machinarium::spawn_named(&format!("{name} listener"), move || {
-            for turn in 0.. {
-                match accept() {
-                    // A stream that finds no place, no machine or no stack is closed, and its client sees that.
-                    Ok(stream) => drop(self.hand_over(turn % self.peers.len(), stream, serve.clone())),
-                    Err(error) => return drop(self.failed.try_send(error)),
-                }
-            }
+            let mut turns = (0..self.peers.len()).cycle();
+            self.end.accept(accept, |stream| {
+                let to = turns.next().expect("there is a machine");
+                // A stream that finds no place, no machine or no stack is closed, and its client sees that.
+                let _ = self.hand_over(to, stream, serve.clone());
+            });
         });
     }
 
@@ -141,32 +132,20 @@ impl Crowd {
         stream: Stream<K>,
         serve: impl FnOnce(Session, Stream<K>) -> io::Result<()> + Send + 'static,
     ) -> io::Result<()> {
-        let Some(session) = self.session() else { return Ok(()) };
+        let Some(place) = self.clients.place() else { return Ok(()) };
+        let session = Session { _place: place, idle: self.idle, bug: self.bug };
         let stream = stream.detach()?;
         // However it ends, the client has seen it.
         self.peers[to].spawn(move || serve(session, stream.attach()?))?;
         Ok(())
     }
-
-    /// A place among the clients, if there is one.
-    fn session(&self) -> Option<Session> {
-        // Relaxed: a number of its own, by which nothing is ordered.
-        let session = Session { count: self.count.clone(), idle: self.idle, bug: self.bug };
-        (self.count.fetch_add(1, Relaxed) < self.most).then_some(session)
-    }
 }
 
-/// One of those who are counted.
+/// One client's.
 struct Session {
-    count: Arc<AtomicUsize>,
+    _place: Place,
     idle: Duration,
     bug: Option<Bug>,
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.count.fetch_sub(1, Relaxed);
-    }
 }
 
 impl Session {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use machinarium::net::TcpStream;
 use machinarium::tls::{ClientConfig, TlsStream};
-use machinarium::{scope, sleep, timeout};
+use machinarium::{WaitError, scope, sleep, timeout};
 
 use crate::certificates::PEM;
 use crate::common::init::keep_starting;
@@ -38,31 +38,33 @@ pub(crate) fn client(task: &Task) -> io::Result<()> {
     keep_starting(|begun| {
         machinarium::run(|| {
             begun.set(true);
-            work(task);
-            Ok(())
+            Ok(work(task)?)
         })
     })
 }
 
 /// All a client does, on a machine that is there.
 ///
+/// # Errors
+/// If it is cancelled.
+///
 /// # Panics
 /// When a wrong byte comes back.
-pub(crate) fn work(task: &Task) {
+pub(crate) fn work(task: &Task) -> Result<(), WaitError> {
     let mut random = Random(task.seed);
     for _ in 0..task.sessions {
         // How it ended is of no interest here.
         let _ = session(&task.way, &mut random);
-        pause(&mut random, 200);
+        pause(&mut random, 200)?;
     }
     while session(&task.way, &mut random).is_err() {
-        pause(&mut random, 200);
+        pause(&mut random, 200)?;
     }
+    Ok(())
 }
 
-fn pause(random: &mut Random, milliseconds: usize) {
-    // A client that is cancelled has a server that ends around it.
-    let _ = sleep(Duration::from_millis(random.below(milliseconds) as u64));
+fn pause(random: &mut Random, milliseconds: usize) -> Result<(), WaitError> {
+    sleep(Duration::from_millis(random.below(milliseconds) as u64))
 }
 
 fn session(way: &Way, random: &mut Random) -> io::Result<()> {
@@ -131,7 +133,7 @@ impl Talk {
             stream.write_all(&piece)?;
             place += count;
             if random.once_in(8) {
-                pause(&mut random, 30);
+                pause(&mut random, 30)?;
             }
         }
         Ok(())
@@ -154,7 +156,7 @@ impl Talk {
             place += count;
             // A client that reads slowly, so that its answers fill their buffers.
             if random.once_in(20) {
-                pause(&mut random, 60);
+                pause(&mut random, 60)?;
             }
         }
     }

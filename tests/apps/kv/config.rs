@@ -34,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) idle_timeout: Option<Duration>,
     /// What keys are hashed with. Clients should not know it.
     pub(crate) hash_seed: u64,
+    /// What is told to whoever runs it.
+    pub(crate) say: fn(&str),
     pub(crate) bug: Option<Bug>,
 }
 
@@ -53,6 +55,7 @@ impl Config {
             peer_timeout: Duration::from_secs(10),
             idle_timeout: None,
             hash_seed: 0,
+            say: |_| {},
             bug: None,
         }
     }

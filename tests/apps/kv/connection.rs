@@ -82,7 +82,7 @@ impl<S: Wire> Connection<S> {
                     }
                 }
                 End::Shutdown => {
-                    self.shard.stop();
+                    self.shard.end.shutdown.begin("SHUTDOWN");
                     return Ok(());
                 }
                 End::Quit | End::Garbage(_) | End::NoMemory => return self.linger(),

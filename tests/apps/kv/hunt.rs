@@ -15,7 +15,7 @@ use machinarium_sim::{Cpu, Durations, Host, World};
 
 use crate::certificates::PEM;
 use crate::client::Client;
-use crate::common::hunt::Program;
+use crate::common::hunt::{Program, roll};
 use crate::common::init::keep_starting;
 use crate::common::place::Certificate;
 use crate::config::{Bug, Config};
@@ -100,15 +100,19 @@ fn disasters(world: &World, server: &Host, clients: &[Host]) -> usize {
     for _ in 0..world.random(8) {
         world.sleep((1 + world.random(800)).millis());
         let client = &clients[world.random(clients.len() as u64) as usize];
-        match world.random(8) {
+        match world.random(9) {
             0 => world.heal(),
             1 => world.partition(server, client),
             2 => world.partition_one_way(server, client),
             3 => world.partition_one_way(client, server),
             4 => server.pause((1 + world.random(300)).millis()),
             5 => client.pause((1 + world.random(300)).millis()),
+            6 => {
+                roll(world, server);
+                starts += 1;
+            }
             death => {
-                if death == 6 {
+                if death == 7 {
                     server.crash();
                 } else {
                     server.power_off();

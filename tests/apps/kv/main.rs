@@ -143,6 +143,7 @@ impl Serve {
             idle_timeout: (self.idle != 0).then(|| Duration::from_secs(self.idle.into())),
             // std's seeds are random: this is the one place where the server is not the same each time.
             hash_seed: RandomState::new().hash_one("kv"),
+            say: |news| eprintln!("kv: {news}"),
             ..Config::new(self.listen)
         }
     }

@@ -2,8 +2,8 @@
 //! Linux and in a simulated world.
 //!
 //! The calling thread becomes the first machine. It starts the others, gives each the way to all, and lets each listen on
-//! the same port; then its main coroutine sleeps until it is cancelled: by SHUTDOWN, from whichever machine got it, or by a
-//! listener that failed. Then the others are stopped and joined, and when it returns its own connections end.
+//! the same port. The end begins (`common/service.rs`) by SHUTDOWN, on whichever machine that came, by a signal, or by a listener that
+//! failed: all machines are stopped, and what was read of requests before is answered.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,51 +13,44 @@ use std::sync::Arc;
 use machinarium::machine::{self, Handle};
 use machinarium::net::{Kind, Stream, TcpListener, UnixListener};
 use machinarium::tls::ServerConfig;
-use machinarium::{Builder, Instant, timeout};
+use machinarium::{Builder, timeout};
 
+use crate::common::service::{End, start_machine};
 use crate::config::{Config, Totals};
 use crate::connection::Connection;
 use crate::hub::Hub;
 use crate::shard::{Common, Shard};
 use crate::wire::Wire;
 
-/// Serves until SHUTDOWN. `ready` is told the address once all machines listen.
+/// Serves until SHUTDOWN, SIGTERM or SIGINT. `ready` is told the address once all machines listen.
 pub(crate) fn serve(config: Config, ready: impl FnOnce(SocketAddr)) -> io::Result<()> {
-    Builder::new().name("kv-0").run(|| run(config, ready))
+    Builder::new().name("kv-0").run(|| {
+        let (end, say) = (End::on_signals()?, config.say);
+        let mut others = Vec::new();
+        let started = start(config, &end, &mut others).map(ready);
+        end.live(started, others, |cause| say(&format!("{cause}: what was asked before is answered")))
+    })
 }
 
-fn run(mut config: Config, ready: impl FnOnce(SocketAddr)) -> io::Result<()> {
+fn start(mut config: Config, end: &End, others: &mut Vec<Handle<()>>) -> io::Result<SocketAddr> {
     let listener = listen_first(&config)?;
     config.listen = listener.local_addr()?;
-    let (address, machines) = (config.listen, config.machines);
-    let mut others = Vec::new();
-    let result = (|| {
-        for index in 1..machines {
-            others.push(machine::spawn(&format!("kv-{index}"), wait_for_stop)?);
-        }
-        start(config, &others, listener)?;
-        ready(address);
-        wait_for_stop();
-        Ok(())
-    })();
-    others.iter().for_each(|other| other.stop("the server ends"));
-    // The main coroutine has been cancelled, which must not keep it from waiting for them.
-    machinarium::shield(|| others.into_iter().try_for_each(|other| other.join().map_err(io::Error::from)))?;
-    match result {
-        // SHUTDOWN, or the end of a listener, while other machines were still to be started.
-        Err(error) if machinarium::cancelled(&error).is_none() => Err(error),
-        _ => Shard::take_failure().map_or(Ok(()), Err),
+    for index in 1..config.machines {
+        start_machine(&format!("kv-{index}"), others)?;
     }
+    let address = config.listen;
+    begin(config, end.clone(), others, listener)?;
+    Ok(address)
 }
 
 /// Connects the machines, lets each listen, and when all do, lets each accept: a start that fails has served nobody.
-fn start(config: Config, others: &[Handle<()>], listener: TcpListener) -> io::Result<()> {
+fn begin(config: Config, end: End, others: &[Handle<()>], listener: TcpListener) -> io::Result<()> {
     let address = config.listen;
     let mut peers = vec![machine::current()?];
     peers.extend(others.iter().map(Handle::remote));
     let (config, totals, started) = (Arc::new(config), Arc::new(Totals::default()), machinarium::now());
     let hub = Hub::new(config.queue);
-    let common = Common { config, totals, started, hub, peers };
+    let common = Common { config, totals, started, hub, peers, end };
     let shard = Shard::install(0, common.clone());
     // All have their keys before any has a client.
     for (index, other) in others.iter().enumerate() {
@@ -114,33 +107,11 @@ fn listen(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     listener.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
 }
 
-/// Returns when the machine is asked to stop.
-fn wait_for_stop() {
-    while machinarium::sleep_until(Instant::FAR).is_ok() {}
-}
-
 fn accept_on(shard: Rc<Shard>) {
     let listener = shard.listener.take().expect("a machine listens before it accepts");
-    machinarium::spawn_named("listener", move || accept(&shard, &listener));
-}
-
-fn accept(shard: &Rc<Shard>, listener: &TcpListener) {
-    while let Some(stream) = next(shard, || Ok(listener.accept()?.0)) {
-        admit(shard.clone(), stream, Ok);
-    }
-}
-
-/// What comes next, or nothing when the machine ends or the listener is broken for good, which ends the server.
-fn next<S>(shard: &Shard, accept: impl Fn() -> io::Result<S>) -> Option<S> {
-    let accepted = accept();
-    let error = match accepted {
-        Ok(stream) => return Some(stream),
-        Err(error) => error,
-    };
-    if machinarium::cancelled(&error).is_none() {
-        shard.fail(error);
-    }
-    None
+    machinarium::spawn_named("listener", move || {
+        shard.end.accept(|| Ok(listener.accept()?.0), |stream| admit(shard.clone(), stream, Ok));
+    });
 }
 
 /// Accepts on the first machine for all: the streams go to each in turn, where `dress` makes them what is served.
@@ -153,16 +124,16 @@ fn deal<K: Kind + 'static, W: Wire + 'static>(
 {
     let shard = shard.clone();
     machinarium::spawn_named("listener", move || {
-        let mut turn = 0;
-        while let Some(stream) = next(&shard, &accept) {
-            turn = (turn + 1) % shard.machines();
+        let mut turns = (0..shard.machines()).cycle();
+        shard.end.accept(accept, |stream| {
+            let to = turns.next().expect("there is a machine");
             let (dress, detached) = (dress.clone(), stream.detach());
             // A stream that cannot go there is closed, which its client sees.
             let _ = detached.map(|stream| {
                 let arrive = move || drop(stream.attach().map(|stream| admit(Shard::here(), stream, dress)));
-                shard.peer(turn).spawn(arrive)
+                shard.peer(to).spawn(arrive)
             });
-        }
+        });
     });
 }
 

@@ -9,7 +9,6 @@
 
 use std::cell::RefCell;
 use std::hash::BuildHasher;
-use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -18,6 +17,7 @@ use machinarium::net::TcpListener;
 use machinarium::{Instant, JoinHandle};
 
 use crate::command::Run;
+use crate::common::service::End;
 use crate::config::{Config, Totals};
 use crate::hub::Hub;
 use crate::reply::Reply;
@@ -42,7 +42,7 @@ pub(crate) struct Shard {
     peers: Vec<Remote>,
     store: RefCell<Store>,
     sweeper: RefCell<Option<Sweeper>>,
-    failure: RefCell<Option<io::Error>>,
+    pub(crate) end: End,
     /// This machine's, until it accepts.
     pub(crate) listener: RefCell<Option<TcpListener>>,
 }
@@ -60,18 +60,18 @@ pub(crate) struct Common {
     pub(crate) started: Instant,
     pub(crate) hub: Arc<Hub>,
     pub(crate) peers: Vec<Remote>,
+    pub(crate) end: End,
 }
 
 impl Shard {
     /// Makes the calling machine the one with this index.
     pub(crate) fn install(index: usize, common: Common) -> Rc<Shard> {
-        let Common { config, totals, started, hub, peers } = common;
+        let Common { config, totals, started, hub, peers, end } = common;
         assert!(index < peers.len(), "a shard is one of the server's machines");
         let store = RefCell::new(Store::new(config.memory / peers.len(), config.hash_seed));
-        let (sweeper, failure) = (RefCell::new(None), RefCell::new(None));
-        let listener = RefCell::new(None);
+        let (sweeper, listener) = (RefCell::new(None), RefCell::new(None));
         let shard =
-            Rc::new(Shard { config, totals, started, hub, index, peers, store, sweeper, failure, listener });
+            Rc::new(Shard { config, totals, started, hub, index, peers, store, sweeper, end, listener });
         SHARD.with(|here| *here.borrow_mut() = Some(shard.clone()));
         shard
     }
@@ -139,23 +139,5 @@ impl Shard {
             self.sweeper.borrow_mut().take();
             self.arm();
         }
-    }
-
-    /// Ends the whole server: the first machine's main coroutine is cancelled, and stops the others.
-    pub(crate) fn stop(&self) {
-        self.peers[0].stop("the server was asked to shut down");
-    }
-
-    /// Ends the whole server with an error.
-    pub(crate) fn fail(&self, error: io::Error) {
-        let noted = self.peers[0].spawn(move || *Shard::here().failure.borrow_mut() = Some(error));
-        // If the first machine has ended, so has the server.
-        drop(noted);
-        self.stop();
-    }
-
-    /// Why the server was ended, if it was with an error. On the first machine.
-    pub(crate) fn take_failure() -> Option<io::Error> {
-        SHARD.with(|here| here.borrow().as_ref().and_then(|shard| shard.failure.borrow_mut().take()))
     }
 }

@@ -22,6 +22,10 @@ pub(crate) struct Config {
     pub(crate) patience: Duration,
     /// How long a connection may move nothing.
     pub(crate) idle: Duration,
+    /// How long connections may go on when the proxy ends.
+    pub(crate) drain: Duration,
+    /// What is told to whoever runs it.
+    pub(crate) say: fn(&str),
     pub(crate) bug: Option<Bug>,
 }
 

@@ -5,10 +5,11 @@
 use std::io;
 use std::net::SocketAddr;
 
+use machinarium::signal::Signal;
 use machinarium_sim::{Cpu, Durations, Host, World};
 
 use crate::certificates::PEM;
-use crate::common::hunt::Program;
+use crate::common::hunt::{Program, roll, terminate};
 use crate::common::init::keep_starting;
 use crate::common::place::Certificate;
 use crate::config::{Bug, Config, Trust};
@@ -35,6 +36,8 @@ fn script(world: &World, bug: Option<Bug>) {
         clients: 100,
         patience: 2.secs(),
         idle: 5.secs(),
+        drain: (1 << world.random(12)).millis(),
+        say: |_| {},
         bug,
     };
     let proxy = proxy.run(move || keep_starting(|begun| server::serve(&config, |_| begun.set(true))));
@@ -49,6 +52,7 @@ fn script(world: &World, bug: Option<Bug>) {
         .collect();
     disasters(world, &proxy, &server, &clients[0]);
     world.eventually(60.secs(), || clients.iter().all(Host::finished));
+    terminate(world, &proxy);
 }
 
 /// Some seconds in which things go wrong.
@@ -57,18 +61,29 @@ fn disasters(world: &World, proxy: &Host, server: &Host, client: &Host) {
         world.sleep((1 + world.random(800)).millis());
         let other = if world.random(2) == 0 { server } else { client };
         let dies = [proxy, server][world.random(2) as usize];
-        match world.random(8) {
+        match world.random(10) {
             0 => world.heal(),
             1 => world.partition(proxy, other),
             2 => world.partition_one_way(proxy, other),
             3 => world.partition_one_way(other, proxy),
             4 => proxy.pause((1 + world.random(300)).millis()),
             5 => server.pause((1 + world.random(300)).millis()),
+            6 => roll(world, proxy),
+            7 => reload(world, proxy),
             _ => {
                 dies.crash();
                 world.sleep(world.random(300).millis());
                 dies.restart();
             }
         }
+    }
+}
+
+/// One that has only just started knows no signals yet, and dies of this one.
+fn reload(world: &World, proxy: &Host) {
+    proxy.signal(Signal::Hup);
+    world.sleep(200.millis());
+    if !proxy.running() {
+        proxy.restart();
     }
 }

@@ -78,6 +78,9 @@ struct Serve {
     /// Closes connections on which nothing moves for so many seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = count_up_to(1 << 30))]
     idle: u64,
+    /// How many seconds connections may go on after SIGTERM or Ctrl-C.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    drain: u32,
 }
 
 fn main() -> ExitCode {
@@ -117,6 +120,8 @@ impl Serve {
             clients: self.clients as usize,
             patience: Duration::from_secs(30),
             idle: Duration::from_secs(self.idle),
+            drain: Duration::from_secs(self.drain.into()),
+            say: |news| eprintln!("proxy: {news}"),
             bug: None,
         }
     }

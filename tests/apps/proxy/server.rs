@@ -7,80 +7,69 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use machinarium::machine::{self, Handle, Remote};
-use machinarium::net::{DetachedTcpStream, Duplex, Relay, TcpListener, TcpStream};
+use machinarium::net::{DetachedTcpStream, Duplex, Relay, RelayError, Side, Step, TcpListener, TcpStream};
+use machinarium::signal::{Signal, Signals};
 use machinarium::tls::{ClientConfig, ServerConfig, TlsStream};
-use machinarium::{Builder, Instant, timeout};
+use machinarium::{Builder, timeout};
 
+use crate::common::service::{Clients, End, Place, start_machine};
 use crate::config::{Bug, Config, Trust};
 
-/// Serves until its main coroutine is cancelled. `ready` is told the address.
+/// Serves until it is told to end, by SIGTERM or SIGINT or by its main coroutine's cancellation. SIGHUP has it read its files again.
+/// `ready` is told the address.
 ///
 /// # Errors
 /// When it cannot listen or start its machines; that of a listener that has failed.
 pub(crate) fn serve(config: &Config, ready: impl FnOnce(SocketAddr)) -> io::Result<()> {
     Builder::new().name("proxy-0").run(|| {
-        let mut others: Vec<Handle<()>> = Vec::new();
-        let result = run(config, &mut others, ready);
-        others.iter().for_each(|other| other.stop("the proxy ends"));
-        // The main coroutine may have been cancelled, which must not keep it from waiting for them.
-        machinarium::shield(|| {
-            others.into_iter().try_for_each(|other| other.join().map_err(io::Error::from))
-        })?;
-        match result {
-            Err(error) if machinarium::cancelled(&error).is_some() => Ok(()),
-            other => other,
-        }
+        let (end, clients) = (End::on_signals()?, Clients::new(config.clients));
+        let mut others = Vec::new();
+        let started = start(config, &end, &clients, &mut others).map(ready);
+        end.live(started, others, |cause| {
+            (config.say)(&format!(
+                "{cause}: connections: {}; they have {:?} to end",
+                clients.count(),
+                config.drain
+            ));
+            clients.wait(config.drain);
+        })
     })
 }
 
-fn run(config: &Config, others: &mut Vec<Handle<()>>, ready: impl FnOnce(SocketAddr)) -> io::Result<()> {
+/// Listens, and has what comes carried. Returns the address.
+fn start(
+    config: &Config,
+    end: &End,
+    clients: &Clients,
+    others: &mut Vec<Handle<()>>,
+) -> io::Result<SocketAddr> {
     let link = Arc::new(Link::new(config)?);
+    let signals = Signals::new([Signal::Hup])?;
     let listener = TcpListener::bind(config.listen).map_err(|error| {
         io::Error::new(error.kind(), format!("cannot listen on {}: {error}", config.listen))
     })?;
-    let mut peers: Vec<Remote> = vec![machine::current()?];
+    let address = listener.local_addr()?;
+    let mut peers = vec![machine::current()?];
     for index in 1..config.machines {
-        let other = machine::spawn(&format!("proxy-{index}"), wait_for_stop)?;
-        peers.push(other.remote());
-        others.push(other);
+        peers.push(start_machine(&format!("proxy-{index}"), others)?);
     }
-    ready(listener.local_addr()?);
-    let count = Arc::<AtomicUsize>::default();
-    for turn in 0.. {
-        let (stream, _) = listener.accept()?;
-        let place = Place(count.clone());
-        // Relaxed: a number of its own, by which nothing is ordered.
-        if count.fetch_add(1, Relaxed) >= config.clients {
-            continue;
-        }
-        let link = link.clone();
-        // A stream that finds no machine or no stack is closed, and its client sees that.
-        let _ = stream.detach().map(|stream| {
-            peers[turn % peers.len()].spawn(move || {
-                let _place = place;
-                // However it ended, both sides have seen it.
-                link.carry(stream).is_ok()
-            })
-        });
-    }
-    unreachable!("turns have no end")
-}
-
-/// Returns when the machine is asked to stop.
-fn wait_for_stop() {
-    while machinarium::sleep_until(Instant::FAR).is_ok() {}
-}
-
-/// One of those who are counted.
-struct Place(Arc<AtomicUsize>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
+    let operated = link.clone();
+    machinarium::spawn_named("operator", move || operated.obey(&signals));
+    let (end, clients) = (end.clone(), clients.clone());
+    machinarium::spawn_named("listener", move || {
+        let mut turns = peers.iter().cycle();
+        end.accept(
+            || listener.accept(),
+            |(stream, client)| {
+                let to = turns.next().expect("there is a machine");
+                // A stream that finds no place, no machine or no stack is closed, and its client sees that.
+                let _ = link.hand_over(to, stream, client, clients.place());
+            },
+        );
+    });
+    Ok(address)
 }
 
 /// How each client is joined to the target.
@@ -105,25 +94,60 @@ impl Link {
         Ok(Link { config: config.clone(), accept, connect: connect.transpose()? })
     }
 
+    /// Does what signals ask for, as long as the machine lives.
+    fn obey(&self, signals: &Signals) {
+        while signals.recv().is_ok() {
+            let accept = self.accept.as_ref().map_or(Ok(()), ServerConfig::reload);
+            let connect = self.connect.as_ref().map_or(Ok(()), |(config, _)| config.reload());
+            (self.config.say)(&match accept.and(connect) {
+                Ok(()) => "the files were read again".to_owned(),
+                Err(error) => format!("what was read before stays: {error}"),
+            });
+        }
+    }
+
+    fn hand_over(
+        self: &Arc<Link>,
+        to: &Remote,
+        stream: TcpStream,
+        client: SocketAddr,
+        place: Option<Place>,
+    ) -> io::Result<()> {
+        let Some(place) = place else { return Ok(()) };
+        let (link, stream) = (self.clone(), stream.detach()?);
+        to.spawn(move || {
+            let _place = place;
+            if let Err(error) = link.carry(stream)
+                && machinarium::cancelled(&error).is_none()
+            {
+                (link.config.say)(&format!("{client}: {error}"));
+            }
+        })?;
+        Ok(())
+    }
+
     fn carry(&self, client: DetachedTcpStream) -> io::Result<()> {
         let client = client.attach()?;
         client.set_nodelay(true)?;
         match &self.accept {
             None => self.carry_from(&client),
             Some(tls) => {
-                let client: TlsStream = timeout(self.config.patience, || tls.accept(client))?;
+                let client: TlsStream = timeout(self.config.patience, || tls.accept(client))
+                    .map_err(|error| told("the handshake with the client", error))?;
                 self.carry_from(&client)
             }
         }
     }
 
     fn carry_from(&self, client: &impl Duplex) -> io::Result<()> {
-        let target = TcpStream::connect_timeout(self.config.target, self.config.patience)?;
+        let target = TcpStream::connect_timeout(self.config.target, self.config.patience);
+        let target = target.map_err(|error| told("the target", error))?;
         target.set_nodelay(true)?;
         match &self.connect {
             None => self.relay(client, &target),
             Some((tls, name)) => {
-                let target: TlsStream = timeout(self.config.patience, || tls.connect(target, name))?;
+                let target: TlsStream = timeout(self.config.patience, || tls.connect(target, name))
+                    .map_err(|error| told("the handshake with the target", error))?;
                 self.relay(client, &target)
             }
         }
@@ -134,6 +158,27 @@ impl Link {
             Some(Bug::Impatient) => std::time::Duration::from_nanos(1),
             None => self.config.idle,
         };
-        Relay::new().idle(idle).run(client, target).map(drop).map_err(|error| error.source)
+        Relay::new().idle(idle).run(client, target).map(drop).map_err(told_of_relay)
     }
+}
+
+/// The same error, with what failed; but one of the caller, who was cancelled, as it is.
+fn told(what: &str, error: io::Error) -> io::Error {
+    match machinarium::cancelled(&error) {
+        Some(_) => error,
+        None => io::Error::new(error.kind(), format!("{what}: {error}")),
+    }
+}
+
+/// `A` is the client.
+fn told_of_relay(RelayError { step, source, .. }: RelayError) -> io::Error {
+    let what = match step {
+        Step::Read(Side::A) => "reading from the client",
+        Step::Read(Side::B) => "reading from the target",
+        Step::Write(Side::A) => "writing to the client",
+        Step::Write(Side::B) => "writing to the target",
+        Step::Idle => "nothing was said for too long",
+        _ => "between the two",
+    };
+    told(what, source)
 }

@@ -1,0 +1,137 @@
+//! The life of a server: it accepts until SIGTERM or SIGINT, or until a listener fails for good; then those who are served may
+//! go on until they have gone or until their time is over, and then the machines end, which cancels whoever is left.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use machinarium::machine::{self, Handle, Remote};
+use machinarium::signal::Signal;
+use machinarium::sync::WaitGroup;
+use machinarium::sync::channel::{Receiver, Sender, bounded};
+use machinarium::{Instant, Shutdown, cancelled, shield};
+
+/// The beginning of a server's end, and its reason if that is an error. Clones are the same one, on any machine.
+#[derive(Clone)]
+pub(crate) struct End {
+    pub(crate) shutdown: Shutdown,
+    failed: Sender<io::Error>,
+    failure: Receiver<io::Error>,
+}
+
+impl End {
+    /// One that SIGTERM and SIGINT begin, as long as the calling machine lives.
+    pub(crate) fn on_signals() -> io::Result<End> {
+        let shutdown = Shutdown::new();
+        shutdown.on_signals([Signal::Term, Signal::Int])?;
+        let (failed, failure) = bounded(1);
+        Ok(End { shutdown, failed, failure })
+    }
+
+    /// Begins it with an error, if that is the first.
+    pub(crate) fn fail(&self, error: io::Error) {
+        let _ = self.failed.try_send(error);
+        self.shutdown.begin("a listener has failed");
+    }
+
+    /// Accepts, and hands over what came, until the end begins. An error of `accept` is what begins it.
+    pub(crate) fn accept<S>(&self, accept: impl Fn() -> io::Result<S>, mut serve: impl FnMut(S)) {
+        let end = self.shutdown.until_begun(|| {
+            loop {
+                match accept() {
+                    Ok(stream) => serve(stream),
+                    Err(error) => return error,
+                }
+            }
+        });
+        if cancelled(&end).is_none() {
+            self.fail(end);
+        }
+    }
+
+    /// The rest of a server's life, if its start went well, and the end of its other machines: waits for the beginning of the end, tells
+    /// its cause, and lets `drain` wait for the clients.
+    pub(crate) fn live(
+        self,
+        started: io::Result<()>,
+        others: Vec<Handle<()>>,
+        drain: impl FnOnce(&str),
+    ) -> io::Result<()> {
+        // Whoever asks for the end before the start gets it, however the start went.
+        let asked = started.is_err() && self.shutdown.begun();
+        let lived = started.and_then(|()| Ok(self.shutdown.wait()?));
+        if lived.is_ok() {
+            drain(&self.shutdown.cause().unwrap_or_default());
+        }
+        // One that could not start may listen already.
+        self.shutdown.begin("the server could not start");
+        others.iter().for_each(|other| other.stop("the server ends"));
+        // This coroutine may have been cancelled, which must not keep it from waiting for them.
+        shield(|| others.into_iter().try_for_each(|other| other.join().map_err(io::Error::from)))?;
+        match lived {
+            _ if !self.failure.is_empty() => Err(self.failure.try_recv().map_err(io::Error::other)?),
+            Err(error) if asked || cancelled(&error).is_some() => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// Starts a machine that serves what others send it, and returns when it does: one that finds no memory for its loop
+/// ends before its first coroutine, and streams that were sent to it would be closed.
+pub(crate) fn start_machine(name: &str, others: &mut Vec<Handle<()>>) -> io::Result<Remote> {
+    let machine = machine::spawn(name, wait_for_stop)?;
+    let remote = machine.remote();
+    others.push(machine);
+    remote.spawn(|| ())?.join().map_err(|_| io::Error::other(format!("{name} could not start")))?;
+    Ok(remote)
+}
+
+/// Returns when the machine is asked to stop.
+fn wait_for_stop() {
+    while machinarium::sleep_until(Instant::FAR).is_ok() {}
+}
+
+/// Those who are served: so many at once.
+#[derive(Clone)]
+pub(crate) struct Clients {
+    most: usize,
+    count: Arc<AtomicUsize>,
+    group: WaitGroup,
+}
+
+/// One of them.
+pub(crate) struct Place {
+    count: Arc<AtomicUsize>,
+    _part: WaitGroup,
+}
+
+impl Clients {
+    pub(crate) fn new(most: usize) -> Clients {
+        Clients { most, count: Arc::default(), group: WaitGroup::new() }
+    }
+
+    /// A place among them, if there is one.
+    pub(crate) fn place(&self) -> Option<Place> {
+        // Relaxed: a number of its own, by which nothing is ordered.
+        let before = self.count.fetch_add(1, Relaxed);
+        let place = Place { count: self.count.clone(), _part: self.group.clone() };
+        (before < self.most).then_some(place)
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Relaxed)
+    }
+
+    /// Waits until all have gone, and whoever could let others in, for `patience` at most.
+    pub(crate) fn wait(self, patience: Duration) {
+        let _ = self.group.wait_timeout(patience);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Relaxed);
+    }
+}

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::both;
+use crate::child::{in_child, said};
 use crate::tcp::loopback;
 use machinarium::inspect::{self, Inspection, Statistics};
 use machinarium::net::TcpListener;
@@ -177,4 +178,28 @@ fn a_dump_ends_when_its_caller_is_cancelled() {
             Ok(())
         });
     });
+}
+
+#[inline(never)]
+fn never_waits() {
+    loop {
+        std::hint::black_box(0);
+    }
+}
+
+#[test]
+fn a_watchdog_can_end_the_process_and_show_who_held_it() {
+    use std::os::unix::process::ExitStatusExt;
+    let output = in_child("inspect::a_watchdog_can_end_the_process_and_show_who_held_it", || {
+        in_a_machine(|| {
+            let _watchdog = inspect::watchdog(SHORT * 4, |held| held.abort())?;
+            drop(machine::spawn("deaf", never_waits)?.join());
+            Ok(())
+        });
+    });
+    let said = said(&output);
+    assert_eq!(output.status.signal(), Some(6), "{said}");
+    for words in ["machine 'deaf' has not come to its loop for", "what runs there:", "never_waits"] {
+        assert!(said.contains(words), "no '{words}' in: {said}");
+    }
 }

@@ -26,6 +26,7 @@
 //!   coroutines, machines and of what they do ([`context`]).
 //! - `shared`: all that two threads may touch at once. Small, and model-checked.
 //! - `pool`: threads for calls that block. [`mod@file`]: files, by way of them; names too ([`net::lookup`]).
+//! - [`inspect`]: what machines have counted, and what all coroutines do.
 //! - [`signal`]: signals as values. `shutdown`: how a service ends.
 //! - [`sync`]: channels, select, locks, events.
 //! - [`net`], `io`: sockets and their buffers. `tls`: TLS on any connected stream. `time`, `scope`, `error`: what their names say.
@@ -51,6 +52,7 @@
 pub mod coroutine;
 mod error;
 pub mod file;
+pub mod inspect;
 mod io;
 pub mod kernel;
 pub mod machine;

@@ -1,6 +1,6 @@
 //! Signals as values: a program asks for some of them and receives them like messages.
 //!
-//! Each [`Subscription`] has an eventfd of its own, which its machine watches; the kernel's handler notes a signal for all who
+//! Each `Subscription` has an eventfd of its own, which its machine watches; the kernel's handler notes a signal for all who
 //! have asked for it (`kernel/signal.rs`), so each of them hears of it, on whatever machine. Equal signals that come before the
 //! first was received are one, as they are for Linux while they are pending.
 //!

@@ -19,6 +19,7 @@ pub mod current;
 #[allow(unsafe_code)] // results live on coroutines' stacks
 pub(crate) mod handle;
 pub(crate) mod local;
+pub(crate) mod observe;
 mod poller;
 mod process;
 mod process_local;
@@ -27,13 +28,14 @@ mod remote;
 mod scheduler;
 #[allow(unsafe_code)] // pointers to who waits, in lines that he leaves before he goes
 pub(crate) mod seat;
+pub(crate) mod statistics;
 #[allow(unsafe_code)] // control blocks on stacks
 mod task;
 mod teardown;
 mod timers;
 pub(crate) mod wait;
 mod wait_list;
-mod wakeup;
+pub(crate) mod wakeup;
 mod watch;
 
 use std::cell::{Cell, RefCell};
@@ -44,8 +46,10 @@ use std::time::Duration;
 
 pub use coroutine_local::{AccessError, CoroutineLocal};
 pub use local::MachineLocal;
+pub use observe::CoroutineInfo;
 pub use process_local::ProcessLocal;
 pub use remote::{Handle, Remote, RemoteJoin, current_remote as current, spawn};
+pub use statistics::Statistics;
 
 pub use big_stack::{SpawnOptions, StackClass, on_big_stack, spawn_with, try_on_big_stack};
 pub(crate) use builder::{Builder, Tuning};
@@ -99,23 +103,7 @@ pub struct Machine {
     /// The kernel has said that it answers nothing any more.
     reclaimed: Cell<bool>,
     spinning: bool,
-}
-
-/// What a coroutine is doing, for a report.
-#[derive(Clone, Debug)]
-pub struct CoroutineInfo {
-    /// Its number in its machine, from 1; the main closure is 1.
-    pub id: u64,
-    /// Its name, or empty.
-    pub name: String,
-    /// "running", "ready" or "parked".
-    pub state: &'static str,
-    /// What it waits for, in words: "read fd 7".
-    pub waits_for: String,
-    /// When that wait ends by itself.
-    pub deadline: Option<Instant>,
-    /// The calls it stands in.
-    pub backtrace: Option<String>,
+    counts: statistics::Counts,
 }
 
 /// A coroutine that waits for a descriptor.
@@ -170,6 +158,7 @@ impl Machine {
             starter,
             reclaimed: Cell::new(false),
             spinning,
+            counts: statistics::Counts::default(),
         }))
     }
 
@@ -183,6 +172,7 @@ impl Machine {
     /// One turn of the loop; sleeps at most until `latest`.
     fn turn(&self, latest: Instant, done: impl Fn(&Machine) -> bool) {
         self.scheduler.run(self.tuning.turns);
+        self.show(false);
         self.bury();
         self.open_letters();
         self.fire_timers();
@@ -200,7 +190,9 @@ impl Machine {
         }
         if self.shared.sleep() {
             let timeout = (wake != Instant::FAR).then(|| wake - self.now());
+            self.show(true);
             self.poller.poll(self, timeout);
+            self.show(false);
             self.shared.awake();
         }
     }
@@ -258,6 +250,7 @@ impl Machine {
                 continue;
             }
             if deadline <= now {
+                self.counts.late(deadline, now);
                 // Lost to another machine's claim: its letter is on the way, and the deadline is over.
                 self.scheduler.wake(Waiter { task, ticket: task.ticket.get() }, Outcome::TimedOut);
             } else {
@@ -319,18 +312,6 @@ impl Machine {
             .collect()
     }
 
-    pub(crate) fn coroutines(&self) -> Vec<CoroutineInfo> {
-        let describe = |task| {
-            let mut info = self.coroutine(task);
-            // The one that runs would have to be resumed for it.
-            let suspended = self.scheduler.running() != Some(task);
-            info.backtrace =
-                suspended.then(|| self.scheduler.record(task)).flatten().map(|trace| trace.to_string());
-            info
-        };
-        self.live().into_iter().map(describe).collect()
-    }
-
     /// Tells of each coroutine that waits for a descriptor.
     fn for_each_readiness(&self, tell: &mut dyn FnMut(Readiness<'_>)) {
         let Ok(slots) = self.slots.try_borrow() else { return };
@@ -353,27 +334,6 @@ impl Machine {
         let slots = self.slots.try_borrow().ok()?;
         let header = &slots.iter().find(claimed)?.header;
         Some(format!("the wait of coroutine {} '{}' was ended by another machine", header.id, header.name()))
-    }
-
-    /// What a coroutine does; without its backtrace.
-    fn coroutine(&self, task: TaskRef) -> CoroutineInfo {
-        let parked = task.state.get() == State::Parked;
-        let running = self.scheduler.running() == Some(task);
-        let deadline = Some(task.deadline.get()).filter(|at| parked && *at != Instant::FAR);
-        CoroutineInfo {
-            id: task.header.id,
-            name: task.header.name().to_owned(),
-            state: if running {
-                "running"
-            } else if parked {
-                "parked"
-            } else {
-                "ready"
-            },
-            waits_for: task.reason.get().to_string(),
-            deadline,
-            backtrace: None,
-        }
     }
 }
 

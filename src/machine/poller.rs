@@ -49,6 +49,7 @@ pub(crate) struct Poller {
     free: RefCell<Vec<u32>>,
     events: RefCell<Vec<EpollEvent>>,
     pub(crate) calls: Cell<u64>,
+    pub(crate) events_told: Cell<u64>,
 }
 
 impl Poller {
@@ -59,6 +60,7 @@ impl Poller {
             free: RefCell::default(),
             events: RefCell::new(vec![EpollEvent::default(); batch.max(1)]),
             calls: Cell::new(0),
+            events_told: Cell::new(0),
         })
     }
 
@@ -135,6 +137,7 @@ impl Poller {
             }
             Err(errno) => panic!("epoll_wait on the machine's own descriptor: {errno}"),
         };
+        self.events_told.set(self.events_told.get() + count as u64);
         for event in &events[..count] {
             let EpollEvent { events, data } = *event;
             if data != EVENTFD

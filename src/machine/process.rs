@@ -3,9 +3,10 @@
 //! Never a static: a simulated world holds many processes on one OS thread, and a test many worlds.
 
 use std::any::Any;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
+use super::wakeup::Shared;
 use crate::shared::lock::Lock;
 
 type Value = Arc<dyn Any + Send + Sync>;
@@ -16,6 +17,8 @@ pub(crate) struct Process {
     machines: AtomicU64,
     /// How many of them were begun and have not ended.
     alive: AtomicU64,
+    /// They, and some that have ended.
+    list: Lock<Vec<Weak<Shared>>>,
     /// One value of a type: what a layer above keeps for the whole process.
     values: Lock<Vec<Value>>,
     /// The values of `process_local!` by the address of the key, in the order in which they were made.
@@ -29,6 +32,22 @@ impl Process {
         self.alive.fetch_add(1, Ordering::Relaxed);
         // Relaxed: only that each gets its own number matters.
         self.machines.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Adds a machine to those that `machines` answers.
+    pub(crate) fn enlist(&self, machine: &Arc<Shared>) {
+        let kept = self.list.with(|list| {
+            let kept = list.extract_if(.., |machine| machine.strong_count() == 0).collect::<Vec<_>>();
+            list.push(Arc::downgrade(machine));
+            kept
+        });
+        // Memory is given back outside of the lock.
+        drop(kept);
+    }
+
+    /// The machines that were begun and whose memory is still there, in the order in which they were begun.
+    pub(crate) fn machines(&self) -> Vec<Arc<Shared>> {
+        self.list.with(|list| list.clone()).iter().filter_map(Weak::upgrade).collect()
     }
 
     /// A machine ends. Whether it was the last: then nobody else uses the process.

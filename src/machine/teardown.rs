@@ -19,10 +19,11 @@
 
 use std::time::Duration;
 
+use super::observe::print;
 use super::task::{Panic, quietly};
 use super::wait::OPERATION;
 use super::watch::Watch;
-use super::{CoroutineInfo, Machine, State, TaskRef, current};
+use super::{Machine, State, TaskRef, current};
 use crate::error::Cause;
 use crate::kernel::Instant;
 
@@ -168,7 +169,7 @@ impl Machine {
     }
 
     /// Does not return if whoever started this machine's thread ends processes in another way.
-    pub(super) fn abort_elsewhere(&self, why: &str) {
+    pub(crate) fn abort_elsewhere(&self, why: &str) {
         if let Some(starter) = &self.starter {
             starter.abort(why);
         }
@@ -182,14 +183,4 @@ impl Machine {
         self.coroutines().iter().for_each(print);
         std::process::abort()
     }
-}
-
-pub(super) fn print(info: &CoroutineInfo) {
-    // Nobody may be there to read it, and the process must end all the same.
-    quietly(|| {
-        eprintln!("  coroutine {} '{}': {}, {}", info.id, info.name, info.state, info.waits_for);
-        if let Some(backtrace) = &info.backtrace {
-            eprintln!("{backtrace}");
-        }
-    });
 }

@@ -7,10 +7,13 @@ use std::sync::Arc;
 
 use super::process::Process;
 use super::scheduler::Outcome;
+use super::statistics::Shown;
 use super::task::quietly;
 use super::{Machine, State};
+use crate::coroutine::overflow::Target;
 use crate::error::Cause;
 use crate::kernel::{self, EpollEvent, EpollOp, Events, Kernel, Wake};
+use crate::shared::lock::Lock;
 use crate::shared::mailbox::{self, Mailbox};
 use crate::shared::park::{Cells, Ticket};
 
@@ -22,6 +25,10 @@ pub(crate) struct Shared {
     pub(crate) cells: Arc<Cells>,
     mailbox: Mailbox<Letter>,
     eventfd: Arc<dyn Wake>,
+    /// What the machine counts.
+    pub(super) shown: Shown,
+    /// Its thread, while it is one.
+    thread: Lock<Option<Target>>,
 }
 
 /// What one machine asks of another. Opened on the root stack of the one that gets it.
@@ -43,14 +50,24 @@ impl Shared {
         let number = process.next_machine();
         let name = if name.is_empty() { format!("machine-{number}") } else { name.to_owned() };
         let (cells, mailbox) = (Arc::new(Cells::new()), Mailbox::new());
-        Ok(Arc::new(Shared { number, name, process, cells, mailbox, eventfd }))
+        let (shown, thread) = (Shown::default(), Lock::new(None));
+        let shared = Arc::new(Shared { number, name, process, cells, mailbox, eventfd, shown, thread });
+        shared.process.enlist(&shared);
+        Ok(shared)
     }
 
     /// Registers the eventfd for good. Edge-triggered and never read: every write is a fresh edge, and its counter would
     /// take centuries to fill.
     pub(crate) fn register(&self, kernel: &dyn Kernel, epoll: kernel::Fd) -> kernel::Result<()> {
         let event = EpollEvent { events: Events::IN.with(Events::ET), data: EVENTFD };
-        kernel.epoll_ctl(epoll, EpollOp::Add(event), self.eventfd.fd())
+        kernel.epoll_ctl(epoll, EpollOp::Add(event), self.eventfd.fd())?;
+        self.thread.with(|thread| *thread = Some(Target::here()));
+        Ok(())
+    }
+
+    /// The machine's thread, if it has begun and not ended.
+    pub(crate) fn thread(&self) -> Option<Target> {
+        self.thread.with(|thread| *thread)
     }
 
     /// Sends a letter; it comes back if the machine has ended.
@@ -82,6 +99,7 @@ impl Shared {
 
     /// Refuses letters from now on; those that had arrived are dropped, with what users have put into them.
     pub(crate) fn close(&self) {
+        self.thread.with(|thread| *thread = None);
         self.mailbox.close().for_each(|letter| quietly(|| drop(letter)));
     }
 }
@@ -90,6 +108,7 @@ impl Machine {
     /// Opens the letters that have arrived, in their order.
     pub(crate) fn open_letters(&self) {
         for letter in self.shared.mailbox.drain() {
+            self.counts.letters(1);
             match letter {
                 Letter::Wake { slot } => self.wake_slot(slot),
                 Letter::Run(closure) => closure(self),

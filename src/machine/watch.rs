@@ -4,13 +4,12 @@
 //! teardown begins, what every coroutine was doing then; and for what runs now it interrupts that thread, which prints its own
 //! backtrace and aborts. Stopping it joins its thread: a teardown that ends in time is never aborted after its end.
 
-use std::backtrace::Backtrace;
 use std::time::Duration;
 
+use super::observe::print;
 use super::remote::{Handle, spawn_tuned};
 use super::task::quietly;
-use super::teardown::print;
-use super::{CoroutineInfo, Machine, Reason, Tuning, current};
+use super::{Machine, Reason, Tuning, current};
 use crate::coroutine::overflow::Target;
 use crate::error::WaitError;
 
@@ -25,13 +24,14 @@ pub(super) struct Watch {
 impl Watch {
     /// Begins to watch. Without a descriptor or a thread to be had, nobody does.
     pub(super) fn start(machine: &Machine, limit: Duration) -> Option<Watch> {
-        let (name, target, seen) = (machine.shared.name.clone(), Target::here(), Seen::all(machine));
+        let (name, target) = (machine.shared.name.clone(), Target::here());
+        let seen = machine.observe(BACKTRACES);
         let main = move || {
             if expires(limit) {
                 let why = format!("the end of machine '{name}' takes longer than {limit:?}");
                 current::machine().expect("the watch is a machine").abort_elsewhere(&why);
                 quietly(|| eprintln!("machinarium: {why}; the process aborts\nwhen it began:"));
-                seen.into_iter().for_each(Seen::print);
+                seen.into_iter().for_each(|seen| print(&seen.into_words()));
                 quietly(|| eprintln!("what runs now:"));
                 target.abort();
             }
@@ -53,27 +53,4 @@ fn expires(limit: Duration) -> bool {
     let end = machine.now() + limit;
     let slept = machine.operation().and_then(|me| machine.wait(me, Reason::of("the limit"), end, |_| ()));
     matches!(slept, Err(WaitError::Expired(_)))
-}
-
-/// What a coroutine was doing, its backtrace not yet put into words, which is what takes long.
-struct Seen {
-    info: CoroutineInfo,
-    backtrace: Option<Backtrace>,
-}
-
-impl Seen {
-    fn all(machine: &Machine) -> Vec<Seen> {
-        // The main coroutine, which has returned and asks, is none of them.
-        let others = machine.live().into_iter().filter(|task| machine.running() != Some(*task));
-        let seen = others.enumerate().map(|(place, task)| Seen {
-            info: machine.coroutine(task),
-            backtrace: if place < BACKTRACES { machine.scheduler.record(task) } else { None },
-        });
-        seen.collect()
-    }
-
-    fn print(mut self) {
-        self.info.backtrace = self.backtrace.map(|backtrace| backtrace.to_string());
-        print(&self.info);
-    }
 }

@@ -12,6 +12,7 @@
 //! | [`permits`] | how many may go in, and who waits to |
 //! | [`watch`] | a number, and who waits until it is another one |
 //! | [`once`] | a value that is delivered once: the result of a machine |
+//! | [`gauges`] | numbers that one thread keeps and others read |
 //! | [`latest`] | a value that is replaced while others use it: a configuration |
 //!
 //! Everything else of a machine is plain state of one thread. These files name only `super::`, so that `loom_tests`
@@ -21,6 +22,7 @@
 
 pub mod cells;
 pub mod channel;
+pub mod gauges;
 pub mod latest;
 pub mod line;
 pub mod lock;

@@ -38,6 +38,7 @@ mod ends;
 mod family;
 mod file;
 mod giving_up;
+mod inspect;
 mod local_channel;
 mod lock;
 mod machine;

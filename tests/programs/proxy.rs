@@ -110,6 +110,20 @@ fn sighup_has_it_read_its_files_again() {
     [certificate, key, root].iter().for_each(|file| std::fs::remove_file(file).unwrap());
 }
 
+#[test]
+fn sigusr1_has_it_print_what_it_does() {
+    let (_echo, mut proxy, address) = start(&["--machines", "2"]);
+    let streams = [connect(&address), connect(&address)];
+    streams.iter().for_each(|stream| says(stream, b"word"));
+    proxy.signal("USR1");
+    proxy.news("machinarium: SIGUSR1");
+    proxy.news("machine 0 'proxy-0'");
+    proxy.news("  coroutine 1 'main': parked, event");
+    proxy.news("machine 1 'proxy-1'");
+    proxy.news("  coroutine ");
+    streams.iter().for_each(|stream| says(stream, b"word"));
+}
+
 /// Shakes hands with the proxy and exchanges a word.
 fn rustls_pair(address: &str) -> std::io::Result<()> {
     use machinarium::tls::rustls;

@@ -12,12 +12,13 @@ use machinarium::machine::{self, Handle, Remote};
 use machinarium::net::{DetachedTcpStream, Duplex, Relay, RelayError, Side, Step, TcpListener, TcpStream};
 use machinarium::signal::{Signal, Signals};
 use machinarium::tls::{ClientConfig, ServerConfig, TlsStream};
-use machinarium::{Builder, timeout};
+use machinarium::{Builder, inspect, timeout};
 
 use crate::common::service::{Clients, End, Place, start_machine};
 use crate::config::{Bug, Config, Trust};
 
-/// Serves until it is told to end, by SIGTERM or SIGINT or by its main coroutine's cancellation. SIGHUP has it read its files again.
+/// Serves until it is told to end, by SIGTERM or SIGINT or by its main coroutine's cancellation. SIGHUP has it read its files again, SIGUSR1 print what all its
+/// coroutines do.
 /// `ready` is told the address.
 ///
 /// # Errors
@@ -47,6 +48,7 @@ fn start(
 ) -> io::Result<SocketAddr> {
     let link = Arc::new(Link::new(config)?);
     let signals = Signals::new([Signal::Hup])?;
+    inspect::dump_on(Signal::Usr1)?;
     let listener = TcpListener::bind(config.listen).map_err(|error| {
         io::Error::new(error.kind(), format!("cannot listen on {}: {error}", config.listen))
     })?;

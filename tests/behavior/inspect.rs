@@ -1,0 +1,205 @@
+//! What a process says of itself: statistics, dumps of all machines, and the watchdog.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::both;
+use crate::child::{in_child, said};
+use crate::tcp::loopback;
+use machinarium::inspect::{self, Inspection, Statistics};
+use machinarium::net::TcpListener;
+use machinarium::sync::{Event, Mutex};
+use machinarium::{cancelled, machine, run, sleep, spawn, spawn_named, timeout, yield_now};
+
+const SHORT: Duration = Duration::from_millis(5);
+const LONG: Duration = Duration::from_secs(20);
+
+fn in_a_machine(body: impl FnOnce() -> io::Result<()>) {
+    run(body).unwrap();
+}
+
+fn only() -> io::Result<Statistics> {
+    Ok(inspect::statistics()?.remove(0))
+}
+
+#[test]
+fn statistics_count_what_happened() {
+    both(|| {
+        assert!(inspect::statistics().is_err(), "nobody counts outside of a machine");
+        in_a_machine(|| {
+            sleep(SHORT)?;
+            let before = only()?;
+            assert_eq!((before.machine, before.coroutines, before.descriptors), (0, 1, 0));
+            let listener = TcpListener::bind(loopback())?;
+            let sleepers: Vec<_> = (0..10).map(|_| spawn(|| sleep(LONG))).collect();
+            sleep(SHORT)?;
+            let during = only()?;
+            assert_eq!((during.coroutines, during.stacks, during.descriptors), (11, 11, 1));
+            assert!(during.switches >= before.switches + 11, "{during:?}");
+            assert!(during.turns > before.turns && during.polls > before.polls, "{during:?}");
+            drop(listener);
+            for sleeper in sleepers {
+                sleeper.cancel("enough")?;
+                assert!(sleeper.join()?.is_err());
+            }
+            sleep(SHORT)?;
+            let after = only()?;
+            assert_eq!((after.coroutines, after.stacks, after.descriptors), (1, 1, 0));
+            assert!(after.stacks_cached >= 10, "{after:?}");
+            Ok(())
+        });
+    });
+}
+
+#[test]
+fn letters_lateness_and_the_end_of_machines_are_seen() {
+    both(|| {
+        in_a_machine(|| {
+            let other = machine::spawn("other", || drop(sleep(LONG)))?;
+            for _ in 0..5 {
+                other.remote().spawn(|| ())?.join()?;
+            }
+            sleep(SHORT)?;
+            let all = inspect::statistics()?;
+            let names: Vec<_> = all.iter().map(|one| (one.machine, &*one.name)).collect();
+            assert_eq!(names, [(0, "machine-0"), (1, "other")]);
+            assert!(all[1].letters >= 5 && all[0].letters >= 1, "{all:?}");
+            other.stop("enough");
+            other.join()?;
+            assert_eq!(inspect::statistics()?.len(), 1);
+            // Nobody comes to the loop, where timers fire, for as long as this runs.
+            let sleeper = spawn(|| sleep(SHORT));
+            yield_now();
+            let end = machinarium::now() + SHORT * 4;
+            while machinarium::now() < end {}
+            sleeper.join()??;
+            sleep(SHORT)?;
+            assert!(only()?.lag_max >= SHORT * 3, "{:?}", only()?);
+            Ok(())
+        });
+    });
+}
+
+#[test]
+fn a_dump_tells_what_every_coroutine_waits_for() {
+    both(|| {
+        in_a_machine(|| {
+            let (event, mutex) = (Event::new(), Arc::new(Mutex::new(())));
+            let theirs = event.clone();
+            let other = machine::spawn("other", move || drop(theirs.wait()))?;
+            let held = mutex.lock()?;
+            let wants = mutex.clone();
+            let locker = spawn_named("locker", move || wants.lock().map(drop));
+            let sleepers: Vec<_> = (0..3).map(|_| spawn_named("sleeper", || sleep(LONG))).collect();
+            sleep(SHORT)?;
+            let dump = inspect::dump()?;
+            let [here, there] = &dump.machines[..] else { panic!("two machines: {dump}") };
+            let told = |dump: &inspect::MachineDump| -> Vec<(String, &str, String)> {
+                let coroutines = dump.coroutines.as_ref().expect("it answers");
+                coroutines.iter().map(|one| (one.name.clone(), one.state, one.waits_for.clone())).collect()
+            };
+            let here = told(here);
+            assert_eq!((&*here[0].0, here[0].1), ("main", "running"));
+            assert_eq!(here[1], ("locker".to_owned(), "parked", "lock".to_owned()));
+            assert_eq!(here[2..], vec![("sleeper".to_owned(), "parked", "sleep".to_owned()); 3]);
+            assert_eq!(told(there), [("main".to_owned(), "parked", "event".to_owned())]);
+            let text = dump.to_string();
+            assert!(text.contains("machine 1 'other': 1 coroutines"), "{text}");
+            let calls = dump.machines[0].coroutines.as_ref().unwrap()[2].backtrace.as_ref().unwrap();
+            assert!(calls.contains("a_dump_tells_what_every_coroutine_waits_for"), "{calls}");
+            // Those that stand in the same calls are told of together.
+            assert_eq!(text.matches("'sleeper': parked, sleep").count(), 3, "{text}");
+            assert_eq!(text.matches("machinarium::time::sleep\n").count(), 1, "{text}");
+            drop(held);
+            event.set();
+            for sleeper in sleepers {
+                sleeper.cancel("enough")?;
+            }
+            locker.join()??;
+            Ok(other.join()?)
+        });
+    });
+}
+
+#[test]
+fn who_is_held_does_not_answer_and_the_watchdog_tells() {
+    both(hold);
+}
+
+/// A machine is held by a coroutine that does not wait.
+fn hold() {
+    in_a_machine(|| {
+        let reports = Arc::new(AtomicUsize::new(0));
+        let counted = reports.clone();
+        let watchdog = inspect::watchdog(SHORT * 4, move |held| {
+            assert_eq!(held.statistics.name, "holder");
+            assert!(held.duration >= SHORT * 4);
+            counted.fetch_add(1, Ordering::SeqCst);
+        })?;
+        assert!(inspect::watchdog(Duration::ZERO, |_| ()).is_err());
+        let release = Arc::new(AtomicUsize::new(0));
+        let seen = release.clone();
+        let holder = machine::spawn("holder", move || {
+            while seen.load(Ordering::SeqCst) == 0 {
+                // Lets others run, in a world, and its own loop not.
+                assert!(machinarium::now() > machinarium::Instant::from_nanos(0));
+            }
+        })?;
+        sleep(SHORT * 20)?;
+        let dump = Inspection::new().patience(SHORT).dump()?;
+        let silent: Vec<_> = dump.machines.iter().filter(|machine| machine.coroutines.is_none()).collect();
+        assert_eq!(silent.len(), 1, "{dump}");
+        assert_eq!(silent[0].statistics.name, "holder");
+        assert!(dump.to_string().contains("it did not answer"));
+        release.store(1, Ordering::SeqCst);
+        holder.join()?;
+        drop(watchdog);
+        assert_eq!(reports.load(Ordering::SeqCst), 1, "it tells once of each time");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_dump_ends_when_its_caller_is_cancelled() {
+    both(|| {
+        in_a_machine(|| {
+            let asker = spawn(inspect::dump);
+            asker.cancel("enough")?;
+            match asker.join()? {
+                // Nobody else had to be asked.
+                Ok(dump) => assert_eq!(dump.machines.len(), 1),
+                Err(error) => assert!(cancelled(&error).is_some()),
+            }
+            let dump = timeout(LONG, || Inspection::new().backtraces(0).dump())?;
+            let coroutines = dump.machines[0].coroutines.as_ref().unwrap();
+            assert!(coroutines.iter().all(|one| one.backtrace.is_none()));
+            Ok(())
+        });
+    });
+}
+
+#[inline(never)]
+fn never_waits() {
+    loop {
+        std::hint::black_box(0);
+    }
+}
+
+#[test]
+fn a_watchdog_can_end_the_process_and_show_who_held_it() {
+    use std::os::unix::process::ExitStatusExt;
+    let output = in_child("inspect::a_watchdog_can_end_the_process_and_show_who_held_it", || {
+        in_a_machine(|| {
+            let _watchdog = inspect::watchdog(SHORT * 4, |held| held.abort())?;
+            drop(machine::spawn("deaf", never_waits)?.join());
+            Ok(())
+        });
+    });
+    let said = said(&output);
+    assert_eq!(output.status.signal(), Some(6), "{said}");
+    for words in ["machine 'deaf' has not come to its loop for", "what runs there:", "never_waits"] {
+        assert!(said.contains(words), "no '{words}' in: {said}");
+    }
+}

@@ -97,7 +97,7 @@ impl Late for Socket {
     fn turn_ends(&self, machine: &Machine) {
         self.behind.told.set(false);
         // Another descriptor may have this number by now.
-        if self.is_registered() && !self.write.is_taken() && !self.behind.is_empty() {
+        if self.is_registered() && !self.behind.is_empty() {
             self.write_behind();
             self.write.wake_watchers(machine);
         }

@@ -104,6 +104,14 @@ pub struct Machine {
     reclaimed: Cell<bool>,
     spinning: bool,
     counts: statistics::Counts,
+    /// Who has left something to be done at the end of this turn.
+    late: RefCell<Vec<Rc<dyn Late>>>,
+}
+
+/// Whoever puts off what many operations of a turn can share.
+pub(crate) trait Late {
+    /// On the root stack; must not block.
+    fn turn_ends(&self, machine: &Machine);
 }
 
 /// A coroutine that waits for a descriptor.
@@ -159,6 +167,7 @@ impl Machine {
             reclaimed: Cell::new(false),
             spinning,
             counts: statistics::Counts::default(),
+            late: RefCell::default(),
         }))
     }
 
@@ -174,6 +183,7 @@ impl Machine {
         self.scheduler.run(self.tuning.turns);
         self.show(false);
         self.bury();
+        self.end_turn();
         self.open_letters();
         self.fire_timers();
         if !self.scheduler.is_idle() {
@@ -195,6 +205,21 @@ impl Machine {
             self.show(false);
             self.shared.awake();
         }
+    }
+
+    /// Calls [`Late::turn_ends`] before the machine looks at its descriptors again.
+    pub(crate) fn at_end_of_turn(&self, late: Rc<dyn Late>) {
+        self.late.borrow_mut().push(late);
+    }
+
+    fn end_turn(&self) {
+        if self.late.borrow().is_empty() {
+            return;
+        }
+        let mut late = self.late.take();
+        late.drain(..).for_each(|late| late.turn_ends(self));
+        // The memory, for the next turn.
+        self.late.replace(late);
     }
 
     /// Gives back what lies deep in unused stacks, so often and no oftener; says when that is next to be done.

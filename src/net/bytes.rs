@@ -9,6 +9,7 @@
 use std::fmt;
 use std::io::{self, BufRead, IoSlice, IoSliceMut, Read, Write};
 
+use super::descriptor::Socket;
 use super::direction::Turn;
 use super::stream::{Kind, Stream};
 use crate::kernel::SendFlags;
@@ -82,7 +83,7 @@ impl<K: Kind> Stream<K> {
         let result = (|| {
             let mut turn = self.descriptor.writing()?;
             while written < buf.len() {
-                written += send(&mut turn, &buf[written..])?;
+                written += self.put(&mut turn, &buf[written..])?;
             }
             Ok(())
         })();
@@ -122,7 +123,48 @@ impl<K: Kind> Stream<K> {
     fn send_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let bufs = &bufs[..bufs.len().min(SLICES)];
         let mut turn = self.descriptor.writing()?;
+        let length = bufs.iter().map(|buf| buf.len()).sum();
+        if self.makes_room(&mut turn, length)? {
+            bufs.iter().for_each(|buf| self.gather(buf));
+            return Ok(length);
+        }
         turn.call(|socket| socket.kernel().sendmsg(socket.fd(), bufs, SendFlags::default(), None))
+    }
+
+    /// Sends of `buf`, or gathers it.
+    fn put(&self, turn: &mut Turn<'_>, buf: &[u8]) -> io::Result<usize> {
+        if self.makes_room(turn, buf.len())? {
+            self.gather(buf);
+            return Ok(buf.len());
+        }
+        send(turn, buf)
+    }
+
+    /// Sees to it that `more` bytes may be gathered, or else sent.
+    fn makes_room(&self, turn: &mut Turn<'_>, more: usize) -> io::Result<bool> {
+        let (behind, limit) = (&self.descriptor.behind, self.descriptor.behind.limit.get());
+        if behind.len() + more > limit {
+            while !behind.is_empty() {
+                turn.call(Socket::send_behind)?;
+            }
+        }
+        Ok(more < limit)
+    }
+
+    pub(super) fn gather(&self, buf: &[u8]) {
+        self.descriptor.behind.gather(buf);
+        self.descriptor.send_soon();
+    }
+
+    pub(super) fn send_gathered(&self) -> io::Result<()> {
+        if self.descriptor.behind.is_empty() {
+            return Ok(());
+        }
+        let mut turn = self.descriptor.writing()?;
+        while !self.descriptor.behind.is_empty() {
+            turn.call(Socket::send_behind)?;
+        }
+        Ok(())
     }
 
     pub(super) fn take_front(&self) -> Vec<u8> {
@@ -190,7 +232,7 @@ impl<K: Kind> BufRead for Stream<K> {
 
 impl<K: Kind> Write for &Stream<K> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        send(&mut self.descriptor.writing()?, buf)
+        self.put(&mut self.descriptor.writing()?, buf)
     }
 
     fn write_all(&mut self, buf: &[u8]) -> io::Result<()> {
@@ -201,15 +243,15 @@ impl<K: Kind> Write for &Stream<K> {
         self.send_vectored(bufs)
     }
 
-    /// Nothing is held back, so there is nothing to do.
+    /// Sends what [`set_coalescing`](Stream::set_coalescing) has gathered; else nothing is held back.
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        self.send_gathered()
     }
 }
 
 impl<K: Kind> Write for Stream<K> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        send(&mut self.descriptor.writing()?, buf)
+        self.put(&mut self.descriptor.writing()?, buf)
     }
 
     fn write_all(&mut self, buf: &[u8]) -> io::Result<()> {
@@ -220,9 +262,9 @@ impl<K: Kind> Write for Stream<K> {
         self.send_vectored(bufs)
     }
 
-    /// Nothing is held back, so there is nothing to do.
+    /// Sends what [`set_coalescing`](Stream::set_coalescing) has gathered; else nothing is held back.
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        self.send_gathered()
     }
 }
 

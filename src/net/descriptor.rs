@@ -122,9 +122,9 @@ impl Descriptor {
 }
 
 impl std::ops::Deref for Descriptor {
-    type Target = Socket;
+    type Target = Rc<Socket>;
 
-    fn deref(&self) -> &Socket {
+    fn deref(&self) -> &Rc<Socket> {
         &self.0
     }
 }
@@ -134,6 +134,9 @@ impl Drop for Descriptor {
         let socket = &*self.0;
         let Some(key) = socket.key.take() else { return };
         if socket.here().is_ok() {
+            if socket.behind.limit.get() > 0 {
+                socket.write_behind();
+            }
             socket.machine.poller.remove(&*socket.machine.kernel, socket.fd, key);
             // Whatever close answers, the descriptor is gone.
             let _ = socket.machine.kernel.close(socket.fd);
@@ -162,6 +165,11 @@ impl Socket {
             return Ok(());
         }
         Err(Misuse::OtherMachine)
+    }
+
+    /// Whether its descriptor is open and the machine's.
+    pub(super) fn is_registered(&self) -> bool {
+        self.key.get().is_some()
     }
 
     pub(crate) fn has_found(&self) -> bool {

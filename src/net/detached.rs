@@ -21,6 +21,8 @@ pub struct DetachedStream<K: Kind> {
     descriptor: Arc<dyn Wake>,
     unread: Unread,
     readahead: usize,
+    unsent: Vec<u8>,
+    coalescing: usize,
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
     /// Which stream it is; whatever that is, this is `Send`.
@@ -54,10 +56,21 @@ impl<K: Kind> Stream<K> {
         let (mut unread, readahead) = (ahead.take_all(), ahead.limit.get());
         front.append(&mut unread.bytes);
         unread.bytes = front;
+        let (unsent, coalescing) = (self.descriptor.behind.take_all(), self.descriptor.behind.limit.get());
         let read_timeout = self.descriptor.read.timeout.get();
         let write_timeout = self.descriptor.write.timeout.get();
         let descriptor = self.descriptor.detach()?;
-        Ok(DetachedStream { descriptor, unread, readahead, read_timeout, write_timeout, kind: PhantomData })
+        let kind = PhantomData;
+        Ok(DetachedStream {
+            descriptor,
+            unread,
+            readahead,
+            unsent,
+            coalescing,
+            read_timeout,
+            write_timeout,
+            kind,
+        })
     }
 }
 
@@ -78,6 +91,10 @@ impl<K: Kind> DetachedStream<K> {
             Ok(stream) => {
                 stream.ahead().put(&self.unread);
                 stream.ahead().limit.set(self.readahead);
+                stream.descriptor.behind.limit.set(self.coalescing);
+                if !self.unsent.is_empty() {
+                    stream.gather(&self.unsent);
+                }
                 stream.descriptor.read.timeout.set(self.read_timeout);
                 stream.descriptor.write.timeout.set(self.write_timeout);
                 Ok(stream)

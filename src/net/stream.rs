@@ -48,12 +48,16 @@ impl<K: Kind> Stream<K> {
         Ok(Stream { descriptor, front: RefCell::new(Buffer::new(POOL.get())), kind: PhantomData })
     }
 
-    /// Shuts down the reading half, the writing half, or both.
+    /// Shuts down the reading half, the writing half, or both. What small writes have gathered is sent before the writing half ends, for
+    /// which this may wait.
     ///
     /// # Errors
     /// The system's, `NotConnected` above all.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         self.descriptor.here()?;
+        if how != Shutdown::Read && self.descriptor.behind.limit.get() > 0 {
+            self.send_gathered()?;
+        }
         Ok(self.descriptor.kernel().shutdown(self.descriptor.fd(), how)?)
     }
 
@@ -92,6 +96,44 @@ impl<K: Kind> Stream<K> {
     /// How many bytes the machine reads ahead while nobody reads; 0 is off. Default: `Tuning::readahead`.
     pub fn set_readahead(&self, bytes: usize) {
         self.ahead().limit.set(bytes);
+    }
+
+    /// Has small writes gather, up to so many bytes, and leave in one system call: when more come than that, at a
+    /// [`flush`](std::io::Write::flush), and at the latest before the machine sleeps or looks for events, so that nobody waits for
+    /// what was put off. 0, the default, is off: what was gathered leaves with the next write or flush, or as above.
+    ///
+    /// A write that was gathered has succeeded, as one has that lies in the system's buffer: if the connection fails before it is sent,
+    /// the next write or flush says so. Dropping the stream sends as much as the system takes at once; `flush` or
+    /// [`shutdown`](Self::shutdown) before it to be sure. [`detach`](Self::detach) takes along what was gathered. It is the bytes
+    /// of this stream alone that gather: TLS sends each of its records at once.
+    ///
+    /// ```
+    /// use machinarium::net::TcpListener;
+    /// use std::io::Write;
+    ///
+    /// let result: std::io::Result<()> = machinarium::run(|| {
+    ///     let listener = TcpListener::bind("127.0.0.1:0")?;
+    ///     let mut client = machinarium::net::TcpStream::connect(listener.local_addr()?)?;
+    ///     client.set_nodelay(true)?;
+    ///     client.set_coalescing(4 << 10);
+    ///     for number in 0..100 {
+    ///         write!(client, "{number}\n")?;
+    ///     }
+    ///     client.flush()
+    /// });
+    /// result.unwrap();
+    /// ```
+    pub fn set_coalescing(&self, bytes: usize) {
+        self.descriptor.behind.limit.set(bytes);
+    }
+
+    /// How many bytes can be read now: what this machine has of them, and what the system has.
+    ///
+    /// # Errors
+    /// On another machine; the system's.
+    pub fn pending(&self) -> io::Result<usize> {
+        self.descriptor.here()?;
+        Ok(self.buffered() + self.descriptor.kernel().ioctl_fionread(self.descriptor.fd())?)
     }
 
     /// What was read ahead.

@@ -29,6 +29,7 @@ mod certificates;
 mod channel;
 #[path = "../coroutine/child.rs"]
 mod child;
+mod coalescing;
 mod configuration;
 mod context;
 mod coroutine;

@@ -8,6 +8,7 @@
 #[path = "../tls/certificates.rs"]
 #[allow(dead_code, reason = "the programs have the keys")]
 mod certificates;
+mod chat;
 mod echo;
 mod kv;
 mod program;

@@ -22,3 +22,4 @@ mod storage;
 mod threads;
 mod time;
 mod tls;
+mod transfer;

@@ -1,0 +1,126 @@
+//! The server as a whole: `serve` is the entry point, the same on Linux and in a simulated world.
+//!
+//! The calling thread becomes the first machine, which accepts, and where the room is. Streams go to the machines in turn. There
+//! each member has two coroutines: one reads its lines and says them in the room, one writes what is said there. How the
+//! server ends is in `common/service.rs`.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+
+use machinarium::machine::{self, Handle};
+use machinarium::net::{TcpListener, TcpStream};
+use machinarium::{Builder, scope};
+
+use crate::common::service::{Clients, End, start_machine};
+use crate::config::Config;
+use crate::room::{self, Member};
+
+/// The longest line. Whoever says more is cut off.
+const LINE: usize = 4096;
+
+/// Serves until it is told to end, by SIGTERM or SIGINT or by its main coroutine's cancellation. `ready` is told the address.
+///
+/// # Errors
+/// When it cannot listen or start its machines; that of a listener that has failed.
+pub(crate) fn serve(config: &Config, ready: impl FnOnce(SocketAddr)) -> io::Result<()> {
+    Builder::new().name("chat-0").run(|| {
+        let (end, clients) = (End::on_signals()?, Clients::new(config.clients));
+        let mut others = Vec::new();
+        let started = start(config, &end, &clients, &mut others).map(ready);
+        end.live(started, others, |cause| {
+            (config.say)(&format!(
+                "{cause}: members: {}; they have {:?} to leave",
+                clients.count(),
+                config.drain
+            ));
+            clients.wait(config.drain);
+        })
+    })
+}
+
+/// Listens, and lets in who comes. Returns the address.
+fn start(
+    config: &Config,
+    end: &End,
+    clients: &Clients,
+    others: &mut Vec<Handle<()>>,
+) -> io::Result<SocketAddr> {
+    let listener = TcpListener::bind(config.listen).map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot listen on {}: {error}", config.listen))
+    })?;
+    let address = listener.local_addr()?;
+    let mut peers = vec![machine::current()?];
+    for index in 1..config.machines {
+        peers.push(start_machine(&format!("chat-{index}"), others)?);
+    }
+    let (end, clients, door) = (end.clone(), clients.clone(), room::open(config.queue, config.bug));
+    machinarium::spawn_named("listener", move || {
+        let (mut turns, mut number) = (peers.iter().cycle(), 0);
+        end.accept(
+            || Ok(listener.accept()?.0),
+            |stream| {
+                number += 1;
+                let to = turns.next().expect("there is a machine");
+                // A stream that finds no place, no machine or no stack is closed, and its client sees that.
+                let Some(place) = clients.place() else { return };
+                let Some(member) = door.enter(number) else { return };
+                let _ = stream.detach().map(|stream| {
+                    to.spawn(move || {
+                        let _place = place;
+                        // However it ended, the member has seen it.
+                        stream.attach().map_err(io::Error::from).and_then(|stream| attend(stream, &member))
+                    })
+                });
+            },
+        );
+    });
+    Ok(address)
+}
+
+/// One member's stay: until it ends its half, fails, or is cut off.
+fn attend(stream: TcpStream, member: &Member) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    scope(|scope| {
+        let writing = scope.spawn(|| {
+            let written = write(&stream, member);
+            // Whoever does not hear any more does not speak either.
+            let _ = stream.shutdown(Shutdown::Both);
+            written
+        });
+        let read = read(&stream, member);
+        scope.cancel("the member has said all");
+        let written = writing.join().map_err(io::Error::from)?;
+        read.and(written)
+    })
+}
+
+fn read(stream: &TcpStream, member: &Member) -> io::Result<()> {
+    let (mut reader, mut line) = (BufReader::with_capacity(LINE, stream), Vec::new());
+    loop {
+        line.clear();
+        reader.by_ref().take(LINE as u64).read_until(b'\n', &mut line)?;
+        // A line that was not ended was not said: its speaker was cut off, or is now.
+        if line.pop() != Some(b'\n') {
+            return Ok(());
+        }
+        member.say(String::from_utf8_lossy(&line).trim_end());
+    }
+}
+
+fn write(mut stream: &TcpStream, member: &Member) -> io::Result<()> {
+    // Lines that are there at once leave at once.
+    stream.set_coalescing(LINE);
+    for line in member.lines.iter() {
+        stream.write_all(line.as_bytes())?;
+    }
+    stream.flush()
+}
+
+/// Reads a line, without its end. `None`: the other side has ended.
+pub(crate) fn read_line(reader: &mut impl BufRead) -> io::Result<Option<String>> {
+    let mut line = String::new();
+    if reader.read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    Ok(Some(line.trim_end().to_owned()))
+}

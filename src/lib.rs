@@ -27,6 +27,7 @@
 //! - `shared`: all that two threads may touch at once. Small, and model-checked.
 //! - `pool`: threads for calls that block. [`mod@file`]: files, by way of them; names too ([`net::lookup`]).
 //! - [`inspect`]: what machines have counted, and what all coroutines do.
+//! - `group`: several machines as one, for work that any of them can do.
 //! - [`signal`]: signals as values. `shutdown`: how a service ends.
 //! - [`sync`]: channels, select, locks, events.
 //! - [`net`], `io`: sockets and their buffers. `tls`: TLS on any connected stream. `time`, `scope`, `error`: what their names say.
@@ -52,6 +53,7 @@
 pub mod coroutine;
 mod error;
 pub mod file;
+mod group;
 pub mod inspect;
 mod io;
 pub mod kernel;
@@ -71,6 +73,7 @@ pub mod tls;
 
 pub use coroutine::{Guards, StackError};
 pub use error::{Cancelled, Cause, Expired, JoinError, Misuse, WaitError, cancelled};
+pub use group::Group;
 pub use kernel::Instant;
 pub use machine::builder::{Builder, Tuning};
 pub use machine::coroutine_local::{AccessError, CoroutineLocal};

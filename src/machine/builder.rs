@@ -3,8 +3,11 @@
 use std::io;
 use std::time::Duration;
 
+use super::current;
+use super::remote::{Handle, spawn_tuned};
 use super::task::Control;
 use crate::coroutine::{Guards, StackOptions};
+use crate::error::Misuse;
 
 /// Every internal limit of a machine, in one value: production sets them, and a simulation shrinks them to 1 so that
 /// rare paths become common.
@@ -88,6 +91,8 @@ pub struct Tuning {
     pub dns_lookups: usize,
     /// How long one address of several is given to connect before the next is tried beside it. Default 250 ms (RFC 8305).
     pub connect_delay: Duration,
+    /// Which processors the machine's thread runs on. Default: none, which is all that it may.
+    pub affinity: Vec<usize>,
     /// How many bytes of a file one blocking call reads or writes, at least 1: so many are copied for it. Default 1 MiB.
     pub file_chunk: usize,
 }
@@ -130,6 +135,7 @@ impl Default for Tuning {
             dns_capacity: 1024,
             dns_lookups: 8,
             connect_delay: Duration::from_millis(250),
+            affinity: Vec::new(),
             file_chunk: 1 << 20,
         }
     }
@@ -260,6 +266,13 @@ impl Builder {
         self
     }
 
+    /// Which processors the machine's thread runs on. Machines that it starts run there too, if they are not given their own
+    /// ([`spawn`](Self::spawn)), as threads do. When [`run`](Self::run) returns, its thread runs where it did before.
+    pub fn affinity(mut self, processors: impl IntoIterator<Item = usize>) -> Builder {
+        self.tuning.affinity = processors.into_iter().collect();
+        self
+    }
+
     /// All limits at once.
     pub fn tuning(mut self, tuning: Tuning) -> Builder {
         self.tuning = tuning;
@@ -272,5 +285,26 @@ impl Builder {
     /// As for `run`.
     pub fn run<T, E: From<io::Error>>(self, main: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
         super::run_outermost(self.tuning, &self.name, main)
+    }
+
+    /// [`machine::spawn`](crate::machine::spawn()) with this configuration, of which it takes nothing from the machine that starts it.
+    ///
+    /// # Errors
+    /// As for `machine::spawn`.
+    ///
+    /// ```
+    /// let result: std::io::Result<()> = machinarium::run(|| {
+    ///     let other = machinarium::Builder::new().name("other").affinity([0]).spawn(|| 40 + 2)?;
+    ///     assert_eq!(other.join()?, 42);
+    ///     Ok(())
+    /// });
+    /// result.unwrap();
+    /// ```
+    pub fn spawn<T: Send + 'static>(
+        self,
+        main: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<Handle<T>> {
+        let parent = current::machine().ok_or(Misuse::NoMachine)?;
+        spawn_tuned(parent, &self.name, self.tuning, main)
     }
 }

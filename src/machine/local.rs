@@ -1,14 +1,15 @@
 //! Values of which each machine has its own: `machine_local!`.
 //!
 //! What `thread_local!` is for a thread. In a simulation many machines share one OS thread, and with it its
-//! thread-locals; these they do not share. Dropped when the machine ends, last made first.
+//! thread-locals; these they do not share. Dropped when the machine ends, last made first; so are hooks for that (`at_exit`).
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::current;
 use super::task::quietly;
+use crate::error::Misuse;
 
 /// A key of a value that each machine makes for itself at first use. Made by [`machine_local!`](crate::machine_local).
 pub struct MachineLocal<T: 'static> {
@@ -63,6 +64,12 @@ impl Locals {
         first.unwrap_or(made)
     }
 
+    /// Calls `hook` when it is dropped, among the values.
+    fn put_hook(&self, hook: Box<dyn FnOnce()>) {
+        // No key is at this address.
+        self.values.borrow_mut().push((0, Rc::new(Hook(Cell::new(Some(hook))))));
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.values.borrow().is_empty()
     }
@@ -77,6 +84,36 @@ impl Locals {
             quietly(|| drop(last));
         }
     }
+}
+
+struct Hook(Cell<Option<Box<dyn FnOnce()>>>);
+
+impl Drop for Hook {
+    fn drop(&mut self) {
+        if let Some(hook) = self.0.take() {
+            hook();
+        }
+    }
+}
+
+/// Has `hook` called at the end of this machine, when its last coroutine has ended: the last one that was asked for first, among the
+/// values of `machine_local!` as if it was one that is made now. It cannot wait: every blocking call fails there. One that panics
+/// is reported, and the others are called all the same. What it asks for here is called after it.
+///
+/// # Errors
+/// Outside a machine; the hook is dropped.
+///
+/// ```
+/// let result: std::io::Result<()> = machinarium::run(|| {
+///     machinarium::machine::at_exit(|| println!("good bye"))?;
+///     Ok(())
+/// });
+/// result.unwrap();
+/// ```
+pub fn at_exit(hook: impl FnOnce() + 'static) -> Result<(), Misuse> {
+    let machine = current::machine().ok_or(Misuse::NoMachine)?;
+    machine.locals.put_hook(Box::new(hook));
+    Ok(())
 }
 
 /// Declares statics of which each machine has its own value, made at its first use there.

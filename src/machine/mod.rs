@@ -45,7 +45,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use coroutine_local::{AccessError, CoroutineLocal};
-pub use local::MachineLocal;
+pub use local::{MachineLocal, at_exit};
 pub use observe::CoroutineInfo;
 pub use process_local::ProcessLocal;
 pub use remote::{Handle, Remote, RemoteJoin, current_remote as current, spawn};
@@ -134,6 +134,7 @@ impl Machine {
         tuning: Tuning,
         starter: Option<Rc<dyn current::Starter>>,
     ) -> io::Result<Rc<Machine>> {
+        bind(&*kernel, &tuning.affinity)?;
         let stacks = Stacks::new(tuning.stack_options())?;
         let big_stacks = Rc::new(Stacks::new(tuning.big_stack_options())?);
         let poller = Poller::new(&*kernel, tuning.events)?;
@@ -402,7 +403,25 @@ fn run_outermost<T, E: From<io::Error>>(
     let kernel = current::kernel();
     let process = Arc::new(Process::default());
     let shared = Shared::new(&*kernel, process, name).map_err(as_io)?;
-    run_machine(kernel, shared, tuning, main)?
+    let before = (!tuning.affinity.is_empty()).then(|| kernel.sched_getaffinity());
+    let result = run_machine(kernel.clone(), shared, tuning, main);
+    if let Some(before) = before {
+        // The thread is its caller's. It ran there before, so it can again.
+        let _ = kernel.sched_setaffinity(&before);
+    }
+    result?
+}
+
+/// Has this thread run on these processors only; none means all that it may.
+fn bind(kernel: &dyn Kernel, processors: &[usize]) -> io::Result<()> {
+    if processors.is_empty() {
+        return Ok(());
+    }
+    kernel.sched_setaffinity(&processors.iter().copied().collect()).map_err(|errno| {
+        let (error, may) = (io::Error::from(errno), kernel.sched_getaffinity());
+        let text = format!("a machine cannot run on processors {processors:?}: {error}; it may on {may:?}");
+        io::Error::new(error.kind(), text)
+    })
 }
 
 /// The life of one machine on this thread.

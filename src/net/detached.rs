@@ -19,14 +19,19 @@ use crate::machine::current;
 /// Dropping it closes the connection.
 pub struct DetachedStream<K: Kind> {
     descriptor: Arc<dyn Wake>,
+    kept: Box<Kept>,
+    /// Which stream it is; whatever that is, this is `Send`.
+    kind: PhantomData<fn() -> K>,
+}
+
+/// What a stream has besides its descriptor.
+struct Kept {
     unread: Unread,
     readahead: usize,
     unsent: Vec<u8>,
     coalescing: usize,
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
-    /// Which stream it is; whatever that is, this is `Send`.
-    kind: PhantomData<fn() -> K>,
 }
 
 /// A [`TcpStream`](super::TcpStream) taken out of its machine.
@@ -60,17 +65,8 @@ impl<K: Kind> Stream<K> {
         let read_timeout = self.descriptor.read.timeout.get();
         let write_timeout = self.descriptor.write.timeout.get();
         let descriptor = self.descriptor.detach()?;
-        let kind = PhantomData;
-        Ok(DetachedStream {
-            descriptor,
-            unread,
-            readahead,
-            unsent,
-            coalescing,
-            read_timeout,
-            write_timeout,
-            kind,
-        })
+        let kept = Kept { unread, readahead, unsent, coalescing, read_timeout, write_timeout };
+        Ok(DetachedStream { descriptor, kept: Box::new(kept), kind: PhantomData })
     }
 }
 
@@ -86,17 +82,17 @@ impl<K: Kind> DetachedStream<K> {
         if self.descriptor.process() != machine.kernel.process() {
             return Err(AttachError { stream: self, source: Misuse::OtherProcess.into() });
         }
-        let fd = self.descriptor.release();
+        let (fd, kept) = (self.descriptor.release(), &self.kept);
         match Stream::register(&machine, fd) {
             Ok(stream) => {
-                stream.ahead().put(&self.unread);
-                stream.ahead().limit.set(self.readahead);
-                stream.descriptor.behind.limit.set(self.coalescing);
-                if !self.unsent.is_empty() {
-                    stream.gather(&self.unsent);
+                stream.ahead().put(&kept.unread);
+                stream.ahead().limit.set(kept.readahead);
+                stream.descriptor.behind.limit.set(kept.coalescing);
+                if !kept.unsent.is_empty() {
+                    stream.gather(&kept.unsent);
                 }
-                stream.descriptor.read.timeout.set(self.read_timeout);
-                stream.descriptor.write.timeout.set(self.write_timeout);
+                stream.descriptor.read.timeout.set(kept.read_timeout);
+                stream.descriptor.write.timeout.set(kept.write_timeout);
                 Ok(stream)
             }
             Err(source) => {
@@ -109,7 +105,7 @@ impl<K: Kind> DetachedStream<K> {
 
 impl<K: Kind> fmt::Debug for DetachedStream<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (fd, unread) = (self.descriptor.fd(), self.unread.bytes.len());
+        let (fd, unread) = (self.descriptor.fd(), self.kept.unread.bytes.len());
         f.debug_struct("Detached").field("of", &K::NAME).field("fd", &fd).field("unread", &unread).finish()
     }
 }

@@ -65,8 +65,8 @@ fn nobody_waits_for_what_was_put_off() {
             server.set_coalescing(LIMIT);
             let echo = spawn(move || io::copy(&mut &server, &mut &server));
             for number in 0..20_u8 {
-                (&client).write_all(&[number])?;
-                (&client).write_all(&[number; 2])?;
+                client.write_all(&[number])?;
+                client.write_all(&[number; 2])?;
                 let mut back = [0; 3];
                 client.read_exact(&mut back)?;
                 assert_eq!(back, [number; 3]);
@@ -83,7 +83,7 @@ fn a_machine_that_never_sleeps_sends_them_too() {
     both(|| {
         in_a_machine(|| {
             let (one, other) = unix_pair()?;
-            (&one).write_all(b"word")?;
+            one.write_all(b"word")?;
             let end = machinarium::now() + LONG;
             while other.pending()? < 4 {
                 assert!(machinarium::now() < end, "nobody sends it");
@@ -174,18 +174,18 @@ fn ends_take_along_what_is_gathered() {
         in_a_machine(|| {
             // Dropped, shut down, detached and attached elsewhere.
             let (one, other) = unix_pair()?;
-            (&one).write_all(b"dropped")?;
+            one.write_all(b"dropped")?;
             drop(one);
             let mut said = String::new();
             (&other).read_to_string(&mut said)?;
             assert_eq!(said, "dropped");
             let (one, other) = unix_pair()?;
-            (&one).write_all(b"moved")?;
+            one.write_all(b"moved")?;
             let detached = one.detach()?;
             assert_eq!(other.pending()?, 0);
             let mover = machine::spawn("mover", move || -> io::Result<()> {
                 let stream = detached.attach()?;
-                (&stream).write_all(b" here")?;
+                stream.write_all(b" here")?;
                 stream.shutdown(Shutdown::Write)
             })?;
             let mut said = String::new();
@@ -218,7 +218,7 @@ fn what_a_closed_stream_had_goes_to_no_other() {
         in_a_machine(|| {
             let (one, other) = unix_pair()?;
             drop(other);
-            (&one).write_all(b"lost")?;
+            one.write_all(b"lost")?;
             drop(one);
             let (next, its_peer) = UnixStream::pair()?;
             sleep(Duration::from_millis(5))?;
@@ -237,7 +237,7 @@ fn a_stream_is_writable_again_when_they_have_left() {
             other.set_readahead(0);
             // Until the edges of a new socket have come.
             sleep(Duration::from_millis(5))?;
-            (&one).write_all(b"word")?;
+            one.write_all(b"word")?;
             let begun = machinarium::now();
             select! {
                 writable(one) => (),

@@ -56,6 +56,7 @@ mod select;
 mod shutdown;
 mod signal;
 mod soundness;
+mod spread;
 mod tcp;
 mod teardown;
 mod time;

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::program::{Program, hunt, output};
+use crate::program::{Program, await_refusal, hunt, output};
 
 fn start() -> (Program, String) {
     let mut program = Program::start("chat", &["--listen", "127.0.0.1:0", "--machines", "3"]);
@@ -79,7 +79,7 @@ fn sigterm_lets_members_talk_on_for_a_while() {
     members[0].hear();
     program.signal("TERM");
     assert_eq!(program.news("chat: "), "SIGTERM: members: 2; they have 10s to leave");
-    assert!(TcpStream::connect(&address).is_err());
+    await_refusal(&address);
     members[0].say("bye");
     assert!(members[1].hear().ends_with(": bye\n"));
     drop(members);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use machinarium::tls::rustls;
 use rustls::pki_types::{ServerName, pem::PemObject};
 
-use crate::program::{Program, hunt, output};
+use crate::program::{Program, await_refusal, hunt, output};
 
 const BYTES: usize = 3_000_000;
 
@@ -93,7 +93,7 @@ fn sigterm_lets_clients_finish() {
     stream.read_exact(&mut answer).unwrap();
     program.signal("TERM");
     assert_eq!(program.news("echo: "), "SIGTERM: clients: 1; they have 10s to end");
-    assert!(TcpStream::connect(&address).is_err(), "it has stopped to accept");
+    await_refusal(&address);
     stream.write_all(b"pong").unwrap();
     stream.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"pong");

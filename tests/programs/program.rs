@@ -1,8 +1,10 @@
 //! A program that runs until its test has ended.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// A running example program. Killed at the end.
 pub(crate) struct Program {
@@ -70,6 +72,17 @@ impl Drop for Program {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Waits until nobody listens there: a program closes its listeners about when it says that it ends.
+pub(crate) fn await_refusal(address: &str) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while TcpStream::connect(address)
+        .map_or_else(|error| error.kind() != ErrorKind::ConnectionRefused, |_| true)
+    {
+        assert!(Instant::now() < end, "{address} is still listened to");
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::certificates::PEM;
-use crate::program::{Program, hunt, output};
+use crate::program::{Program, await_refusal, hunt, output};
 
 /// An echo server and a proxy before it, with TLS between them, and the proxy's address.
 fn start(more: &[&str]) -> (Program, Program, String) {
@@ -77,7 +77,7 @@ fn sigterm_refuses_new_connections_and_waits_for_the_others() {
     streams.iter().for_each(|stream| says(stream, b"before"));
     proxy.signal("TERM");
     assert_eq!(proxy.news("proxy: "), "SIGTERM: connections: 2; they have 30s to end");
-    assert_eq!(TcpStream::connect(&address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    await_refusal(&address);
     streams.iter().for_each(|stream| says(stream, b"after"));
     drop(streams);
     assert_eq!(proxy.ended(), Some(0));

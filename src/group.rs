@@ -1,0 +1,170 @@
+//! Several machines as one: work goes to the one that has least of it.
+//!
+//! The load of a machine is how many coroutines it was given here that have not ended: a number that is raised before the work is sent,
+//! so that many who come at once are spread too. Nobody takes work from another: a coroutine stays where it was started.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::error::{Cause, JoinError, Misuse};
+use crate::kernel::Instant;
+use crate::machine::builder::Builder;
+use crate::machine::{self, Handle, Remote, RemoteJoin, Tuning, current};
+use crate::time::{shield, sleep_until};
+
+/// This machine and some that it has started, for work that any of them can do. Dropping it asks the others to end.
+///
+/// ```
+/// use machinarium::Group;
+///
+/// let result: std::io::Result<u64> = machinarium::run(|| {
+///     let group = Group::start("worker", 3)?;
+///     let parts: Vec<_> = (0..9_u64).map(|n| group.spawn(move || n * n)).collect::<Result<_, _>>()?;
+///     let squares: Result<Vec<u64>, _> = parts.into_iter().map(|part| part.join()).collect();
+///     group.end("all is done")?;
+///     Ok(squares?.iter().sum())
+/// });
+/// assert_eq!(result.unwrap(), 204);
+/// ```
+pub struct Group {
+    members: Vec<Member>,
+    others: Vec<Handle<()>>,
+    /// Whose turn it is, of those that have equal loads.
+    turn: Cell<usize>,
+}
+
+struct Member {
+    remote: Remote,
+    load: Arc<AtomicUsize>,
+}
+
+/// A coroutine's part of its machine's load.
+struct Part(Arc<AtomicUsize>);
+
+impl Part {
+    fn of(load: &Arc<AtomicUsize>) -> Part {
+        // Relaxed: a number of its own, by which nothing is ordered.
+        load.fetch_add(1, Ordering::Relaxed);
+        Part(load.clone())
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Group {
+    /// This machine and `count - 1` others, `name-1` and so on, with its configuration. Waits until all of them serve.
+    ///
+    /// # Errors
+    /// As for [`machine::spawn`](crate::machine::spawn()), and if one of them finds no memory or descriptor for its loop: those that
+    /// were started are asked to end. If it is cancelled, or a deadline ends it. Outside a machine.
+    pub fn start(name: &str, count: usize) -> io::Result<Group> {
+        let tuning: Tuning = current::machine().ok_or(Misuse::NoMachine)?.tuning.clone();
+        Group::start_with(count, |number| {
+            Builder::new().tuning(tuning.clone()).name(&format!("{name}-{number}"))
+        })
+    }
+
+    /// The same with a configuration for each of the others, which are numbered from 1: to give each a processor of its own, for
+    /// example.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start).
+    pub fn start_with(count: usize, configure: impl Fn(usize) -> Builder) -> io::Result<Group> {
+        let mut group =
+            Group { members: vec![member(machine::current()?)], others: Vec::new(), turn: Cell::new(0) };
+        for number in 1..count {
+            let other = configure(number).spawn(wait_for_stop)?;
+            group.members.push(member(other.remote()));
+            group.others.push(other);
+        }
+        group.members[1..].iter().try_for_each(|member| serves(&member.remote))?;
+        Ok(group)
+    }
+
+    /// Starts a coroutine on the machine that has fewest of those that were started so; of several that have equally few, on the next
+    /// in turn.
+    ///
+    /// # Errors
+    /// As for [`Remote::spawn`](crate::machine::Remote::spawn).
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        f: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<RemoteJoin<T>, Misuse> {
+        let member = &self.members[self.least_loaded()];
+        let part = Part::of(&member.load);
+        member.remote.spawn(move || {
+            let _part = part;
+            f()
+        })
+    }
+
+    fn least_loaded(&self) -> usize {
+        let (count, first) = (self.members.len(), self.turn.get());
+        let places = (0..count).map(|place| (first + place) % count);
+        let least = places.min_by_key(|place| self.members[*place].load.load(Ordering::Relaxed));
+        let least = least.expect("this machine is one of them");
+        self.turn.set((least + 1) % count);
+        least
+    }
+
+    /// The machines, this one first.
+    pub fn machines(&self) -> impl Iterator<Item = &Remote> {
+        self.members.iter().map(|member| &member.remote)
+    }
+
+    /// How many coroutines each has that were started by [`spawn`](Self::spawn) and have not ended.
+    pub fn loads(&self) -> Vec<usize> {
+        self.members.iter().map(|member| member.load.load(Ordering::Relaxed)).collect()
+    }
+
+    /// Ends the other machines: what still runs there may go on for as long as [`Builder::drain`](crate::Builder::drain) says, and is
+    /// cancelled then. Waits for them, out of reach of deadlines and cancellation.
+    ///
+    /// # Errors
+    /// If one of them could not start, or its end has failed; all have ended then, too.
+    pub fn end(mut self, cause: impl Into<Cause>) -> io::Result<()> {
+        let (cause, others) = (cause.into(), std::mem::take(&mut self.others));
+        others.iter().for_each(|other| other.stop(cause.clone()));
+        let mut result = Ok(());
+        for other in others {
+            result = shield(|| other.join()).map_err(io::Error::from).and(result);
+        }
+        result
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.others.iter().for_each(|other| other.stop("the group was dropped"));
+    }
+}
+
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.machines().zip(self.loads())).finish()
+    }
+}
+
+fn member(remote: Remote) -> Member {
+    Member { remote, load: Arc::default() }
+}
+
+/// Waits until a machine has come so far as to run coroutines.
+fn serves(machine: &Remote) -> io::Result<()> {
+    machine.spawn(|| ())?.join().map_err(|error| match error {
+        JoinError::Wait(error) => error.into(),
+        error => io::Error::other(format!("machine '{}' could not start: {error}", machine.name())),
+    })
+}
+
+/// The main function of the others.
+fn wait_for_stop() {
+    while sleep_until(Instant::FAR).is_ok() {}
+}

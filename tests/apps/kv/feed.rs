@@ -69,7 +69,12 @@ pub(crate) fn publisher(task: &Task, published: &Published, enough: usize) -> io
             published.with(|known| known.sent = number);
             let text = number.to_string();
             let answer = timeout(PATIENCE, || client.call(&[b"PUBLISH", b"news", text.as_bytes()]))?;
-            assert!(matches!(answer, Answer::Integer(0..)), "PUBLISH was answered {answer:?}");
+            match answer {
+                Answer::Integer(0..) => {}
+                // Its server ends in the middle of it.
+                Answer::Error(text) if text.starts_with("ERR not published: ") => return Ok(()),
+                other => panic!("PUBLISH was answered {other:?}"),
+            }
             published.with(|known| known.acknowledged.insert(number));
             sleep(Duration::from_millis(1 + random.below(20) as u64))?;
         }

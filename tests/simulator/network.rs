@@ -10,7 +10,9 @@ use machinarium::kernel::{Clock, Domain, Errno, Kernel, SocketKind};
 use machinarium::net::{TcpListener, TcpStream, UdpSocket, lookup};
 use machinarium::tls::{ClientConfig, ServerConfig};
 use machinarium::{scope, sleep, spawn, timeout};
-use machinarium_sim::{Distribution, Durations, Fault, Faults, LinkOptions, Outcome, Simulation, exhaust};
+use machinarium_sim::{
+    Distribution, Durations, Fault, Faults, LinkOptions, Outcome, Ratio, Simulation, exhaust,
+};
 
 use crate::certificates::PEM;
 use crate::raw::{self, PORT, Program};
@@ -94,6 +96,28 @@ fn a_slow_link_takes_as_long_as_its_bandwidth_says() {
     assert!(seconds(None) < 0.5);
     let slow = seconds(Some(SIZE / 10));
     assert!((10.0..13.0).contains(&slow), "{slow} s for ten seconds of bytes");
+}
+
+/// A link that was cut has the faults of the others again, and in a calm world none.
+#[test]
+fn a_calm_link_has_no_faults_whatever_it_was_before() {
+    for cut in [false, true] {
+        let outcome = Simulation::new(1).faults(Faults::none().rate(Fault::Loss, 1)).run(move |world| {
+            let server = world.host("server").run(echo);
+            let client = world.host("client").run(|| machinarium::run(|| exchange(20_000, 100)));
+            match cut {
+                true => world.partition(&server, &client),
+                false => world.link(
+                    &server,
+                    &client,
+                    LinkOptions { reset: Ratio::new(1, 1), ..LinkOptions::default() },
+                ),
+            }
+            world.eventually(10.secs(), || client.finished());
+        });
+        assert!(outcome.passed(), "{}", outcome.report(""));
+        assert_eq!(outcome.stats.faults.of(Fault::Loss) + outcome.stats.faults.of(Fault::Reset), 0);
+    }
 }
 
 /// A datagram that would wait for more than a second is lost, and the books know.

@@ -5,7 +5,7 @@
 //! | monotonic | time since the boot of the host, which was before the world began, at the host's own rate |
 //! | real time | the same, from the wall-clock time at boot, with a skew of its own |
 //!
-//! The rate differs from the world's by a drift of some parts per million. Timeouts are measured by the host's
+//! The wall clock may jump, by the script or by [`Fault::ClockJump`](crate::fault::Fault::ClockJump). The rate differs from the world's by a drift of some parts per million. Timeouts are measured by the host's
 //! monotonic clock and are never early on it.
 
 use std::time::Duration;
@@ -50,6 +50,12 @@ impl Clocks {
             wall: EPOCH.saturating_add_signed(signed(skew)),
             drift: signed(drift as u64) as i32,
         }
+    }
+
+    /// The wall clock jumps, not further back than to 1970.
+    pub(crate) fn jump(&mut self, forward: bool, length: Duration) {
+        let nanos = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
+        self.wall = if forward { self.wall.saturating_add(nanos) } else { self.wall.saturating_sub(nanos) };
     }
 
     /// What `clock` shows when the world's time is `now`.

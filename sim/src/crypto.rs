@@ -4,12 +4,13 @@
 //! |---|---|---|
 //! | randoms, session ids, tickets' nonces | the system's | `getrandom` of the thread's simulated kernel |
 //! | ephemeral keys | the library's own generator | made of such bytes: X25519 and P-256, no post-quantum group |
+//! | how long a key is used in TLS 1.3 | 2^24 records, or for ever | the same, or a few records ([`Fault::KeyUpdate`](crate::fault::Fault)) |
 //! | signatures | the library's own generator for ECDSA and RSA-PSS | keys are Ed25519, whose signatures need no chance |
 //! | ciphers, hashes, verification | | as stock |
 //!
 //! Nothing of it works outside of a world, so a configuration that is carried out of one fails instead of using known keys.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use aws_lc_rs::agreement::{self, Algorithm, PrivateKey, UnparsedPublicKey};
 use rustls::crypto::{
@@ -18,19 +19,45 @@ use rustls::crypto::{
 };
 use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::SigningKey;
-use rustls::{Error, NamedGroup, PeerMisbehaved};
+use rustls::{CipherSuiteCommon, Error, NamedGroup, PeerMisbehaved, SupportedCipherSuite, Tls13CipherSuite};
 
+use crate::tuning::RECORDS;
 use crate::world;
 use machinarium::machine::current;
 
-/// What simulated processes get when they ask for their provider.
-pub(crate) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(CryptoProvider {
+/// What simulated processes get when they ask for their provider. After so many `records` TLS 1.3 changes its keys.
+pub(crate) fn provider(records: Option<u64>) -> Arc<CryptoProvider> {
+    let mut provider = CryptoProvider {
         kx_groups: vec![&X25519, &P256],
         secure_random: &RANDOM,
         key_provider: &KEYS,
         ..stock::default_provider()
-    })
+    };
+    if let Some(place) = records.and_then(|records| RECORDS.iter().position(|other| *other == records)) {
+        provider.cipher_suites.clone_from(&short_lived()[place]);
+    }
+    Arc::new(provider)
+}
+
+/// By the place in [`RECORDS`]: the suites with keys that are used for so many records only. TLS 1.2 cannot change keys, and keeps
+/// its own. A suite lives for ever, so they are made once.
+fn short_lived() -> &'static [Vec<SupportedCipherSuite>; RECORDS.len()] {
+    static SUITES: OnceLock<[Vec<SupportedCipherSuite>; RECORDS.len()]> = OnceLock::new();
+    let limited = |suite: &SupportedCipherSuite, records| match suite {
+        SupportedCipherSuite::Tls13(stock) => {
+            let common = CipherSuiteCommon {
+                suite: stock.common.suite,
+                hash_provider: stock.common.hash_provider,
+                confidentiality_limit: records,
+            };
+            let Tls13CipherSuite { hkdf_provider, aead_alg, quic, .. } = **stock;
+            let suite = Tls13CipherSuite { common, hkdf_provider, aead_alg, quic };
+            SupportedCipherSuite::Tls13(Box::leak(Box::new(suite)))
+        }
+        other => *other,
+    };
+    let suites = stock::default_provider().cipher_suites;
+    SUITES.get_or_init(|| RECORDS.map(|records| suites.iter().map(|suite| limited(suite, records)).collect()))
 }
 
 // Their addresses are compared, so they must have some of their own: no type of these is empty.

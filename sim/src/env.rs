@@ -14,6 +14,7 @@
 use std::fmt;
 
 pub(crate) use crate::choice::{Stream, Subsystem};
+pub(crate) use crate::fault::Fault;
 pub(crate) use crate::slab::Key;
 
 /// The world, as the objects see it.
@@ -26,8 +27,8 @@ pub(crate) trait Env {
     fn after(&mut self, delay: u64, event: NetEvent);
     /// An epoll instance may have become ready: threads asleep in `epoll_wait` on it must look again.
     fn wake(&mut self, epoll: EpollKey);
-    /// A power failure has cost a host so many changes of names, and something of so many files.
-    fn write_lost(&mut self, host: HostIndex, names: usize, files: usize);
+    /// A fault has happened to a host: it is counted, and `text` is a line of the trace.
+    fn inject(&mut self, host: HostIndex, fault: Fault, text: fmt::Arguments<'_>);
     /// A line of the trace. Callers look at [`tracing`](Env::tracing) first.
     fn note(&mut self, host: HostIndex, text: fmt::Arguments<'_>);
     /// Whether anybody reads the notes.
@@ -91,4 +92,14 @@ pub(crate) enum Packet {
     },
     /// RST.
     Rst,
+}
+
+impl Packet {
+    /// How many bytes of payload it has.
+    pub(crate) const fn size(self) -> u64 {
+        match self {
+            Packet::Data { len, .. } => len as u64,
+            Packet::Syn | Packet::SynAck | Packet::Ack | Packet::Rst => 0,
+        }
+    }
 }

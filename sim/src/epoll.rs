@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 
 use machinarium::kernel::{EpollEvent, EpollOp, Errno, Events, Fd, Result};
 
-use crate::env::{Env, EpollKey, ProcessIndex};
+use crate::env::{Env, EpollKey, ProcessIndex, Stream};
 use crate::files::File;
 use crate::net::Net;
 use crate::slab::Key;
@@ -136,6 +136,31 @@ impl Net {
             }
         }
         Ok(told)
+    }
+
+    /// An event of one of the instance's sockets that says it can be read, though nothing has happened. `None` if no socket
+    /// is there of which anybody wants to know.
+    pub(crate) fn epoll_stale(
+        &mut self,
+        env: &mut dyn Env,
+        process: ProcessIndex,
+        epoll: Fd,
+        stream: Stream,
+    ) -> Option<EpollEvent> {
+        let EpollKey(key) = self.epoll_key(process, epoll).ok()?;
+        let wanted = |item: &Key| {
+            let Item { file, events, linked, .. } = self.items[*item];
+            let socket = matches!(file, File::Socket(_) | File::Udp(_) | File::Unix(_));
+            socket && !linked && events.intersects(Events::IN)
+        };
+        let items: Vec<Key> = self.epolls[key].items.iter().copied().filter(wanted).collect();
+        let which =
+            items.len().checked_sub(1).map(|_| env.draw(stream, "stale event", items.len() as u64))?;
+        let item = &mut self.items[items[which as usize]];
+        if item.events.intersects(Events::ONESHOT) {
+            item.events = item.events.common(HOW);
+        }
+        Some(EpollEvent { events: Events::IN, data: item.data })
     }
 
     /// Which instance `epoll` is: what a thread that goes to sleep waits for.

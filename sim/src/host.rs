@@ -228,6 +228,30 @@ impl Host {
         state.sched.inject(Some(self.index), Fault::Stall, format_args!("the host pauses for {duration:?}"));
     }
 
+    /// The same for one thread of its process: a machine, by its name, or `main`. Whether there is such a thread.
+    pub fn pause_thread(&self, name: &str, duration: Duration) -> bool {
+        let mut state = self.shared.state.borrow_mut();
+        let until = state.sched.now.saturating_add(nanos(duration));
+        let Some(process) = state.running_process(self.index) else { return false };
+        let threads = &state.processes[process.0 as usize].threads;
+        let named = |thread: &&ThreadIndex| state.sched.threads[thread.0 as usize].name == name;
+        let Some(&thread) = threads.iter().find(named) else { return false };
+        state.sched.pause_thread(thread, until);
+        let text = format_args!("thread {name} pauses for {duration:?}");
+        state.sched.inject(Some(self.index), Fault::Stall, text);
+        true
+    }
+
+    /// Its wall clock jumps forwards: certificates expire. The monotonic clock does not.
+    pub fn set_clock_forward(&self, by: Duration) {
+        self.shared.state.borrow_mut().sched.jump_clock(self.index, true, by);
+    }
+
+    /// Its wall clock jumps back, not further than to 1970.
+    pub fn set_clock_back(&self, by: Duration) {
+        self.shared.state.borrow_mut().sched.jump_clock(self.index, false, by);
+    }
+
     /// How many descriptors its running process may have (`RLIMIT_NOFILE`); a restart begins with the default, 2^20.
     pub fn limit_descriptors(&self, limit: usize) {
         let mut state = self.shared.state.borrow_mut();
@@ -297,7 +321,7 @@ impl Starter for ThreadStarter {
 
     #[cfg(feature = "tls")]
     fn crypto(&self) -> Option<Arc<dyn Any + Send + Sync>> {
-        Some(crate::crypto::provider())
+        Some(crate::crypto::provider(self.retuned.key_update))
     }
 
     fn foreign_crypto(&self, what: &str) {

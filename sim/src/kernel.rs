@@ -61,6 +61,9 @@ impl fmt::Debug for SimKernel {
 
 impl Kernel for SimKernel {
     fn clock_gettime(&self, clock: Clock) -> Instant {
+        if clock == Clock::Realtime {
+            self.perhaps_jump();
+        }
         // A loop around the clock must not keep everybody else from running.
         let glances = self.shared.glance(self.thread, |state| {
             state.sched.now += GLANCE;
@@ -120,13 +123,15 @@ impl Kernel for SimKernel {
     }
 
     fn bind(&self, fd: Fd, address: &Address) -> Result<()> {
-        self.call(Call::Bind, format_args!("{fd}, {address}"), |state, process| {
+        let chosen = matches!(address, Address::Ip(ip) if ip.port() == 0);
+        self.call_with(Call::Bind, chosen, format_args!("{fd}, {address}"), |state, process| {
             state.net.bind(&mut state.sched, process, fd, address)
         })
     }
 
     fn listen(&self, fd: Fd, backlog: u32) -> Result<()> {
         self.call(Call::Listen, format_args!("{fd}, {backlog}"), |state, process| {
+            let backlog = self.shortened_backlog(state, fd, backlog);
             state.net.listen(&mut state.sched, process, fd, backlog)
         })
     }
@@ -140,7 +145,8 @@ impl Kernel for SimKernel {
     }
 
     fn connect(&self, fd: Fd, address: &Address) -> Result<()> {
-        self.call(Call::Connect, format_args!("{fd}, {address}"), |state, process| {
+        let away = matches!(address, Address::Ip(ip) if !ip.ip().to_canonical().is_loopback());
+        self.call_with(Call::Connect, away, format_args!("{fd}, {address}"), |state, process| {
             state.net.connect(&mut state.sched, process, fd, address)
         })
     }
@@ -204,6 +210,7 @@ impl Kernel for SimKernel {
 
     fn send(&self, fd: Fd, buf: &[u8], flags: SendFlags) -> Result<usize> {
         self.call(Call::Send, format_args!("{fd}, {}", buf.len()), |state, process| {
+            self.squeeze(state, fd, buf.len());
             state.net.send(&mut state.sched, process, fd, buf, flags)
         })
     }
@@ -221,6 +228,7 @@ impl Kernel for SimKernel {
 
     fn sendmsg(&self, fd: Fd, bufs: &[IoSlice<'_>], flags: SendFlags, to: Option<&Address>) -> Result<usize> {
         self.call(Call::Sendmsg, format_args!("{fd}, {} buffers, {to:?}", bufs.len()), |state, process| {
+            self.squeeze(state, fd, bufs.iter().map(|buf| buf.len()).sum());
             state.net.sendmsg(&mut state.sched, process, fd, bufs, flags, to)
         })
     }

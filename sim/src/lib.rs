@@ -76,6 +76,7 @@
 //! | file | what |
 //! |---|---|
 //! | `harness`, `simulation`, `shrink`, `report` | many seeds, one seed, what mattered, what is said |
+//! | `exhaust` | one call after the other fails |
 //! | `script`, `host`, `process` | what the script is lent, and what runs on it |
 //! | `world`, `scheduler`, `queue`, `clock` | the loop; who runs when; what will happen; what clocks show |
 //! | `kernel`, `wake` | `Kernel` and `Wake`, served by the world |
@@ -96,6 +97,7 @@ mod dns;
 mod env;
 mod epoll;
 mod eventfd;
+mod exhaust;
 mod fault;
 mod files;
 mod harness;
@@ -133,10 +135,11 @@ mod world;
 
 pub use choice::{Alignment, Choice, Choices, Record, Stream, Subsystem};
 pub use dns::Dns;
+pub use exhaust::exhaust;
 pub use fault::{Cpu, Fault, FaultCounts, Faults};
 pub use harness::{Check, Found, Hunt, check, check_named, parse_seed};
 pub use host::{Ending, Host};
-pub use link::{LinkOptions, Ratio};
+pub use link::{Distribution, LinkOptions, Ratio};
 pub use panics::PanicNote;
 pub use report::{Failure, FailureKind};
 pub use script::{Durations, World};

@@ -1,4 +1,4 @@
-//! The links between hosts: latency, loss, duplicates, partitions.
+//! The links between hosts: latency, bandwidth, loss, duplicates, partitions.
 //!
 //! A link is the way from one host to another, one direction; a host's way to itself is its loopback. A link takes
 //! up no room until somebody sets it or cuts it: every other pair has the world's default. Links decide *whether*
@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::env::{Env, HostIndex, Stream};
+use crate::env::{Env, Fault, HostIndex, Stream};
 
 /// So many of so many.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,6 +41,40 @@ impl Ratio {
     }
 }
 
+/// How the times of a link's packets lie between the least and the most.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Distribution {
+    /// Each time is as likely as any other.
+    #[default]
+    Uniform,
+    /// Half of the packets take less than a sixteenth of the span more than the least, and few take long: the fourth power of a
+    /// uniform number.
+    Tailed,
+    /// Seven of eight come within the first eighth of the span, the others within the last.
+    Bimodal,
+}
+
+impl Distribution {
+    /// How much more than the least a packet takes, of at most `span`. The boring answer is nothing.
+    fn draw(self, env: &mut dyn Env, stream: Stream, span: u64) -> u64 {
+        const ONE: u64 = 1 << 16;
+        match self {
+            _ if span == 0 => 0,
+            Distribution::Uniform => env.draw(stream, "latency", span + 1),
+            Distribution::Tailed => {
+                let drawn = u128::from(env.draw(stream, "latency", ONE));
+                ((u128::from(span) * drawn.pow(4)) >> 64) as u64
+            }
+            Distribution::Bimodal => match env.draw(stream, "latency", ONE) {
+                drawn if drawn < ONE / 8 * 7 => {
+                    (u128::from(span / 8 * drawn) / u128::from(ONE / 8 * 7)) as u64
+                }
+                drawn => span - (u128::from(span / 8 * (ONE - 1 - drawn)) / u128::from(ONE / 8)) as u64,
+            },
+        }
+    }
+}
+
 /// What a link is like.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LinkOptions {
@@ -48,8 +82,17 @@ pub struct LinkOptions {
     pub latency_min: Duration,
     /// The most time a packet takes.
     pub latency_max: Duration,
+    /// Which times in between are likely.
+    pub distribution: Distribution,
+    /// How many bytes it carries in a second; `None` for any number. Packets wait for those before them, and who has to wait
+    /// longer than a second is lost.
+    pub bandwidth: Option<u64>,
     /// How many packets are lost. Connections send them again: the reader sees delay. A datagram is gone.
     pub loss: Ratio,
+    /// How many packets take up to a second more. What follows them in their connection waits for them.
+    pub late: Ratio,
+    /// At how many packets of connections both ends are told RST, as a firewall does that has forgotten the connection.
+    pub reset: Ratio,
     /// How many segments are cut in two at a drawn place.
     pub split: Ratio,
     /// How many datagrams arrive twice.
@@ -63,11 +106,29 @@ impl LinkOptions {
     pub const LOOPBACK: LinkOptions = LinkOptions {
         latency_min: Duration::from_micros(5),
         latency_max: Duration::from_micros(5),
+        distribution: Distribution::Uniform,
+        bandwidth: None,
+        late: Ratio::NEVER,
+        reset: Ratio::NEVER,
         loss: Ratio::NEVER,
         split: Ratio::new(1, 16),
         duplicate: Ratio::NEVER,
         reorder: Ratio::NEVER,
     };
+}
+
+impl LinkOptions {
+    /// As fast, and nothing goes wrong.
+    const fn without_faults(self) -> LinkOptions {
+        LinkOptions {
+            late: Ratio::NEVER,
+            reset: Ratio::NEVER,
+            loss: Ratio::NEVER,
+            duplicate: Ratio::NEVER,
+            reorder: Ratio::NEVER,
+            ..self
+        }
+    }
 }
 
 impl Default for LinkOptions {
@@ -76,10 +137,7 @@ impl Default for LinkOptions {
         LinkOptions {
             latency_min: Duration::from_micros(100),
             latency_max: Duration::from_micros(500),
-            loss: Ratio::NEVER,
-            split: Ratio::new(1, 16),
-            duplicate: Ratio::NEVER,
-            reorder: Ratio::NEVER,
+            ..LinkOptions::LOOPBACK
         }
     }
 }
@@ -87,7 +145,8 @@ impl Default for LinkOptions {
 /// One direction of a pair of hosts that is not like the others.
 #[derive(Clone, Copy)]
 struct Link {
-    options: LinkOptions,
+    /// `None`: as all others.
+    options: Option<LinkOptions>,
     cut: bool,
 }
 
@@ -97,11 +156,21 @@ pub(crate) struct Links {
     loopback: LinkOptions,
     /// Those that were set or cut.
     special: BTreeMap<(HostIndex, HostIndex), Link>,
+    /// Nothing goes wrong on any of them, for now.
+    pub(crate) calm: bool,
+    /// Until when those with a bandwidth are busy.
+    busy: BTreeMap<(HostIndex, HostIndex), u64>,
 }
 
 impl Links {
     pub(crate) const fn new(default: LinkOptions) -> Links {
-        Links { default, loopback: LinkOptions::LOOPBACK, special: BTreeMap::new() }
+        Links {
+            default,
+            loopback: LinkOptions::LOOPBACK,
+            special: BTreeMap::new(),
+            calm: false,
+            busy: BTreeMap::new(),
+        }
     }
 
     /// What the way from `from` to `to` is like.
@@ -109,7 +178,8 @@ impl Links {
         if from == to {
             return self.loopback;
         }
-        self.find(from, to).map_or(self.default, |link| link.options)
+        let options = self.find(from, to).and_then(|link| link.options).unwrap_or(self.default);
+        if self.calm { options.without_faults() } else { options }
     }
 
     /// Whether packets from `from` to `to` are swallowed.
@@ -122,7 +192,7 @@ impl Links {
     }
 
     fn entry(&mut self, from: HostIndex, to: HostIndex) -> &mut Link {
-        self.special.entry((from, to)).or_insert(Link { options: self.default, cut: false })
+        self.special.entry((from, to)).or_insert(Link { options: None, cut: false })
     }
 
     pub(crate) fn set(&mut self, from: HostIndex, to: HostIndex, options: LinkOptions) {
@@ -130,7 +200,7 @@ impl Links {
         if from == to {
             self.loopback = options;
         } else {
-            self.entry(from, to).options = options;
+            self.entry(from, to).options = Some(options);
         }
     }
 
@@ -143,24 +213,62 @@ impl Links {
         self.entry(from, to).cut = cut;
     }
 
-    /// How long a packet that leaves now takes; `None` if it never arrives.
+    /// How long a packet of `size` bytes that leaves now takes; `None` if it never arrives.
     pub(crate) fn carry(
-        &self,
+        &mut self,
         env: &mut dyn Env,
         stream: Stream,
-        from: HostIndex,
-        to: HostIndex,
+        (from, to): (HostIndex, HostIndex),
+        size: u64,
     ) -> Option<u64> {
         if self.is_cut(from, to) {
             return None;
         }
         let options = self.options(from, to);
         if options.loss.draw(env, stream, "loss") {
+            env.inject(from, Fault::Loss, format_args!("a packet of {size} bytes is lost"));
             return None;
         }
         let (least, most) = (nanos(options.latency_min), nanos(options.latency_max));
-        let more = if most > least { env.draw(stream, "latency", most - least + 1) } else { 0 };
-        Some(least + more)
+        let mut delay = least + options.distribution.draw(env, stream, most - least);
+        if options.late.draw(env, stream, "late packet") {
+            let millis = 1 + env.draw(stream, "how late", LATE_MOST);
+            env.inject(from, Fault::Late, format_args!("a packet of {size} bytes is late by {millis} ms"));
+            delay += millis * MILLISECOND;
+        }
+        let waits = match options.bandwidth {
+            None => 0,
+            Some(bandwidth) => self.queue(env, (from, to), size, bandwidth)?,
+        };
+        Some(delay + waits)
+    }
+
+    /// How long a packet takes until its last byte has left; `None` if too much is before it.
+    fn queue(
+        &mut self,
+        env: &mut dyn Env,
+        link: (HostIndex, HostIndex),
+        size: u64,
+        bandwidth: u64,
+    ) -> Option<u64> {
+        let now = env.now();
+        let busy = self.busy.entry(link).or_insert(0);
+        let begins = now.max(*busy);
+        if begins - now > QUEUE_MOST {
+            env.inject(
+                link.0,
+                Fault::Bandwidth,
+                format_args!("a packet of {size} bytes finds a long queue, and is lost"),
+            );
+            return None;
+        }
+        *busy = begins + (size + HEADERS) * 1_000_000_000 / bandwidth.max(1);
+        Some(*busy - now)
+    }
+
+    /// Whether what is not acknowledged in time may be on its way still.
+    pub(crate) fn is_slow(&self, from: HostIndex, to: HostIndex) -> bool {
+        self.options(from, to).bandwidth.is_some()
     }
 
     /// The least time from `from` to `to`: what an acknowledgement takes.
@@ -173,6 +281,14 @@ impl Links {
         nanos(self.options(from, to).latency_max) + nanos(self.options(to, from).latency_max)
     }
 }
+
+const MILLISECOND: u64 = 1_000_000;
+/// In milliseconds.
+const LATE_MOST: u64 = 1_000;
+/// How long a packet waits at most for those before it, in nanoseconds.
+const QUEUE_MOST: u64 = 1_000 * MILLISECOND;
+/// What a packet has beside its payload: Ethernet, IP and TCP.
+const HEADERS: u64 = 66;
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)

@@ -18,13 +18,14 @@
 //! goes to sleep again if it fires before the sleep's end.
 
 use std::fmt;
+use std::time::Duration;
 
 use machinarium::kernel::{Call, CpuSet, Errno, Result, Signal, ThreadEnd};
 
 use crate::choice::{Choices, Rare, Stream, Subsystem};
 use crate::clock::Clocks;
 use crate::env::{Env, EpollKey, HostIndex, NetEvent, ProcessIndex};
-use crate::fault::{Cpu, Fault, FaultCounts, Faults, Injector};
+use crate::fault::{Cpu, Fault, FaultCounts, Faults, Injector, Sweep};
 use crate::queue::Queue;
 use crate::trace::{CallName, Keep, Trace};
 
@@ -132,6 +133,8 @@ pub(crate) struct Thread {
     spared_until: u64,
     /// How long it does not get the processor after the call that it is in.
     held_up: u64,
+    /// It does not get the processor before this instant: the script has paused it.
+    paused_until: u64,
     pub(crate) end: Option<ThreadEnd>,
     pub(crate) joined: bool,
     pub(crate) calls: u64,
@@ -161,6 +164,7 @@ pub(crate) struct Scheduler {
     pub(crate) faults: Faults,
     pub(crate) injectors: Vec<Injector>,
     pub(crate) injected: FaultCounts,
+    pub(crate) sweep: Sweep,
     pub(crate) cpu: Cpu,
     /// Neither faults nor stalls, for now.
     pub(crate) calm: bool,
@@ -182,6 +186,7 @@ impl Scheduler {
             faults,
             injectors: Vec::new(),
             injected: FaultCounts::default(),
+            sweep: Sweep::default(),
             cpu,
             calm: false,
             calls: 0,
@@ -229,6 +234,7 @@ impl Scheduler {
             stall: Rare::new(stream, "stall", self.cpu.stall_mean()),
             spared_until: 0,
             held_up: 0,
+            paused_until: 0,
             end: None,
             joined: false,
             calls: 0,
@@ -266,7 +272,8 @@ impl Scheduler {
         if record.phase != Phase::Ready {
             return false;
         }
-        let stalled_until = record.host.map_or(0, |host| self.hosts[host.0 as usize].stalled_until);
+        let host_stalls = record.host.map_or(0, |host| self.hosts[host.0 as usize].stalled_until);
+        let stalled_until = record.paused_until.max(host_stalls);
         if stalled_until > now {
             self.queue.push(stalled_until, Event::Run(thread));
             return false;
@@ -412,9 +419,23 @@ impl Scheduler {
         host.stalled_until = host.stalled_until.max(until);
     }
 
+    /// A thread does not get the processor until then.
+    pub(crate) fn pause_thread(&mut self, thread: ThreadIndex, until: u64) {
+        let record = self.thread(thread);
+        record.paused_until = record.paused_until.max(until);
+    }
+
+    /// The wall clock of a host jumps.
+    pub(crate) fn jump_clock(&mut self, host: HostIndex, forward: bool, length: Duration) {
+        self.hosts[host.0 as usize].clocks.jump(forward, length);
+        let way = if forward { "forwards" } else { "back" };
+        self.inject(Some(host), Fault::ClockJump, format_args!("the wall clock jumps {way} by {length:?}"));
+    }
+
     /// No stall goes on. Threads that were stalled run when their event comes.
     pub(crate) fn end_stalls(&mut self) {
         self.hosts.iter_mut().for_each(|host| host.stalled_until = 0);
+        self.threads.iter_mut().for_each(|thread| thread.paused_until = 0);
     }
 
     /// The name of a host, or of the script.
@@ -513,10 +534,8 @@ impl Env for Scheduler {
         self.sleepers[epoll.0.index as usize] = woken;
     }
 
-    fn write_lost(&mut self, host: HostIndex, names: usize, files: usize) {
-        let text =
-            format_args!("{names} changes of names and something of {files} files were not on the disk");
-        self.inject(Some(host), Fault::LostWrite, text);
+    fn inject(&mut self, host: HostIndex, fault: Fault, text: fmt::Arguments<'_>) {
+        Scheduler::inject(self, Some(host), fault, text);
     }
 
     fn note(&mut self, host: HostIndex, text: fmt::Arguments<'_>) {

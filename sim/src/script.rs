@@ -127,7 +127,7 @@ impl World {
         self.shared.state.borrow_mut().sched.set_cpu(cpu);
     }
 
-    /// Turns off all faults, heals all links, ends all stalls, and waits until `holds` does; it must within `limit`. Then the
+    /// Turns off all faults, also of links that the script has made so, heals all links, ends all stalls, and waits until `holds` does; it must within `limit`. Then the
     /// faults are back.
     ///
     /// # Panics
@@ -149,6 +149,7 @@ impl World {
     fn calm(&self, calm: bool) {
         let mut state = self.shared.state.borrow_mut();
         state.sched.calm = calm;
+        state.net.links.calm = calm;
         let faults = if calm { Faults::none().with(Fault::Latency) } else { state.sched.faults };
         state.apply(&faults);
         if calm {

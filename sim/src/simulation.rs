@@ -15,7 +15,7 @@ use machinarium::kernel::Kernel;
 
 use crate::choice::{Alignment, Choices, Record};
 use crate::dns::Names;
-use crate::fault::{Cpu, FaultCounts, Faults};
+use crate::fault::{Cpu, FaultCounts, Faults, Sweep};
 use crate::host::Ending;
 use crate::monitor::Pulse;
 use crate::net::Net;
@@ -38,6 +38,7 @@ pub struct Simulation {
     recording: bool,
     replay: Option<Record>,
     limits: Limits,
+    sweep: Sweep,
 }
 
 /// What came of a run.
@@ -55,6 +56,8 @@ pub struct Outcome {
     pub record: Option<Record>,
     /// How well the record that was replayed has fitted.
     pub alignment: Alignment,
+    /// In how many ways calls could have failed, if [`fail_nth`](Simulation::fail_nth) was asked for.
+    pub opportunities: u64,
     /// Panics in their order, also those that somebody caught.
     pub panics: Vec<PanicNote>,
     /// Threads that could not be reclaimed at the end: their memory is lost until the program ends.
@@ -132,6 +135,7 @@ impl Simulation {
             recording: false,
             replay: None,
             limits: Limits { calls: 50_000_000 },
+            sweep: Sweep::default(),
         }
     }
 
@@ -178,6 +182,13 @@ impl Simulation {
         self
     }
 
+    /// Lets one call fail: of all ways in which calls of the run could fail by these kinds of faults, the one with this number, from
+    /// 0. See [`exhaust`](crate::exhaust()).
+    pub fn fail_nth(mut self, kinds: Faults, number: u64) -> Simulation {
+        self.sweep = Sweep { kinds, taken: Some(number), seen: 0 };
+        self
+    }
+
     /// Runs it.
     pub fn run<R: Ending>(&self, script: impl FnOnce(&World) -> R + 'static) -> Outcome {
         let hook = panics::set(if self.keep == Keep::Nothing { Hook::Keep } else { Hook::KeepBacktrace });
@@ -195,7 +206,8 @@ impl Simulation {
     fn build(&self) -> Rc<Shared> {
         let mut choices = self.replay.clone().map_or_else(|| Choices::new(self.seed), Choices::replay);
         choices.record(self.recording);
-        let sched = Scheduler::new(choices, self.faults, self.cpu, self.keep);
+        let mut sched = Scheduler::new(choices, self.faults, self.cpu, self.keep);
+        sched.sweep = self.sweep;
         let faults = sched.faults;
         let mut state = State {
             sched,
@@ -242,6 +254,7 @@ impl Simulation {
             stats,
             record: self.recording.then(|| state.sched.choices.take_record()),
             alignment: state.sched.choices.alignment(),
+            opportunities: state.sched.sweep.seen,
             panics: std::mem::take(&mut state.panics),
             leaked,
             scene,

@@ -34,6 +34,12 @@ impl Net {
         }
     }
 
+    /// Whether it is a socket of TCP.
+    pub(crate) fn is_tcp(&self, process: ProcessIndex, fd: Fd) -> bool {
+        matches!(self.protocol_of(process, fd), Ok(Tcp(_)))
+    }
+
+    /// Whether it keeps messages apart.
     pub(crate) fn is_datagram(&self, process: ProcessIndex, fd: Fd) -> bool {
         match self.protocol_of(process, fd) {
             Ok(Unix(key)) => self.unixes[key].kind() == SocketKind::Datagram,

@@ -12,6 +12,9 @@ use machinarium::machine::current::Tuning;
 use crate::choice::{Choices, Stream, Subsystem};
 use crate::fault::{Fault, FaultCounts, Faults};
 
+/// After how many records TLS may change its keys: not before a handshake is over.
+pub(crate) const RECORDS: [u64; 3] = [8, 20, 60];
+
 /// What is changed in every tuning of one process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Retuned {
@@ -31,6 +34,8 @@ pub(crate) struct Retuned {
     dns_capacity: Option<usize>,
     file_chunk: Option<usize>,
     big_stack_cache: Option<usize>,
+    /// After how many records TLS changes its keys.
+    pub(crate) key_update: Option<u64>,
 }
 
 impl Retuned {
@@ -42,11 +47,17 @@ impl Retuned {
         injected: &mut FaultCounts,
     ) -> Retuned {
         let preempt = faults.has(Fault::Preempt);
+        let stream = Stream::new(Subsystem::Swarm, 1 << 63 | identity);
+        let mut key_update = None;
+        if faults.has(Fault::KeyUpdate) {
+            injected.count(Fault::KeyUpdate);
+            let which = choices.draw(stream, "records of a key", 1 + RECORDS.len() as u64);
+            key_update = which.checked_sub(1).map(|which| RECORDS[which as usize]);
+        }
         if !faults.has(Fault::Limits) {
-            return Retuned { preempt, ..Retuned::default() };
+            return Retuned { preempt, key_update, ..Retuned::default() };
         }
         injected.count(Fault::Limits);
-        let stream = Stream::new(Subsystem::Swarm, 1 << 63 | identity);
         let mut one_of = |name: &'static str, small: &[u64]| {
             let answer = choices.draw(stream, name, 2 * small.len() as u64) as usize;
             // The boring answer is the program's own.
@@ -70,6 +81,7 @@ impl Retuned {
             dns_capacity: size(one_of("names", &[0, 1])),
             file_chunk: size(one_of("file chunk", &[1, 100])),
             big_stack_cache: size(one_of("big stack cache", &[0, 1])),
+            key_update,
         }
     }
 

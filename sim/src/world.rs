@@ -487,24 +487,26 @@ impl State {
             Ok(once_in) => Ratio::new(1, once_in),
         };
         let (loss, split) = (ratio(Fault::Loss), ratio(Fault::ShortRead));
-        let (duplicate, reorder) = (ratio(Fault::Duplicate), ratio(Fault::Reorder));
         let vary = |options: LinkOptions, most: Duration| LinkOptions {
-            latency_min: options.latency_min,
             latency_max: if faults.has(Fault::Latency) { most } else { options.latency_min },
-            loss,
             split,
-            duplicate,
-            reorder,
+            ..options
         };
         let link = LinkOptions::default();
-        self.net.set_default_link(vary(link, link.latency_max));
+        self.net.set_default_link(LinkOptions {
+            loss,
+            duplicate: ratio(Fault::Duplicate),
+            reorder: ratio(Fault::Reorder),
+            late: ratio(Fault::Late),
+            reset: ratio(Fault::Reset),
+            bandwidth: Some(faults.once_in(Fault::Bandwidth) * BANDWIDTH).filter(|bandwidth| *bandwidth > 0),
+            ..vary(link, link.latency_max)
+        });
         // Loopback keeps all that it takes, in its order.
-        let loopback = LinkOptions {
-            loss: Ratio::NEVER,
-            duplicate: Ratio::NEVER,
-            reorder: Ratio::NEVER,
-            ..vary(LinkOptions::LOOPBACK, Duration::from_micros(20))
-        };
+        let loopback = vary(LinkOptions::LOOPBACK, Duration::from_micros(20));
         self.net.set_link(HostIndex(0), HostIndex(0), loopback);
     }
 }
+
+/// Bytes a second of a link that is slow once in one.
+const BANDWIDTH: u64 = 20_000;

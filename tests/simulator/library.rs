@@ -103,7 +103,7 @@ fn an_echo_of_the_library() {
 
 #[test]
 fn an_echo_survives_everything() {
-    let faults = Faults::swarm().without(Fault::Emfile).without(Fault::Memory);
+    let faults = Faults::swarm().without(Fault::Emfile).without(Fault::Enfile).without(Fault::Memory);
     Check::new().seeds(200).faults(faults).cpu(Cpu::Loaded).run(storm);
 }
 

@@ -9,6 +9,7 @@ mod disk;
 mod faults;
 mod library;
 mod names;
+mod network;
 mod oracle;
 mod preempt;
 mod raw;

@@ -350,7 +350,9 @@ fn a_connect_that_gives_up_leaves_no_attempt_behind() {
 
 #[test]
 fn whichever_address_wins_the_stream_is_whole() {
-    let faults = Faults::swarm().without(Fault::Loss).without(Fault::NoName).without(Fault::NameAgain);
+    let broken =
+        [Fault::Loss, Fault::Reset, Fault::NoName, Fault::NameAgain, Fault::Ports, Fault::Unreachable];
+    let faults = broken.into_iter().fold(Faults::swarm(), Faults::without);
     let faults =
         faults.without(Fault::Emfile).without(Fault::Memory).without(Fault::SlowName).without(Fault::Spawn);
     let script = |world: &World, _: &machinarium_sim::Host| {
@@ -513,7 +515,7 @@ fn no_asker_is_forgotten_whatever_goes_wrong() {
         world.join(&host);
         assert!(host.finished());
     }
-    let swarm = Faults::swarm().without(Fault::Emfile).without(Fault::Memory);
+    let swarm = Faults::swarm().without(Fault::Emfile).without(Fault::Enfile).without(Fault::Memory);
     Check::new().seeds(200).faults(swarm).cpu(Cpu::Loaded).run(script);
     let threads = Faults::none().with(Fault::Limits).with(Fault::Preempt).rate(Fault::Spawn, 2);
     Check::new().seeds(200).faults(threads).run(script);

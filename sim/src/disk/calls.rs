@@ -10,7 +10,7 @@ use machinarium::kernel::{Access, Errno, Fd, FileKind, Instant, OpenFlags, Resul
 use super::path::Place;
 use super::{Disk, Kind, Node, OpenFile, What, path};
 use crate::choice::{Stream, Subsystem};
-use crate::env::{Env, HostIndex, ProcessIndex};
+use crate::env::{Env, Fault, HostIndex, ProcessIndex};
 use crate::files::File;
 use crate::net::Net;
 use crate::slab::Key;
@@ -132,7 +132,9 @@ impl Net {
         let stream = Stream::new(Subsystem::Disk, 1 << 63 | u64::from(host.0));
         let (names, files) = self.disks[host.0 as usize].lose_power(&mut |site, n| env.draw(stream, site, n));
         if names + files > 0 {
-            env.write_lost(host, names, files);
+            let text =
+                format_args!("{names} changes of names and something of {files} files were not on the disk");
+            env.inject(host, Fault::LostWrite, text);
         }
     }
 

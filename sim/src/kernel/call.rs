@@ -15,6 +15,9 @@ use crate::scheduler::{GLANCE, ThreadIndex};
 use crate::trace::{Answer, CallName, Shown};
 use crate::world::{Asking, Mode, Served, State};
 
+/// A jump of a clock is a millisecond, doubled fewer times than this.
+const JUMPS: u64 = 27;
+
 impl SimKernel {
     /// Makes a call that does not wait.
     pub(super) fn call<R: Answer>(
@@ -81,11 +84,14 @@ impl SimKernel {
 
     /// The error that the world wants this call to fail with.
     fn injected(&self, state: &mut State, call: Call) -> Option<Errno> {
-        if state.sched.calm || std::thread::panicking() {
+        if std::thread::panicking() {
             return None;
         }
         let sched = &mut state.sched;
-        let (fault, errno) = sched.injectors[self.process.0 as usize].fail(call, &mut sched.choices)?;
+        let injector = Some(&mut sched.injectors[self.process.0 as usize]).filter(|_| !sched.calm);
+        let drawn = injector.and_then(|injector| injector.fail(call, &mut sched.choices));
+        // A sweep counts all calls: a script that only waits for a good end is calm from its beginning.
+        let (fault, errno) = drawn.or(sched.sweep.fail(call))?;
         sched.inject(Some(self.host), fault, format_args!("{call:?} is made to fail: {errno:?}"));
         Some(errno)
     }
@@ -117,6 +123,46 @@ impl SimKernel {
             let name = CallName(call);
             state.sched.line(Some(self.host), format_args!("{name}({shown}) = {}", Shown(answer)));
         }
+    }
+
+    /// The host's wall clock jumps, for once.
+    pub(super) fn perhaps_jump(&self) {
+        self.shared.glance(self.thread, |state| {
+            if std::thread::panicking() || !self.hit(state, Fault::ClockJump) {
+                return;
+            }
+            let stream = Stream::new(Subsystem::Clock, u64::from(self.host.0));
+            let length = Duration::from_millis(1 << state.sched.choices.draw(stream, "jump", JUMPS));
+            let forward = state.sched.choices.draw(stream, "jump back", 2) == 0;
+            state.sched.jump_clock(self.host, forward, length);
+        });
+    }
+
+    /// How many may wait at a listener of TCP.
+    pub(super) fn shortened_backlog(&self, state: &mut State, fd: Fd, backlog: u32) -> u32 {
+        if !state.net.is_tcp(self.process, fd) || !self.hit(state, Fault::Backlog) {
+            return backlog;
+        }
+        let stream = self.stream(state, Subsystem::Fault);
+        let limit = (state.sched.choices.draw(stream, "backlog", 2) as u32).min(backlog);
+        let text = format_args!("only {} may wait at listener {fd}", limit + 1);
+        state.sched.inject(Some(self.host), Fault::Backlog, text);
+        limit
+    }
+
+    /// The next send of a TCP socket finds little memory, for once, and takes only some of `count` bytes.
+    pub(super) fn squeeze(&self, state: &mut State, fd: Fd, count: usize) {
+        if count < 2 || !state.net.is_tcp(self.process, fd) || !self.hit(state, Fault::ShortWrite) {
+            return;
+        }
+        let stream = self.stream(state, Subsystem::Fault);
+        let most = count - state.sched.choices.draw(stream, "short write", count as u64) as usize;
+        state.sched.inject(
+            Some(self.host),
+            Fault::ShortWrite,
+            format_args!("{fd} takes {most} bytes of {count}"),
+        );
+        state.net.squeeze(self.process, fd, most);
     }
 
     /// A new socket has small buffers, for once.
@@ -160,6 +206,7 @@ impl SimKernel {
             state.sched.injected.count(Fault::EpollSubset);
         }
         let told = state.net.epoll_poll(&mut state.sched, self.process, epoll, &mut events[..room])?;
+        let told = told + self.stale(state, epoll, &mut events[told..room]);
         if told > 1 && self.hit(state, Fault::EpollOrder) {
             state.sched.injected.count(Fault::EpollOrder);
             for place in 0..told - 1 {
@@ -168,6 +215,23 @@ impl SimKernel {
             }
         }
         Ok(told)
+    }
+
+    /// Tells of a socket that it can be read, for once, whether it can or not. How many events that are.
+    fn stale(&self, state: &mut State, epoll: Fd, events: &mut [EpollEvent]) -> usize {
+        let Some(event) = events.first_mut() else { return 0 };
+        if !self.hit(state, Fault::StaleEvent) {
+            return 0;
+        }
+        let stream = self.stream(state, Subsystem::Epoll);
+        let Some(stale) = state.net.epoll_stale(&mut state.sched, self.process, epoll, stream) else {
+            return 0;
+        };
+        let data = stale.data;
+        let text = format_args!("an event tells that what has {data:#x} can be read");
+        state.sched.inject(Some(self.host), Fault::StaleEvent, text);
+        *event = stale;
+        1
     }
 
     /// A byte count and the bytes, in the digest.

@@ -60,7 +60,7 @@ impl SimKernel {
             }
             let answer = match fails {
                 Some(error) => Err(error),
-                None => state.names.look_up(&asked).map(|found| self.in_any_order(state, found)),
+                None => state.names.look_up(&asked).map(|found| self.as_told(state, found)),
             };
             Served::Done(self.tell(state, thread, query, answer))
         });
@@ -98,7 +98,8 @@ impl SimKernel {
         (until, fails.map(|(_, error)| error))
     }
 
-    fn in_any_order(&self, state: &mut State, mut found: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    /// In any order, and not always all of them.
+    fn as_told(&self, state: &mut State, mut found: Vec<SocketAddr>) -> Vec<SocketAddr> {
         if found.len() > 1 && self.may_hit(state, Fault::NameOrder) {
             let stream = self.stream(state, Subsystem::Name);
             state.sched.injected.count(Fault::NameOrder);
@@ -107,6 +108,12 @@ impl SimKernel {
                 let other = state.sched.choices.draw(stream, "order of addresses", rest);
                 found.swap(place, place + other as usize);
             }
+        }
+        if found.len() > 1 && self.may_hit(state, Fault::NameSubset) {
+            let stream = self.stream(state, Subsystem::Name);
+            let fewer = state.sched.choices.draw(stream, "addresses left out", found.len() as u64) as usize;
+            found.truncate(found.len() - fewer);
+            state.sched.injected.count(Fault::NameSubset);
         }
         found
     }

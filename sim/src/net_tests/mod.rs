@@ -16,7 +16,7 @@ use machinarium::kernel::{
     SocketOption,
 };
 
-use crate::env::{Env, EpollKey, HostIndex, NetEvent, ProcessIndex, Stream};
+use crate::env::{Env, EpollKey, Fault, HostIndex, NetEvent, ProcessIndex, Stream};
 use crate::net::Net;
 
 /// Time, a queue and chance: a small generator, or only boring answers.
@@ -53,7 +53,7 @@ impl Env for Fake {
         self.woken.push(epoll);
     }
 
-    fn write_lost(&mut self, _host: HostIndex, _names: usize, _files: usize) {}
+    fn inject(&mut self, _host: HostIndex, _fault: Fault, _text: fmt::Arguments<'_>) {}
 
     fn note(&mut self, host: HostIndex, text: fmt::Arguments<'_>) {
         println!("{:>16} {host:?} {text}", self.now);

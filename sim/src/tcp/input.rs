@@ -84,7 +84,7 @@ impl Net {
     fn answer_reset(&mut self, env: &mut dyn Env, Arrival { from, host, .. }: Arrival) {
         let sender = &self.sockets[from];
         let stream = sender.choices(Subsystem::Link);
-        if let Some(delay) = self.links.carry(env, stream, host, sender.host) {
+        if let Some(delay) = self.links.carry(env, stream, (host, sender.host), 0) {
             env.after(delay, NetEvent::Reset { to: from });
         }
     }

@@ -152,6 +152,8 @@ pub(crate) struct Sending {
     ack_event: u64,
     /// SOCK_NOSPACE: somebody found the queue full.
     pub(crate) wants_room: bool,
+    /// How many bytes the next transfer takes at most: memory is short.
+    squeezed: Option<usize>,
     /// When the last packet arrives: the next one arrives later.
     last_arrival: u64,
     /// Packets under way.
@@ -227,6 +229,7 @@ impl Socket {
                 acks: VecDeque::new(),
                 ack_event: 0,
                 wants_room: false,
+                squeezed: None,
                 last_arrival: 0,
                 flying: 0,
             },

@@ -8,7 +8,7 @@
 use machinarium::kernel::Events;
 
 use super::{Ack, Sending, Socket, State};
-use crate::env::{Env, HostIndex, NetEvent, Packet, Subsystem};
+use crate::env::{Env, Fault, HostIndex, NetEvent, Packet, Subsystem};
 use crate::files::File;
 use crate::net::Net;
 use crate::slab::Key;
@@ -29,12 +29,29 @@ impl Net {
             env.note(socket.host, format_args!("{local} sends {packet:?} to {remote:?}"));
         }
         let stream = socket.choices(Subsystem::Link);
-        let Some(delay) = self.links.carry(env, stream, socket.host, socket.peer_host) else { return };
+        let way = (socket.host, socket.peer_host);
+        let Some(delay) = self.links.carry(env, stream, way, packet.size()) else { return };
+        if self.links.options(way.0, way.1).reset.draw(env, stream, "reset") {
+            return self.cut_off(env, key, delay);
+        }
         let now = env.now();
         let at = (now + delay).max(socket.sending.last_arrival + 1);
         socket.sending.last_arrival = at;
         socket.sending.flying += 1;
         env.after(at - now, NetEvent::Packet { from: key, packet });
+    }
+
+    /// Something on the way answers the socket's packet with RST, and tells its peer the same.
+    fn cut_off(&mut self, env: &mut dyn Env, key: Key, delay: u64) {
+        let Socket { host, local, remote, peer, .. } = self.sockets[key];
+        env.inject(
+            host,
+            Fault::Reset,
+            format_args!("the connection of {local} and {remote:?} is reset on its way"),
+        );
+        for to in [Some(key), peer].into_iter().flatten() {
+            env.after(delay, NetEvent::Reset { to });
+        }
     }
 
     /// Sends all that the window lets through.

@@ -5,10 +5,11 @@
 
 use std::io::{IoSlice, IoSliceMut};
 
-use machinarium::kernel::{Errno, RecvFlags, Result, SendFlags};
+use machinarium::kernel::{Errno, Fd, RecvFlags, Result, SendFlags};
 
 use super::{Receiving, Socket, State, Urgent};
-use crate::env::Env;
+use crate::env::{Env, ProcessIndex};
+use crate::files::File;
 use crate::net::Net;
 use crate::slab::Key;
 
@@ -33,7 +34,7 @@ impl Net {
         }
         let length: usize = bufs.iter().map(|buf| buf.len()).sum();
         let room = (socket.send_capacity() as usize).saturating_sub(socket.sending.queue.len());
-        let taken = length.min(room);
+        let taken = length.min(room).min(socket.sending.squeezed.take().unwrap_or(usize::MAX));
         if taken < length {
             socket.sending.wants_room = true;
             self.expect_ack(env, key);
@@ -81,6 +82,15 @@ impl Net {
             return Ok(taken);
         }
         self.sockets[key].nothing_to_read()
+    }
+}
+
+impl Net {
+    /// The next transfer of a TCP socket takes at most so many bytes, at least one: there is little memory.
+    pub(crate) fn squeeze(&mut self, process: ProcessIndex, fd: Fd, most: usize) {
+        if let Ok(File::Socket(key)) = self.table(process).get(fd) {
+            self.sockets[key].sending.squeezed = Some(most);
+        }
     }
 }
 

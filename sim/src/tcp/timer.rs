@@ -161,6 +161,11 @@ impl Net {
         if socket.is_given_up(now, if socket.owned { RETRIES } else { ORPHAN_RETRIES }) {
             return self.fail(env, key, Errno::TIMEDOUT);
         }
+        if socket.sending.flying > 0 && self.links.is_slow(socket.host, socket.peer_host) {
+            // Linux measures the round trip, and does not send again what waits behind other packets.
+            socket.timer.since = now;
+            return;
+        }
         socket.timer.retry(now);
         if socket.sending.acknowledged == socket.sending.next {
             return self.probe(env, key);

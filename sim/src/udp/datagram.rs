@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use machinarium::kernel::{Address, Domain, Errno, Events, Received, RecvFlags, Result, SendFlags};
 
 use super::{Route, Udp, Waiting};
-use crate::env::{Env, HostIndex, NetEvent, Subsystem};
+use crate::env::{Env, Fault, HostIndex, NetEvent, Subsystem};
 use crate::files::{File, scatter};
 use crate::net::Net;
 use crate::slab::Key;
@@ -141,6 +141,8 @@ impl Net {
         }
         let options = self.links.options(source, route.host);
         if options.duplicate.draw(env, stream, "duplicate") {
+            let text = format_args!("a datagram of {} bytes comes twice", bytes.len());
+            env.inject(source, Fault::Duplicate, text);
             self.books.sent += bytes.len() as u64;
             self.launch(env, key, route, bytes.clone());
         }
@@ -150,11 +152,14 @@ impl Net {
     fn launch(&mut self, env: &mut dyn Env, key: Key, route: Route, bytes: Vec<u8>) {
         let Udp { host: source, last_arrival, .. } = self.udps[key];
         let stream = self.udps[key].choices(Subsystem::Link);
-        let Some(mut delay) = self.links.carry(env, stream, source, route.host) else {
-            return self.refuse(bytes.len() as u64);
+        let length = bytes.len() as u64;
+        let Some(mut delay) = self.links.carry(env, stream, (source, route.host), length) else {
+            return self.refuse(length);
         };
         let now = env.now();
         if self.links.options(source, route.host).reorder.draw(env, stream, "reorder") {
+            let text = format_args!("others may overtake a datagram of {length} bytes");
+            env.inject(source, Fault::Reorder, text);
             delay += env.draw(stream, "late", 1 + 4 * self.links.round_trip(source, route.host));
         } else {
             delay = delay.max((last_arrival + 1).saturating_sub(now));
@@ -207,7 +212,7 @@ impl Net {
         to: SocketAddr,
     ) {
         let stream = crate::env::Stream::new(Subsystem::Link, u64::from(target.0) << 32 | 1 << 31);
-        if let Some(delay) = self.links.carry(env, stream, target, source) {
+        if let Some(delay) = self.links.carry(env, stream, (target, source), 0) {
             let icmp = Flight { source: target, target: source, from: to, to: from, bytes: None };
             let flight = self.flights.insert(icmp);
             env.after(delay, NetEvent::Datagram(flight));

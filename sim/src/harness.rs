@@ -9,6 +9,7 @@
 //! | `MACHINARIUM_SEED=0x1f3a` | this seed alone |
 //! | `MACHINARIUM_SEEDS=1000` | so many seeds, from 1 (the default is 64) |
 //! | `MACHINARIUM_BUDGET=30s` | as many seeds as fit into this real time (`s`, `m` or `h`) |
+//! | `MACHINARIUM_STRATEGY=pct3` | by what runs decide who goes on ([`Strategy`]) |
 //! | `MACHINARIUM_REPLAY=file` | the choices in this file |
 //!
 //! `MACHINARIUM_CONFIRM` is between a test binary and the process that it starts to confirm a seed.
@@ -16,6 +17,7 @@
 use std::env;
 use std::process::{Command, ExitCode};
 use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::choice::Record;
@@ -24,9 +26,12 @@ use crate::host::Ending;
 use crate::script::World;
 use crate::shrink::{self, Shrunk};
 use crate::simulation::{Outcome, Simulation, Stats};
+use crate::strategy::{Rehearsal, Strategy};
 
 /// How many seeds a test runs unless told.
 const SEEDS: u64 = 64;
+/// How many if every order is to be tried, at most.
+const EXHAUSTED: u64 = 10_000;
 /// How many events a report shows.
 const EVENTS: usize = 40;
 /// What the confirming process prints before its digest.
@@ -69,6 +74,8 @@ pub struct Check {
     faults: Faults,
     cpu: Cpu,
     seeds: Option<u64>,
+    strategy: Strategy,
+    rehearsal: OnceLock<Arc<Rehearsal>>,
 }
 
 impl Check {
@@ -95,25 +102,47 @@ impl Check {
         Check { seeds: Some(seeds), ..self }
     }
 
+    /// By what runs decide who goes on, unless the environment says otherwise. With [`Strategy::Exhaustive`] there are as many
+    /// seeds as it takes, but for a limit of [`seeds`](Check::seeds) or 10,000.
+    pub fn strategy(self, strategy: Strategy) -> Check {
+        Check { strategy, ..self }
+    }
+
     /// Runs the seeds.
     ///
     /// # Panics
     /// As [`check`].
     pub fn run<R: Ending + 'static>(&self, script: impl Fn(&World) -> R + 'static) {
-        let script: Script = Rc::new(move |world| script(world).ending());
+        let strategy = match env::var("MACHINARIUM_STRATEGY") {
+            Ok(text) => text.parse().unwrap_or_else(|error| panic!("MACHINARIUM_STRATEGY: {error}")),
+            Err(_) => self.strategy,
+        };
+        // Another script has another rehearsal.
+        let check = Check { strategy, rehearsal: OnceLock::new(), ..self.clone() };
+        check.run_all(&(Rc::new(move |world: &World| script(world).ending()) as Script));
+    }
+
+    fn run_all(&self, script: &Script) {
         if let Ok(path) = env::var("MACHINARIUM_REPLAY") {
-            return self.replay(&path, &script);
+            return self.replay(&path, script);
         }
         let confirming = env::var_os("MACHINARIUM_CONFIRM").is_some();
         let (seeds, end) = self.plan();
+        let last = *seeds.end();
+        let mut needed = 0;
         for seed in seeds {
-            let outcome = run(&self.simulation(seed), &script);
+            let outcome = run(&self.simulation(seed, script), script);
             if confirming {
                 println!("{CONFIRMED}{:016x}", outcome.digest);
             }
             if outcome.failure.is_some() {
                 assert!(!confirming, "the seed fails here too");
-                self.fail(&outcome, &script);
+                self.fail(&outcome, script);
+            }
+            needed = needed.max(outcome.needed.unwrap_or(0));
+            if needed > 0 && (seed >= needed || seed == last) {
+                println!("{seed} seeds of {needed} that strategy {} needs", self.strategy);
+                break;
             }
             if end.is_some_and(|end| Stopwatch::now() >= end) {
                 break;
@@ -121,8 +150,15 @@ impl Check {
         }
     }
 
-    fn simulation(&self, seed: u64) -> Simulation {
-        Simulation::new(seed).faults(self.faults).cpu(self.cpu)
+    fn simulation(&self, seed: u64, script: &Script) -> Simulation {
+        let simulation = Simulation::new(seed).faults(self.faults).cpu(self.cpu).strategy(self.strategy);
+        if !self.strategy.of(seed).wants_rehearsal() {
+            return simulation;
+        }
+        let script = script.clone();
+        let rehearse = || Arc::new(simulation.rehearse(move |world| script(world)));
+        let rehearsal = self.rehearsal.get_or_init(rehearse).clone();
+        simulation.rehearsed(rehearsal)
     }
 
     /// Which seeds, and until when.
@@ -137,15 +173,18 @@ impl Check {
             let budget = parse_duration(&text).unwrap_or_else(|| bad("MACHINARIUM_BUDGET", &text));
             return (1..=u64::MAX, Some(Stopwatch::now() + budget));
         }
-        (1..=number("MACHINARIUM_SEEDS").or(self.seeds).unwrap_or(SEEDS), None)
+        let usual = if matches!(self.strategy, Strategy::Exhaustive { .. }) { EXHAUSTED } else { SEEDS };
+        (1..=number("MACHINARIUM_SEEDS").or(self.seeds).unwrap_or(usual), None)
     }
 
     /// Explains a failure, and panics with it.
     fn fail(&self, first: &Outcome, script: &Script) -> ! {
         let seed = first.seed;
-        let told = run(&self.simulation(seed).keep_events(EVENTS).record(true), script);
+        let told = run(&self.simulation(seed, script).keep_events(EVENTS).record(true), script);
         let name = self.name.as_deref().unwrap_or("<test>");
-        let command = format!("MACHINARIUM_SEED={seed:#x} cargo test {name}");
+        let strategy = env::var("MACHINARIUM_STRATEGY").map(|text| format!("MACHINARIUM_STRATEGY={text} "));
+        let strategy = strategy.unwrap_or_default();
+        let command = format!("{strategy}MACHINARIUM_SEED={seed:#x} cargo test {name}");
         if told.digest != first.digest || told.failure.is_none() {
             panic!(
                 "seed {seed:#x} failed, and did something else when it ran again in this process: something outside of \
@@ -164,7 +203,8 @@ impl Check {
     fn shrink(&self, told: &Outcome, script: &Script) -> String {
         let (Some(record), Some(failure)) = (&told.record, &told.failure) else { return String::new() };
         let replay = |record: &Record| {
-            let outcome = run(&self.simulation(told.seed).replay(record.clone()).record(true), script);
+            let outcome =
+                run(&self.simulation(told.seed, script).replay(record.clone()).record(true), script);
             let like = outcome.failure.is_some_and(|other| other.is_like(failure));
             like.then_some(outcome.record).flatten()
         };
@@ -180,7 +220,7 @@ impl Check {
         let text =
             std::fs::read_to_string(path).unwrap_or_else(|error| panic!("cannot read {path}: {error}"));
         let record = Record::from_text(&text).unwrap_or_else(|error| panic!("{path}: {error}"));
-        let outcome = run(&self.simulation(record.seed).replay(record).keep_events(EVENTS), script);
+        let outcome = run(&self.simulation(record.seed, script).replay(record).keep_events(EVENTS), script);
         let fit = outcome.alignment;
         println!("replayed {} of {} choices", fit.fitted, fit.fitted + fit.missed);
         assert!(outcome.passed(), "{}", outcome.report(&format!("MACHINARIUM_REPLAY={path} cargo test")));

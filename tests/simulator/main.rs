@@ -20,6 +20,7 @@ mod report;
 mod resolver;
 mod signals;
 mod storage;
+mod strategy;
 mod threads;
 mod time;
 mod tls;

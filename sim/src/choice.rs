@@ -23,6 +23,8 @@ use std::fmt;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 
+use crate::journal::{Drawn, Journal};
+
 /// What part of the simulator draws.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u8)]
@@ -160,6 +162,33 @@ pub struct Alignment {
     pub fitted: u64,
     /// Draws that the record had no answer for, or one for another site: they got 0.
     pub missed: u64,
+    /// How many the record has.
+    pub of: u64,
+}
+
+/// The first draw of a run that its record has another one for: from here on the run is a different one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mismatch {
+    /// How many draws were made before.
+    pub draws: u64,
+    /// Whose draw.
+    pub stream: Stream,
+    /// Where in the simulator it is now.
+    pub site: &'static str,
+    /// What the record has.
+    pub recorded: Choice,
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Mismatch { draws, stream, site, recorded } = self;
+        let number = draws + 1;
+        write!(
+            f,
+            "choice {number}, '{site}' of {stream}, where the record has {} of '{}'",
+            recorded.answer, recorded.site
+        )
+    }
 }
 
 /// The oracle of one world.
@@ -174,7 +203,11 @@ pub struct Choices {
     /// Decisions are taken although a record answers the draws.
     deciding: bool,
     alignment: Alignment,
+    mismatch: Option<Mismatch>,
     draws: u64,
+    pub(crate) journal: Journal,
+    /// World time, for the journal.
+    pub(crate) now: u64,
 }
 
 const HINTS: usize = 64;
@@ -191,13 +224,17 @@ impl Choices {
             replay: None,
             deciding: true,
             alignment: Alignment::default(),
+            mismatch: None,
             draws: 0,
+            journal: Journal::default(),
+            now: 0,
         }
     }
 
     /// The oracle that answers what `record` says.
     pub fn replay(record: Record) -> Choices {
-        Choices { replay: Some(record.clone()), deciding: false, ..Choices::new(record.seed) }
+        let alignment = Alignment { of: record.len() as u64, ..Alignment::default() };
+        Choices { alignment, replay: Some(record.clone()), deciding: false, ..Choices::new(record.seed) }
     }
 
     /// The oracle whose draws are all boring, and only decisions are not.
@@ -226,7 +263,7 @@ impl Choices {
             true => self.scripted(index, site, n),
             false => below(&mut self.sources[index].generator, n),
         };
-        self.drawn(index, site, answer)
+        self.drawn(index, site, answer, n)
     }
 
     /// The answer that somebody wants, of `n`, unless a record has another one. `wanted` is asked only if it decides.
@@ -241,24 +278,34 @@ impl Choices {
         let index = self.source(stream);
         let answer = if self.deciding { wanted() } else { self.scripted(index, site, n) };
         assert!(answer < n, "{site}: {answer} is no answer of {n}");
-        self.drawn(index, site, answer)
+        self.drawn(index, site, answer, n)
     }
 
     /// What the record says; 0 if it does not fit.
-    #[inline]
     fn scripted(&mut self, index: usize, site: &'static str, n: u64) -> u64 {
         let source = &self.sources[index];
-        let scripted = source.script.get(source.ordinal).filter(|c| c.site == site && c.answer < n);
-        match scripted {
+        let recorded = source.script.get(source.ordinal).copied();
+        let fitting = recorded.filter(|choice| choice.site == site && choice.answer < n);
+        match fitting {
             Some(_) => self.alignment.fitted += 1,
             None => self.alignment.missed += 1,
         }
-        scripted.map_or(0, |choice| choice.answer)
+        if let (None, None, Some(recorded)) = (self.mismatch, fitting, recorded) {
+            let stream = source.stream;
+            self.mismatch = Some(Mismatch { draws: self.draws - 1, stream, site, recorded });
+        }
+        fitting.map_or(0, |choice| choice.answer)
     }
 
+    /// Keeps a draw.
     #[inline]
-    fn drawn(&mut self, index: usize, site: &'static str, answer: u64) -> u64 {
+    fn drawn(&mut self, index: usize, site: &'static str, answer: u64, of: u64) -> u64 {
         let source = &mut self.sources[index];
+        if self.journal.is_on() {
+            let choice = Choice { site, answer };
+            let (stream, ordinal) = (source.stream, source.ordinal);
+            self.journal.push(Drawn { at: self.now, stream, ordinal, of, choice });
+        }
         source.ordinal += 1;
         if self.recording {
             source.drawn.push(Choice { site, answer });
@@ -292,6 +339,11 @@ impl Choices {
     /// How well the record that is replayed has fitted.
     pub fn alignment(&self) -> Alignment {
         self.alignment
+    }
+
+    /// The first draw that the record has another one for.
+    pub fn mismatch(&self) -> Option<Mismatch> {
+        self.mismatch
     }
 
     /// What was recorded until now, or what is replayed.
@@ -453,7 +505,7 @@ mod tests {
         let mut again = Choices::replay(run.take_record());
         let second: Vec<u64> = (0..50).map(|i| again.draw(if i % 3 == 0 { A } else { B }, "x", 10)).collect();
         assert_eq!(first, second);
-        assert_eq!(again.alignment(), Alignment { fitted: 50, missed: 0 });
+        assert_eq!(again.alignment(), Alignment { fitted: 50, missed: 0, of: 50 });
     }
 
     #[test]
@@ -463,7 +515,9 @@ mod tests {
         (0..10).for_each(|_| assert!(run.draw(A, "old", 10) < 10));
         let mut again = Choices::replay(run.take_record());
         assert_eq!((0..10).map(|_| again.draw(A, "new", 10)).sum::<u64>(), 0);
-        assert_eq!(again.alignment(), Alignment { fitted: 0, missed: 10 });
+        assert_eq!(again.alignment(), Alignment { fitted: 0, missed: 10, of: 10 });
+        let mismatch = again.mismatch().unwrap();
+        assert_eq!((mismatch.draws, mismatch.site, mismatch.recorded.site), (0, "new", "old"));
     }
 
     #[test]

@@ -270,6 +270,7 @@ impl Scheduler {
         self.events += 1;
         // Glances at the clock let time pass without giving anybody a chance, so the event may be overdue.
         self.now = self.now.max(at);
+        self.choices.now = self.now;
         Some(event)
     }
 
@@ -322,6 +323,7 @@ impl Scheduler {
         let alone = self.turns.as_ref().is_none_or(|turns| turns.next_at().is_none());
         if alone && self.queue.next_at().is_none_or(|next| at < next) {
             self.now = at;
+            self.choices.now = at;
             self.threads[thread.0 as usize].glances = 0;
             if let Some(turns) = &mut self.turns {
                 turns.goes_on(thread);

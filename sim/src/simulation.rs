@@ -6,6 +6,8 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fmt;
+use std::fs::File;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -13,10 +15,11 @@ use std::time::Duration;
 
 use machinarium::kernel::Kernel;
 
-use crate::choice::{Alignment, Choices, Record, Stream, Subsystem};
+use crate::choice::{Alignment, Choices, Mismatch, Record, Stream, Subsystem};
 use crate::dns::Names;
 use crate::fault::{Cpu, FaultCounts, Faults, Sweep};
 use crate::host::Ending;
+use crate::journal::{Drawn, Journal};
 use crate::monitor::Pulse;
 use crate::net::Net;
 use crate::panics::{self, Hook, PanicNote};
@@ -38,6 +41,7 @@ pub struct Simulation {
     cpu: Cpu,
     keep: Keep,
     recording: bool,
+    journal: Option<Option<PathBuf>>,
     replay: Option<Record>,
     limits: Limits,
     sweep: Sweep,
@@ -65,6 +69,10 @@ pub struct Outcome {
     pub needed: Option<u64>,
     /// How well the record that was replayed has fitted.
     pub alignment: Alignment,
+    /// Where it did not fit for the first time.
+    pub mismatch: Option<Mismatch>,
+    /// All choices in their order, if that was wanted.
+    pub(crate) journal: Vec<Drawn>,
     /// In how many ways calls could have failed, if [`fail_nth`](Simulation::fail_nth) was asked for.
     pub opportunities: u64,
     /// Panics in their order, also those that somebody caught.
@@ -142,6 +150,7 @@ impl Simulation {
             cpu: Cpu::Ideal,
             keep: Keep::Nothing,
             recording: false,
+            journal: None,
             replay: None,
             limits: Limits { calls: 50_000_000 },
             sweep: Sweep::default(),
@@ -177,6 +186,12 @@ impl Simulation {
     /// Records every choice.
     pub fn record(mut self, on: bool) -> Simulation {
         self.recording = on;
+        self
+    }
+
+    /// Keeps the order of all choices, and writes each to the file before it is used.
+    pub(crate) fn journal(mut self, ahead: Option<PathBuf>) -> Simulation {
+        self.journal = Some(ahead);
         self
     }
 
@@ -266,6 +281,9 @@ impl Simulation {
             None => Choices::new(self.seed),
         };
         choices.record(self.recording);
+        if let Some(ahead) = &self.journal {
+            choices.journal = Journal::new(ahead.as_ref().and_then(|path| File::create(path).ok()));
+        }
         // That there are turns is a choice as well, the first of a record that has them. The boring answer is that there are none.
         let stream = Stream::new(Subsystem::Turn, 0);
         if !has_turns || choices.decide(stream, "turns", 2, || 1) == 0 {
@@ -331,6 +349,8 @@ impl Simulation {
             strategy: self.strategy.of(self.seed),
             needed: state.sched.turns.as_ref().and_then(|turns| turns.needed()),
             alignment: state.sched.choices.alignment(),
+            mismatch: state.sched.choices.mismatch(),
+            journal: state.sched.choices.journal.take(),
             opportunities: state.sched.sweep.seen,
             panics: std::mem::take(&mut state.panics),
             leaked,

@@ -13,6 +13,7 @@ mod network;
 mod oracle;
 mod preempt;
 mod raw;
+mod regression;
 mod relay;
 mod replay;
 
@@ -20,6 +21,7 @@ mod report;
 mod resolver;
 mod signals;
 mod storage;
+mod strategy;
 mod threads;
 mod time;
 mod tls;

@@ -43,6 +43,7 @@ mod inspect;
 mod local_channel;
 mod lock;
 mod machine;
+mod message;
 mod name;
 mod original_net;
 mod original_sync;

@@ -8,6 +8,7 @@ mod datagrams;
 mod disk;
 mod faults;
 mod library;
+mod meeting;
 mod names;
 mod network;
 mod oracle;

@@ -40,6 +40,9 @@ mod family;
 mod file;
 mod giving_up;
 mod inspect;
+#[allow(unsafe_code)] // two system calls that the kernel trait has not
+#[path = "../conformance/limit.rs"]
+mod limit;
 mod local_channel;
 mod lock;
 mod machine;

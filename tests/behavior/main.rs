@@ -41,6 +41,9 @@ mod file;
 mod giving_up;
 mod inspect;
 mod ipv6;
+#[allow(unsafe_code)] // two system calls that the kernel trait has not
+#[path = "../conformance/limit.rs"]
+mod limit;
 mod local_channel;
 mod lock;
 mod machine;

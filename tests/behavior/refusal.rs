@@ -1,12 +1,18 @@
-//! What a network and a system out of everything do to connecting and accepting: in the simulator, where they can.
+//! What a network and a system out of everything do to connecting and accepting: in the simulator, where they can, and on Linux where a
+//! process can be given little.
 
 use std::io::{self, ErrorKind, Read};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-use machinarium::net::{TcpListener, TcpStream};
+use crate::child::{assert_success, in_child};
+use crate::limit;
+use machinarium::kernel::{Kernel, Linux, Traced};
+use machinarium::machine::current::{self, Starter, Tuning};
+use machinarium::net::{TcpListener, TcpStream, UdpSocket};
 use machinarium::{now, run, sleep, spawn, timeout};
 use machinarium_sim::{Cpu, Durations, Fault, Faults, Outcome, Simulation};
 
@@ -60,6 +66,67 @@ fn accept_waits_for_descriptors_without_spinning() {
     passed(&outcome);
     // One try a second after the first few, each of three calls; the rest is the script's.
     assert!(outcome.stats.calls < 600, "{} calls: accept spins", outcome.stats.calls);
+}
+
+/// Starts threads whose machines are as they want to be.
+struct Plain;
+
+impl Starter for Plain {
+    fn retune(&self, _tuning: &mut Tuning) {}
+
+    fn panic_lost(&self, coroutine: u64, _name: &str) {
+        panic!("coroutine {coroutine} panicked");
+    }
+
+    fn abort(&self, why: &str) -> ! {
+        panic!("a machine aborts: {why}");
+    }
+}
+
+/// The same on Linux, in a process of its own: its limit is down to the descriptors that it has, one is given back, and then the limit.
+/// Who has connected meanwhile is served as soon as there is a descriptor for him.
+#[test]
+fn accept_waits_for_descriptors_of_linux() {
+    let output = in_child("refusal::accept_waits_for_descriptors_of_linux", || {
+        let accepts = Arc::new(AtomicU64::new(0));
+        let count = accepts.clone();
+        let sink = move |line: std::fmt::Arguments<'_>| {
+            count.fetch_add(u64::from(line.to_string().starts_with("accept4(")), SeqCst);
+        };
+        let kernel = Rc::new(Traced::new(Rc::new(Linux::new()), Arc::new(sink)));
+        current::with_kernel(kernel, Rc::new(Plain), || run(|| starve(&accepts))).unwrap();
+    });
+    assert_success(&output);
+}
+
+fn starve(accepts: &AtomicU64) -> io::Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let address = listener.local_addr()?;
+    let clients = (0..3).map(|_| TcpStream::connect(address)).collect::<io::Result<Vec<_>>>()?;
+    let spare = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let kernel = current::kernel();
+    let before = limit::get();
+    let next = kernel.eventfd(0)?;
+    kernel.close(next)?;
+    limit::set(next.raw() as u64);
+    spawn(move || -> io::Result<()> {
+        loop {
+            let (stream, _) = listener.accept()?;
+            spawn(move || io::copy(&mut &stream, &mut &stream));
+        }
+    });
+    clients.iter().try_for_each(|client| client.write_all(b"x"))?;
+    let served = |client: &TcpStream| timeout(300.millis(), || client.read_exact(&mut [0; 1])).is_ok();
+    assert!(!served(&clients[0]), "it was to have no descriptor");
+    let tries = accepts.load(SeqCst);
+    // After 5, 10, 20 and more milliseconds.
+    assert!((3..=8).contains(&tries), "{tries} tries in 300 ms");
+    drop(spare);
+    // The pause is half a second by now.
+    timeout(5.secs(), || clients[0].read_exact(&mut [0; 1]))?;
+    assert!(!served(&clients[1]) && !served(&clients[2]), "there was one descriptor");
+    limit::set(before);
+    clients[1..].iter().try_for_each(|client| timeout(5.secs(), || client.read_exact(&mut [0; 1])))
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod disk;
 mod faults;
 mod library;
 mod mark;
+mod meeting;
 mod names;
 mod network;
 mod oracle;

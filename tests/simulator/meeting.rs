@@ -16,9 +16,9 @@ const MACHINES: u64 = 3;
 /// Has `part` run on so many machines at once, with the number of each and a patience of a few turns of a thread, and what they
 /// share looked at after all have ended.
 fn meet<S: Send + Sync + 'static>(
-    make: impl Fn() -> S + Copy + Send + 'static,
-    part: impl Fn(&S, u64, Duration) + Copy + Send + 'static,
-    after: impl Fn(&S) + Copy + Send + 'static,
+    make: impl Fn() -> S + Copy + Send + Sync + 'static,
+    part: impl Fn(&S, u64, Duration) + Copy + Send + Sync + 'static,
+    after: impl Fn(&S) + Copy + Send + Sync + 'static,
 ) {
     let faults = Faults::none().rate(Fault::Preempt, 20).with(Fault::Limits);
     Check::new().seeds(150).faults(faults).run(move |world| {

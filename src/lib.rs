@@ -83,6 +83,6 @@ pub use machine::wait::yield_now;
 pub use machine::{MachineLocal, ProcessLocal};
 pub use machine::{SpawnOptions, StackClass, context, on_big_stack, spawn_with, try_on_big_stack};
 pub use pool::{BlockingError, blocking};
-pub use scope::{Scope, ScopedJoinHandle, scope};
+pub use scope::{Scope, ScopedJoinHandle, ScopedJoining, scope};
 pub use shutdown::Shutdown;
 pub use time::{current_deadline, deadline, now, shield, sleep, sleep_until, timeout};

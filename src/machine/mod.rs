@@ -16,6 +16,7 @@ pub mod context;
 pub(crate) mod coroutine_local;
 #[allow(unsafe_code)] // the thread-local slot
 pub mod current;
+mod delivery;
 #[allow(unsafe_code)] // results live on coroutines' stacks
 pub(crate) mod handle;
 pub(crate) mod local;
@@ -45,6 +46,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use coroutine_local::{AccessError, CoroutineLocal};
+pub use delivery::RemoteJoining;
 pub use local::{MachineLocal, at_exit};
 pub use observe::CoroutineInfo;
 pub use process_local::ProcessLocal;
@@ -53,12 +55,12 @@ pub use statistics::Statistics;
 
 pub use big_stack::{SpawnOptions, StackClass, on_big_stack, spawn_with, try_on_big_stack};
 pub(crate) use builder::{Builder, Tuning};
+pub(crate) use delivery::receive;
 pub(crate) use handle::{SpawnError, try_spawn};
 pub(crate) use wait::yield_now;
 
 pub(crate) use poller::{Key, Source};
 pub(crate) use process::Process;
-pub(crate) use remote::receive;
 pub(crate) use scheduler::{Outcome, Waiter, throw_unwind};
 pub(crate) use task::{Family, Reason, ScopeDeadline, State, TaskRef, is_unwinding, quietly};
 pub(crate) use wait_list::WaitList;

@@ -34,6 +34,7 @@ pub(crate) struct Retuned {
     dns_capacity: Option<usize>,
     file_chunk: Option<usize>,
     big_stack_cache: Option<usize>,
+    look: Option<u32>,
     /// After how many records TLS changes its keys.
     pub(crate) key_update: Option<u64>,
 }
@@ -81,6 +82,7 @@ impl Retuned {
             dns_capacity: size(one_of("names", &[0, 1])),
             file_chunk: size(one_of("file chunk", &[1, 100])),
             big_stack_cache: size(one_of("big stack cache", &[0, 1])),
+            look: one_of("look", &[1, 2]).map(|limit| limit as u32),
             key_update,
         }
     }
@@ -103,6 +105,7 @@ impl Retuned {
         set(&mut tuning.stack_cache, self.stack_cache);
         set(&mut tuning.spin, self.spin);
         set(&mut tuning.big_stack_cache, self.big_stack_cache);
+        set(&mut tuning.look, self.look);
         tuning.shuffle = tuning.shuffle.or(self.shuffle);
         set(&mut tuning.pool_queue, self.pool_queue);
         set(&mut tuning.dns_lookups, self.dns_lookups);
@@ -147,5 +150,6 @@ mod tests {
         both(|retuned| retuned.dns_lookups.is_some());
         both(|retuned| retuned.dns_capacity.is_some());
         both(|retuned| retuned.file_chunk.is_some());
+        both(|retuned| retuned.look.is_some());
     }
 }

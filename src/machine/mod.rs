@@ -312,14 +312,16 @@ impl Machine {
     }
 
     /// Closes a descriptor of this machine from elsewhere: another machine of this OS thread, or after the end.
-    pub(crate) fn close_elsewhere(&self, fd: kernel::Fd, key: Key) {
+    pub(crate) fn close_elsewhere(&self, fd: kernel::Fd, key: Key, found: Option<kernel::Fd>) {
         let letter = wakeup::Letter::Run(Box::new(move |machine: &Machine| {
             machine.poller.remove(&*machine.kernel, fd, key);
             let _ = machine.kernel.close(fd);
+            let _ = found.map(|fd| machine.kernel.close(fd));
         }));
         if self.shared.post(letter).is_err() {
             // The machine has ended, and its epoll instance with it.
             let _ = self.kernel.close(fd);
+            let _ = found.map(|fd| self.kernel.close(fd));
         }
     }
 

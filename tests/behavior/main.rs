@@ -23,6 +23,7 @@
 
 #![allow(unreachable_pub)] // a test binary has no public names
 
+mod arrival;
 mod big_stack;
 #[path = "../tls/certificates.rs"]
 mod certificates;

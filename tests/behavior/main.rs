@@ -65,6 +65,7 @@ mod tls;
 mod tls_bytes;
 mod tls_hostile;
 mod tls_moves;
+mod tls_ready;
 mod turn;
 mod udp;
 mod unix;

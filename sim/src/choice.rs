@@ -20,6 +20,8 @@ use std::fmt;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 
+use crate::journal::{Drawn, Journal};
+
 /// What part of the simulator draws.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u8)]
@@ -149,6 +151,33 @@ pub struct Alignment {
     pub fitted: u64,
     /// Draws that the record had no answer for, or one for another site: they got 0.
     pub missed: u64,
+    /// How many the record has.
+    pub of: u64,
+}
+
+/// The first draw of a run that its record has another one for: from here on the run is a different one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mismatch {
+    /// How many draws were made before.
+    pub draws: u64,
+    /// Whose draw.
+    pub stream: Stream,
+    /// Where in the simulator it is now.
+    pub site: &'static str,
+    /// What the record has.
+    pub recorded: Choice,
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Mismatch { draws, stream, site, recorded } = self;
+        let number = draws + 1;
+        write!(
+            f,
+            "choice {number}, '{site}' of {stream}, where the record has {} of '{}'",
+            recorded.answer, recorded.site
+        )
+    }
 }
 
 /// The oracle of one world.
@@ -161,7 +190,11 @@ pub struct Choices {
     recording: bool,
     replay: Option<Record>,
     alignment: Alignment,
+    mismatch: Option<Mismatch>,
     draws: u64,
+    pub(crate) journal: Journal,
+    /// World time, for the journal.
+    pub(crate) now: u64,
 }
 
 const HINTS: usize = 64;
@@ -177,13 +210,17 @@ impl Choices {
             recording: false,
             replay: None,
             alignment: Alignment::default(),
+            mismatch: None,
             draws: 0,
+            journal: Journal::default(),
+            now: 0,
         }
     }
 
     /// The oracle that answers what `record` says.
     pub fn replay(record: Record) -> Choices {
-        Choices { replay: Some(record.clone()), ..Choices::new(record.seed) }
+        let alignment = Alignment { of: record.len() as u64, ..Alignment::default() };
+        Choices { alignment, replay: Some(record.clone()), ..Choices::new(record.seed) }
     }
 
     /// Keeps every draw from now on, or stops to.
@@ -205,15 +242,23 @@ impl Choices {
         let index = self.source(stream);
         let source = &mut self.sources[index];
         let answer = if replaying {
-            let scripted = source.script.get(source.ordinal).filter(|c| c.site == site && c.answer < n);
-            match scripted {
+            let recorded = source.script.get(source.ordinal).copied();
+            let fitting = recorded.filter(|choice| choice.site == site && choice.answer < n);
+            match fitting {
                 Some(_) => self.alignment.fitted += 1,
                 None => self.alignment.missed += 1,
             }
-            scripted.map_or(0, |choice| choice.answer)
+            if let (None, None, Some(recorded)) = (self.mismatch, fitting, recorded) {
+                self.mismatch = Some(Mismatch { draws: self.draws - 1, stream, site, recorded });
+            }
+            fitting.map_or(0, |choice| choice.answer)
         } else {
             below(&mut source.generator, n)
         };
+        if self.journal.is_on() {
+            let choice = Choice { site, answer };
+            self.journal.push(Drawn { at: self.now, stream, ordinal: source.ordinal, of: n, choice });
+        }
         source.ordinal += 1;
         if self.recording {
             source.drawn.push(Choice { site, answer });
@@ -247,6 +292,11 @@ impl Choices {
     /// How well the record that is replayed has fitted.
     pub fn alignment(&self) -> Alignment {
         self.alignment
+    }
+
+    /// The first draw that the record has another one for.
+    pub fn mismatch(&self) -> Option<Mismatch> {
+        self.mismatch
     }
 
     /// What was recorded until now, or what is replayed.
@@ -386,7 +436,7 @@ mod tests {
         let mut again = Choices::replay(run.take_record());
         let second: Vec<u64> = (0..50).map(|i| again.draw(if i % 3 == 0 { A } else { B }, "x", 10)).collect();
         assert_eq!(first, second);
-        assert_eq!(again.alignment(), Alignment { fitted: 50, missed: 0 });
+        assert_eq!(again.alignment(), Alignment { fitted: 50, missed: 0, of: 50 });
     }
 
     #[test]
@@ -396,7 +446,9 @@ mod tests {
         (0..10).for_each(|_| assert!(run.draw(A, "old", 10) < 10));
         let mut again = Choices::replay(run.take_record());
         assert_eq!((0..10).map(|_| again.draw(A, "new", 10)).sum::<u64>(), 0);
-        assert_eq!(again.alignment(), Alignment { fitted: 0, missed: 10 });
+        assert_eq!(again.alignment(), Alignment { fitted: 0, missed: 10, of: 10 });
+        let mismatch = again.mismatch().unwrap();
+        assert_eq!((mismatch.draws, mismatch.site, mismatch.recorded.site), (0, "new", "old"));
     }
 
     #[test]

@@ -76,6 +76,7 @@
 //! | file | what |
 //! |---|---|
 //! | `harness`, `simulation`, `shrink`, `report` | many seeds, one seed, what mattered, what is said |
+//! | `ahead`, `journal`, `regression`, `confirm` | what a run leaves on the disk; the order of its choices; failures that are kept; a seed in a fresh process |
 //! | `exhaust` | one call after the other fails |
 //! | `script`, `host`, `process` | what the script is lent, and what runs on it |
 //! | `world`, `scheduler`, `queue`, `clock` | the loop; who runs when; what will happen; what clocks show |
@@ -88,8 +89,10 @@
 //! | `net`, `sockets`, `tcp`, `udp`, `unix`, `epoll`, `eventfd`, `files`, `options`, `link` | the objects of the simulated kernels, which know only `env` |
 //! | `outside`, `panics`, `monitor` | what is of the OS thread or the whole program, and not of a world |
 
+mod ahead;
 mod choice;
 mod clock;
+mod confirm;
 #[cfg(feature = "tls")]
 mod crypto;
 mod disk;
@@ -102,6 +105,7 @@ mod fault;
 mod files;
 mod harness;
 mod host;
+mod journal;
 mod kernel;
 mod link;
 mod monitor;
@@ -115,6 +119,7 @@ mod panics;
 mod process;
 mod queue;
 mod record;
+mod regression;
 mod report;
 mod scheduler;
 mod script;
@@ -133,7 +138,7 @@ mod unix;
 mod wake;
 mod world;
 
-pub use choice::{Alignment, Choice, Choices, Record, Stream, Subsystem};
+pub use choice::{Alignment, Choice, Choices, Mismatch, Record, Stream, Subsystem};
 pub use dns::Dns;
 pub use exhaust::exhaust;
 pub use fault::{Cpu, Fault, FaultCounts, Faults};

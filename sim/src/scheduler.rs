@@ -257,6 +257,7 @@ impl Scheduler {
         self.events += 1;
         // Glances at the clock let time pass without giving anybody a chance, so the event may be overdue.
         self.now = self.now.max(at);
+        self.choices.now = self.now;
         Some(event)
     }
 
@@ -291,6 +292,7 @@ impl Scheduler {
         let at = self.instant_after(thread, CALL);
         if self.queue.next_at().is_none_or(|next| at < next) {
             self.now = at;
+            self.choices.now = at;
             self.threads[thread.0 as usize].glances = 0;
             return true;
         }

@@ -6,6 +6,8 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fmt;
+use std::fs::File;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -13,10 +15,11 @@ use std::time::Duration;
 
 use machinarium::kernel::Kernel;
 
-use crate::choice::{Alignment, Choices, Record};
+use crate::choice::{Alignment, Choices, Mismatch, Record};
 use crate::dns::Names;
 use crate::fault::{Cpu, FaultCounts, Faults, Sweep};
 use crate::host::Ending;
+use crate::journal::{Drawn, Journal};
 use crate::monitor::Pulse;
 use crate::net::Net;
 use crate::panics::{self, Hook, PanicNote};
@@ -36,6 +39,7 @@ pub struct Simulation {
     cpu: Cpu,
     keep: Keep,
     recording: bool,
+    journal: Option<Option<PathBuf>>,
     replay: Option<Record>,
     limits: Limits,
     sweep: Sweep,
@@ -56,6 +60,10 @@ pub struct Outcome {
     pub record: Option<Record>,
     /// How well the record that was replayed has fitted.
     pub alignment: Alignment,
+    /// Where it did not fit for the first time.
+    pub mismatch: Option<Mismatch>,
+    /// All choices in their order, if that was wanted.
+    pub(crate) journal: Vec<Drawn>,
     /// In how many ways calls could have failed, if [`fail_nth`](Simulation::fail_nth) was asked for.
     pub opportunities: u64,
     /// Panics in their order, also those that somebody caught.
@@ -133,6 +141,7 @@ impl Simulation {
             cpu: Cpu::Ideal,
             keep: Keep::Nothing,
             recording: false,
+            journal: None,
             replay: None,
             limits: Limits { calls: 50_000_000 },
             sweep: Sweep::default(),
@@ -166,6 +175,12 @@ impl Simulation {
     /// Records every choice.
     pub fn record(mut self, on: bool) -> Simulation {
         self.recording = on;
+        self
+    }
+
+    /// Keeps the order of all choices, and writes each to the file before it is used.
+    pub(crate) fn journal(mut self, ahead: Option<PathBuf>) -> Simulation {
+        self.journal = Some(ahead);
         self
     }
 
@@ -206,6 +221,9 @@ impl Simulation {
     fn build(&self) -> Rc<Shared> {
         let mut choices = self.replay.clone().map_or_else(|| Choices::new(self.seed), Choices::replay);
         choices.record(self.recording);
+        if let Some(ahead) = &self.journal {
+            choices.journal = Journal::new(ahead.as_ref().and_then(|path| File::create(path).ok()));
+        }
         let mut sched = Scheduler::new(choices, self.faults, self.cpu, self.keep);
         sched.sweep = self.sweep;
         let faults = sched.faults;
@@ -254,6 +272,8 @@ impl Simulation {
             stats,
             record: self.recording.then(|| state.sched.choices.take_record()),
             alignment: state.sched.choices.alignment(),
+            mismatch: state.sched.choices.mismatch(),
+            journal: state.sched.choices.journal.take(),
             opportunities: state.sched.sweep.seen,
             panics: std::mem::take(&mut state.panics),
             leaked,

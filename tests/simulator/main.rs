@@ -13,6 +13,7 @@ mod network;
 mod oracle;
 mod preempt;
 mod raw;
+mod regression;
 mod relay;
 mod replay;
 

@@ -204,28 +204,29 @@ macro_rules! select {
     (@cases [$(($case:ident, $result:pat, $taken:expr, $body:expr))+]) => {
         match $crate::sync::select::select(&mut [$(&mut $case),+]) {
             Err(error) => Err(error),
-            Ok(chosen) => $crate::select!(@chosen chosen [$(($result, $taken, $body))+]),
+            Ok(chosen) => Ok($crate::select!(@chosen chosen, 0, $(($result, $taken, $body))+)),
         }
     };
     (@cases [$(($case:ident, $result:pat, $taken:expr, $body:expr))+] default => $default:expr $(,)?) => {
         match $crate::sync::select::try_select(&mut [$(&mut $case),+]) {
             Err(error) => Err(error),
-            Ok(None) => Ok($default),
-            Ok(Some(chosen)) => $crate::select!(@chosen chosen [$(($result, $taken, $body))+]),
+            Ok(found) => Ok(match found {
+                None => $default,
+                Some(chosen) => $crate::select!(@chosen chosen, 0, $(($result, $taken, $body))+),
+            }),
         }
     };
-    (@chosen $chosen:ident [$(($result:pat, $taken:expr, $body:expr))+]) => {
-        'chosen: {
-            let mut place = 0;
-            $(
-                if $chosen == place {
-                    let $result = $taken;
-                    break 'chosen Ok($body);
-                }
-                place += 1;
-            )+
-            unreachable!("case {} of {place}", $chosen)
+    // Branches, and no block to break out of: a body may end the loop around the select.
+    (@chosen $chosen:ident, $place:expr, ($result:pat, $taken:expr, $body:expr) $($rest:tt)*) => {
+        if $chosen == $place {
+            let $result = $taken;
+            $body
+        } else {
+            $crate::select!(@chosen $chosen, $place + 1, $($rest)*)
         }
+    };
+    (@chosen $chosen:ident, $place:expr,) => {
+        unreachable!("case {} of {}", $chosen, $place)
     };
     ($kind:ident($($argument:expr),+) $($rest:tt)+) => {
         $crate::select!(@cases [] $kind($($argument),+) $($rest)+)

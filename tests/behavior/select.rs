@@ -233,6 +233,37 @@ fn who_only_looks_lets_others_run_and_hears_of_its_end() {
     });
 }
 
+#[test]
+fn a_case_may_end_the_loop_or_the_function_around_it() {
+    both(|| {
+        in_a_machine(|| {
+            let (sender, receiver) = channel::unbounded();
+            (0..10).for_each(|number| sender.send(number).unwrap());
+            let mut odd = Vec::new();
+            loop {
+                select! {
+                    recv(receiver) -> number => match number.unwrap() {
+                        7 => break,
+                        even if even % 2 == 0 => continue,
+                        number => odd.push(number),
+                    },
+                    default => break,
+                }?;
+            }
+            assert_eq!(odd, [1, 3, 5]);
+            let rest = || -> Result<usize, WaitError> {
+                let mut count = 0;
+                loop {
+                    select! { recv(receiver) -> _number => count += 1, default => return Ok(count) }?;
+                }
+            };
+            assert_eq!(rest(), Ok(2));
+            let number = select! { recv(receiver) -> number => number, after(SHORT) => return Ok(()), }?;
+            panic!("{number:?}, although it is empty");
+        });
+    });
+}
+
 /// On a thread that is no machine.
 #[test]
 fn a_thread_that_is_no_machine_need_not_wait_either() {

@@ -86,8 +86,7 @@ impl<S: Connected> TlsStream<S> {
         loop {
             resolve::forget();
             let result = self.advance(Want::Nothing);
-            resolve::recall(&mut noted);
-            if let Err(error) = result {
+            if let Err(error) = resolve::recall(&mut noted, result) {
                 self.io.descriptor().write_behind();
                 return Err(error.into());
             }

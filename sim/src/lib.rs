@@ -77,6 +77,7 @@
 //! |---|---|
 //! | `harness`, `simulation`, `shrink`, `report` | many seeds, one seed, what mattered, what is said |
 //! | `exhaust` | one call after the other fails |
+//! | `history` | calls that tests write down, and whether one order explains all answers |
 //! | `script`, `host`, `process` | what the script is lent, and what runs on it |
 //! | `world`, `scheduler`, `queue`, `clock` | the loop; who runs when; what will happen; what clocks show |
 //! | `kernel`, `wake` | `Kernel` and `Wake`, served by the world |
@@ -101,6 +102,7 @@ mod exhaust;
 mod fault;
 mod files;
 mod harness;
+pub mod history;
 mod host;
 mod kernel;
 mod link;

@@ -19,7 +19,7 @@ use crate::machine::{Machine, current, quietly, receive};
 use crate::shared::once::{self, Getter};
 use crate::signal::{Signal, Subscription};
 
-pub use crate::machine::{CoroutineInfo, Statistics};
+pub use crate::machine::{CoroutineInfo, MessageStatistics, Statistics};
 
 mod watchdog;
 

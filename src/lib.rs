@@ -25,6 +25,7 @@
 //! - [`machine`]: one thread's runtime: who runs next, deadlines, readiness, letters from other threads, teardown; values of
 //!   coroutines, machines and of what they do ([`context`]).
 //! - `shared`: all that two threads may touch at once. Small, and model-checked.
+//! - [`message`]: kinds and bytes, in memory of the machines' pools; what channels carry, and what streams frame.
 //! - `pool`: threads for calls that block. [`mod@file`]: files, by way of them; names too ([`net::lookup`]).
 //! - [`inspect`]: what machines have counted, and what all coroutines do.
 //! - `group`: several machines as one, for work that any of them can do.
@@ -58,6 +59,7 @@ pub mod inspect;
 mod io;
 pub mod kernel;
 pub mod machine;
+pub mod message;
 pub mod net;
 mod pool;
 mod scope;
@@ -82,6 +84,7 @@ pub use machine::run;
 pub use machine::wait::yield_now;
 pub use machine::{MachineLocal, ProcessLocal};
 pub use machine::{SpawnOptions, StackClass, context, on_big_stack, spawn_with, try_on_big_stack};
+pub use message::{Message, MessageBuilder};
 pub use pool::{BlockingError, blocking};
 pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use shutdown::Shutdown;

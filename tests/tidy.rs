@@ -41,6 +41,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("sync", &["machine", "shared", "kernel", "error", "time"]),
     ("io", &["machine", "kernel", "error"]),
     ("net", &["machine", "shared", "sync", "pool", "kernel", "error", "time", "io"]),
+    ("message", &["net", "io", "machine", "shared", "kernel", "error"]),
     ("tls", &["io", "net", "machine", "shared", "kernel", "error", "time"]),
     ("signal", &["machine", "shared", "sync", "kernel", "error", "time"]),
     ("shutdown", &["machine", "shared", "signal", "sync", "scope", "kernel", "error", "time"]),

@@ -29,6 +29,8 @@ pub mod once;
 pub mod park;
 #[path = "../../src/shared/permits.rs"]
 pub mod permits;
+#[path = "../../src/shared/store.rs"]
+pub mod store;
 #[path = "../../src/shared/watch.rs"]
 pub mod watch;
 

@@ -9,28 +9,38 @@
 //! | `MACHINARIUM_SEED=0x1f3a` | this seed alone |
 //! | `MACHINARIUM_SEEDS=1000` | so many seeds, from 1 (the default is 64) |
 //! | `MACHINARIUM_BUDGET=30s` | as many seeds as fit into this real time (`s`, `m` or `h`) |
+//! | `MACHINARIUM_STRATEGY=pct3` | by what runs decide who goes on ([`Strategy`]) |
 //! | `MACHINARIUM_REPLAY=file` | the choices in this file |
 //!
-//! `MACHINARIUM_CONFIRM` is between a test binary and the process that it starts to confirm a seed.
+//! Without one of these, first comes what earlier runs have left: a seed that ended its process (`ahead`), and the records in
+//! `tests/regressions` (`regression`).
 
 use std::env;
-use std::process::{Command, ExitCode};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::ahead::{self, Ahead};
 use crate::choice::Record;
+use crate::confirm::{self, Fresh, confirm};
 use crate::fault::{Cpu, Faults};
 use crate::host::Ending;
+use crate::journal;
+use crate::regression::{self, Fit, Shelf};
 use crate::script::World;
 use crate::shrink::{self, Shrunk};
 use crate::simulation::{Outcome, Simulation, Stats};
+use crate::strategy::{Rehearsal, Strategy};
 
 /// How many seeds a test runs unless told.
 const SEEDS: u64 = 64;
+/// How many if every order is to be tried, at most.
+const EXHAUSTED: u64 = 10_000;
 /// How many events a report shows.
 const EVENTS: usize = 40;
-/// What the confirming process prints before its digest.
-const CONFIRMED: &str = "machinarium-sim confirms digest ";
 
 #[allow(clippy::disallowed_types)] // budgets are of real time
 type Stopwatch = std::time::Instant;
@@ -69,6 +79,10 @@ pub struct Check {
     faults: Faults,
     cpu: Cpu,
     seeds: Option<u64>,
+    strategy: Strategy,
+    rehearsal: OnceLock<Arc<Rehearsal>>,
+    regressions: Option<PathBuf>,
+    aligned: u8,
 }
 
 impl Check {
@@ -95,25 +109,63 @@ impl Check {
         Check { seeds: Some(seeds), ..self }
     }
 
+    /// Where records of failures are kept, and run before the seeds. Unless told, that is `tests/regressions` of the package, if
+    /// there is such a directory.
+    pub fn regressions(self, directory: impl Into<PathBuf>) -> Check {
+        Check { regressions: Some(directory.into()), ..self }
+    }
+
+    /// A regression of which fewer than so many choices in a hundred fit fails the test, although its run passes: it is of other
+    /// code, and proves nothing. The default is 0, never.
+    pub fn aligned(self, percent: u8) -> Check {
+        Check { aligned: percent.min(100), ..self }
+    }
+
+    /// By what runs decide who goes on, unless the environment says otherwise. With [`Strategy::Exhaustive`] there are as many
+    /// seeds as it takes, but for a limit of [`seeds`](Check::seeds) or 10,000.
+    pub fn strategy(self, strategy: Strategy) -> Check {
+        Check { strategy, ..self }
+    }
+
     /// Runs the seeds.
     ///
     /// # Panics
     /// As [`check`].
     pub fn run<R: Ending + 'static>(&self, script: impl Fn(&World) -> R + 'static) {
-        let script: Script = Rc::new(move |world| script(world).ending());
+        let strategy = match env::var("MACHINARIUM_STRATEGY") {
+            Ok(text) => text.parse().unwrap_or_else(|error| panic!("MACHINARIUM_STRATEGY: {error}")),
+            Err(_) => self.strategy,
+        };
+        // Another script has another rehearsal.
+        let check = Check { strategy, rehearsal: OnceLock::new(), ..self.clone() };
+        check.run_all(&(Rc::new(move |world: &World| script(world).ending()) as Script));
+    }
+
+    fn run_all(&self, script: &Script) {
         if let Ok(path) = env::var("MACHINARIUM_REPLAY") {
-            return self.replay(&path, &script);
+            return self.replay(&path, script);
         }
-        let confirming = env::var_os("MACHINARIUM_CONFIRM").is_some();
+        if let Some(journal) = confirm::asked() {
+            return self.answer(journal, script);
+        }
+        if env::var_os("MACHINARIUM_SEED").is_none() {
+            self.left_behind();
+            self.kept(script);
+        }
+        let ahead = Ahead::new(self.name());
         let (seeds, end) = self.plan();
+        let last = *seeds.end();
+        let mut needed = 0;
         for seed in seeds {
-            let outcome = run(&self.simulation(seed), &script);
-            if confirming {
-                println!("{CONFIRMED}{:016x}", outcome.digest);
-            }
+            ahead.begin(seed);
+            let outcome = run(&self.simulation(seed, script), script);
             if outcome.failure.is_some() {
-                assert!(!confirming, "the seed fails here too");
-                self.fail(&outcome, &script);
+                self.fail(&outcome, script);
+            }
+            needed = needed.max(outcome.needed.unwrap_or(0));
+            if needed > 0 && (seed >= needed || seed == last) {
+                println!("{seed} seeds of {needed} that strategy {} needs", self.strategy);
+                break;
             }
             if end.is_some_and(|end| Stopwatch::now() >= end) {
                 break;
@@ -121,8 +173,71 @@ impl Check {
         }
     }
 
-    fn simulation(&self, seed: u64) -> Simulation {
-        Simulation::new(seed).faults(self.faults).cpu(self.cpu)
+    /// In a process that was started to try one seed.
+    fn answer(&self, journal: PathBuf, script: &Script) {
+        let seed = *self.plan().0.start();
+        let outcome = run(&self.simulation(seed, script).journal(Some(journal)), script);
+        confirm::answer(outcome.digest);
+        assert!(outcome.passed(), "the seed fails here too");
+    }
+
+    /// Seeds that ended their processes. They may do it again, so each has one of its own.
+    fn left_behind(&self) {
+        let Some(name) = &self.name else { return };
+        for (path, seed) in ahead::left_behind(name) {
+            let fresh = Fresh::run(name, seed)
+                .unwrap_or_else(|error| panic!("no process for seed {seed:#x}: {error}"));
+            let Some(killed) = fresh.killed() else {
+                // It was killed by somebody else, or is repaired. If it fails in another way, its turn will come.
+                let _ = std::fs::remove_file(path);
+                continue;
+            };
+            let saved = journal::to_record(seed, &fresh.journal).save(name);
+            panic!(
+                "seed {seed:#x} has ended an earlier process of this test, and does it again: {killed}\n\nreproduce: \
+                 {}\nthe choices until then: {saved}\nforget it: rm {}",
+                self.command(seed),
+                path.display()
+            );
+        }
+    }
+
+    /// Runs that failed once.
+    fn kept(&self, script: &Script) {
+        let Some(shelf) = self.shelf() else { return };
+        for (path, record) in shelf.records() {
+            let fit = self.again(&path, record, script);
+            if fit.mismatch.is_some() {
+                // Not by `eprintln`, which the test harness swallows where a test passes.
+                let _ = writeln!(std::io::stderr(), "machinarium-sim: {}: {fit}", path.display());
+            }
+        }
+    }
+
+    fn shelf(&self) -> Option<Shelf> {
+        let name = self.name.as_ref()?;
+        self.regressions.as_ref().map_or_else(|| Shelf::of(name), |path| Some(Shelf::below(path, name)))
+    }
+
+    fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or("<test>")
+    }
+
+    fn command(&self, seed: u64) -> String {
+        let strategy = env::var("MACHINARIUM_STRATEGY").map(|text| format!("MACHINARIUM_STRATEGY={text} "));
+        let strategy = strategy.unwrap_or_default();
+        format!("{strategy}MACHINARIUM_SEED={seed:#x} cargo test {}", self.name())
+    }
+
+    fn simulation(&self, seed: u64, script: &Script) -> Simulation {
+        let simulation = Simulation::new(seed).faults(self.faults).cpu(self.cpu).strategy(self.strategy);
+        if !self.strategy.of(seed).wants_rehearsal() {
+            return simulation;
+        }
+        let script = script.clone();
+        let rehearse = || Arc::new(simulation.rehearse(move |world| script(world)));
+        let rehearsal = self.rehearsal.get_or_init(rehearse).clone();
+        simulation.rehearsed(rehearsal)
     }
 
     /// Which seeds, and until when.
@@ -137,15 +252,15 @@ impl Check {
             let budget = parse_duration(&text).unwrap_or_else(|| bad("MACHINARIUM_BUDGET", &text));
             return (1..=u64::MAX, Some(Stopwatch::now() + budget));
         }
-        (1..=number("MACHINARIUM_SEEDS").or(self.seeds).unwrap_or(SEEDS), None)
+        let usual = if matches!(self.strategy, Strategy::Exhaustive { .. }) { EXHAUSTED } else { SEEDS };
+        (1..=number("MACHINARIUM_SEEDS").or(self.seeds).unwrap_or(usual), None)
     }
 
     /// Explains a failure, and panics with it.
     fn fail(&self, first: &Outcome, script: &Script) -> ! {
         let seed = first.seed;
-        let told = run(&self.simulation(seed).keep_events(EVENTS).record(true), script);
-        let name = self.name.as_deref().unwrap_or("<test>");
-        let command = format!("MACHINARIUM_SEED={seed:#x} cargo test {name}");
+        let told = run(&self.simulation(seed, script).keep_events(EVENTS).record(true).journal(None), script);
+        let command = self.command(seed);
         if told.digest != first.digest || told.failure.is_none() {
             panic!(
                 "seed {seed:#x} failed, and did something else when it ran again in this process: something outside of \
@@ -156,7 +271,7 @@ impl Check {
         let shrunk = self.shrink(&told, script);
         let confirmed = self.name.as_deref().map_or_else(
             || "not tried in a fresh process: the test's name is not known (use check_named)".to_owned(),
-            |name| confirm(name, seed, told.digest),
+            |name| confirm(name, seed, told.digest, &told.journal),
         );
         panic!("seed {seed:#x} failed: {}\n{confirmed}\n{shrunk}", told.report(&command));
     }
@@ -164,7 +279,8 @@ impl Check {
     fn shrink(&self, told: &Outcome, script: &Script) -> String {
         let (Some(record), Some(failure)) = (&told.record, &told.failure) else { return String::new() };
         let replay = |record: &Record| {
-            let outcome = run(&self.simulation(told.seed).replay(record.clone()).record(true), script);
+            let outcome =
+                run(&self.simulation(told.seed, script).replay(record.clone()).record(true), script);
             let like = outcome.failure.is_some_and(|other| other.is_like(failure));
             like.then_some(outcome.record).flatten()
         };
@@ -172,18 +288,38 @@ impl Check {
     }
 
     fn describe(&self, shrunk: &Shrunk) -> String {
-        let saved = shrunk.record.save(self.name.as_deref().unwrap_or("test"));
-        format!("{shrunk}{saved}\n")
+        let kept = self.shelf().map(|shelf| shelf.keep(&shrunk.record));
+        let kept = match kept {
+            Some(Ok(path)) => format!("{} runs first from now on: commit it", path.display()),
+            Some(Err(error)) => format!("they cannot be kept as a regression: {error}"),
+            None => shrunk.record.save(self.name()),
+        };
+        format!("{shrunk}{kept}\n")
     }
 
     fn replay(&self, path: &str, script: &Script) {
-        let text =
-            std::fs::read_to_string(path).unwrap_or_else(|error| panic!("cannot read {path}: {error}"));
-        let record = Record::from_text(&text).unwrap_or_else(|error| panic!("{path}: {error}"));
-        let outcome = run(&self.simulation(record.seed).replay(record).keep_events(EVENTS), script);
-        let fit = outcome.alignment;
-        println!("replayed {} of {} choices", fit.fitted, fit.fitted + fit.missed);
-        assert!(outcome.passed(), "{}", outcome.report(&format!("MACHINARIUM_REPLAY={path} cargo test")));
+        let path = Path::new(path);
+        println!("{}", self.again(path, regression::load(path), script));
+    }
+
+    /// Repeats a record, and says how well it fits.
+    ///
+    /// # Panics
+    /// If the run fails.
+    fn again(&self, path: &Path, record: Record, script: &Script) -> Fit {
+        let outcome = run(&self.simulation(record.seed, script).replay(record).keep_events(EVENTS), script);
+        let fit = Fit { alignment: outcome.alignment, mismatch: outcome.mismatch };
+        let command = format!("MACHINARIUM_REPLAY={} cargo test {}", path.display(), self.name());
+        assert!(outcome.passed(), "{}: {fit}\n{}", path.display(), outcome.report(&command));
+        assert!(
+            fit.percent() >= u64::from(self.aligned),
+            "{}: {fit}, and {} in a hundred must: the code has changed too much, so find the failure again with \
+             {} or remove the file",
+            path.display(),
+            self.aligned,
+            self.command(outcome.seed)
+        );
+        fit
     }
 }
 
@@ -195,29 +331,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 fn run(simulation: &Simulation, script: &Script) -> Outcome {
     let script = script.clone();
     simulation.run(move |world| script(world))
-}
-
-/// Runs the test again in a process of its own, and says what came of it.
-fn confirm(name: &str, seed: u64, digest: u64) -> String {
-    let Ok(program) = env::current_exe() else { return "the test binary cannot be found again".to_owned() };
-    let output = Command::new(program)
-        .args([name, "--exact", "--nocapture", "--include-ignored"])
-        .env("MACHINARIUM_SEED", seed.to_string())
-        .env("MACHINARIUM_CONFIRM", "1")
-        .output();
-    let text = match &output {
-        Ok(output) => String::from_utf8_lossy(&output.stdout),
-        Err(error) => return format!("a fresh process could not be started: {error}"),
-    };
-    let found = text.split(CONFIRMED).nth(1).and_then(|rest| rest.get(..16));
-    match found {
-        Some(hex) if hex == format!("{digest:016x}") => "confirmed: a fresh process does the same".to_owned(),
-        Some(hex) => format!(
-            "NOT confirmed: a fresh process gets digest {hex}. Something outside of the world decides: state that earlier \
-             seeds or tests left behind, a real clock, the order of a HashMap"
-        ),
-        None => "a fresh process ended without an answer".to_owned(),
-    }
 }
 
 fn bad(name: &str, text: &str) -> ! {
@@ -272,17 +385,20 @@ impl Hunt {
         use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
         #[allow(clippy::disallowed_types)] // of real threads, outside of all worlds
         let found = std::sync::Mutex::new(Found::default());
+        let name = ahead::program();
         let next = AtomicU64::new(self.first);
         // Seeds from here on need not be run. Relaxed: a seed too many does no harm.
         let end = AtomicU64::new(self.first.saturating_add(self.seeds));
         std::thread::scope(|scope| {
             for _ in 0..self.jobs.max(1) {
                 scope.spawn(|| {
+                    let ahead = Ahead::new(&name);
                     loop {
                         let seed = next.fetch_add(1, Relaxed);
                         if seed >= end.load(Relaxed) {
                             return;
                         }
+                        ahead.begin(seed);
                         let outcome = one(seed);
                         if outcome.failure.is_some() {
                             end.fetch_min(seed, Relaxed);

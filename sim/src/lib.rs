@@ -58,6 +58,9 @@
 //! and [`Fault::Limits`] shrinks budgets, batches and buffers. They change the tuning of a process's machines when these start,
 //! below programs that know nothing of it.
 //!
+//! Which of the threads that can run goes on is decided by time, or by a [`Strategy`] ([`Check::strategy`],
+//! [`Simulation::strategy`]): priorities, walks, lines with delays, every order of a tiny program, or a portfolio of them.
+//!
 //! # What a simulated main function may touch
 //!
 //! | what | is |
@@ -76,10 +79,12 @@
 //! | file | what |
 //! |---|---|
 //! | `harness`, `simulation`, `shrink`, `report` | many seeds, one seed, what mattered, what is said |
+//! | `ahead`, `journal`, `regression`, `confirm` | what a run leaves on the disk; the order of its choices; failures that are kept; a seed in a fresh process |
 //! | `exhaust` | one call after the other fails |
 //! | `history` | calls that tests write down, and whether one order explains all answers |
 //! | `script`, `host`, `process` | what the script is lent, and what runs on it |
 //! | `world`, `scheduler`, `queue`, `clock` | the loop; who runs when; what will happen; what clocks show |
+//! | `strategy`, `turns` | by what a run decides who goes on, where time does not |
 //! | `kernel`, `wake` | `Kernel` and `Wake`, served by the world |
 //! | `crypto` | what TLS in a process draws its secrets from |
 //! | `thread` | stacks and the switch: all unsafe code |
@@ -89,8 +94,10 @@
 //! | `net`, `sockets`, `tcp`, `udp`, `unix`, `epoll`, `eventfd`, `files`, `options`, `link` | the objects of the simulated kernels, which know only `env` |
 //! | `outside`, `panics`, `monitor` | what is of the OS thread or the whole program, and not of a world |
 
+mod ahead;
 mod choice;
 mod clock;
+mod confirm;
 #[cfg(feature = "tls")]
 mod crypto;
 mod disk;
@@ -104,6 +111,7 @@ mod files;
 mod harness;
 pub mod history;
 mod host;
+mod journal;
 mod kernel;
 mod link;
 mod monitor;
@@ -117,6 +125,7 @@ mod panics;
 mod process;
 mod queue;
 mod record;
+mod regression;
 mod report;
 mod scheduler;
 mod script;
@@ -125,17 +134,19 @@ mod signal;
 mod simulation;
 mod slab;
 mod sockets;
+mod strategy;
 mod tcp;
 #[allow(unsafe_code)] // stacks and switches of simulated threads
 mod thread;
 mod trace;
 mod tuning;
+mod turns;
 mod udp;
 mod unix;
 mod wake;
 mod world;
 
-pub use choice::{Alignment, Choice, Choices, Record, Stream, Subsystem};
+pub use choice::{Alignment, Choice, Choices, Mismatch, Record, Stream, Subsystem};
 pub use dns::Dns;
 pub use exhaust::exhaust;
 pub use fault::{Cpu, Fault, FaultCounts, Faults};
@@ -147,3 +158,4 @@ pub use report::{Failure, FailureKind};
 pub use script::{Durations, World};
 pub use shrink::Shrunk;
 pub use simulation::{Outcome, Simulation, Stats, with_kernel};
+pub use strategy::{Rehearsal, Strategy};

@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::ahead;
 use crate::choice::{Choice, Record, Stream, Subsystem};
 
 const HEAD: &str = "machinarium choices 1";
@@ -29,11 +30,12 @@ impl Record {
         text
     }
 
-    /// Writes it to a file for temporary ones, of that name, and says how to repeat it.
+    /// Writes it to a file of that name that nobody commits, and says how to repeat it.
     pub(crate) fn save(&self, name: &str) -> String {
-        let name = name.replace(|letter: char| !letter.is_alphanumeric() && letter != '_', "-");
-        let path = std::env::temp_dir().join(format!("machinarium-{name}-{:x}.choices", self.seed));
-        match std::fs::write(&path, self.to_text()) {
+        let directory = ahead::directory();
+        let path = directory.join(format!("{}-{:x}.choices", ahead::slug(name), self.seed));
+        let saved = std::fs::create_dir_all(directory).and_then(|()| std::fs::write(&path, self.to_text()));
+        match saved {
             Ok(()) => format!("MACHINARIUM_REPLAY={} repeats them", path.display()),
             Err(error) => format!("they cannot be saved: {error}"),
         }

@@ -55,11 +55,34 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// Whether two runs failed in the same way: the same kind at the same place of the code.
+    /// Whether two runs failed in the same way: the same kind on the same host, at the same place of the code, with the same words.
     pub fn is_like(&self, other: &Failure) -> bool {
         let place = |failure: &Failure| failure.panic.as_ref().map(|panic| panic.location.clone());
-        self.kind == other.kind && place(self) == place(other) && self.host == other.host
+        self.kind == other.kind
+            && place(self) == place(other)
+            && self.host == other.host
+            && class(&self.message) == class(&other.message)
     }
+}
+
+/// A message without what differs from run to run: its first line, each number and each quotation as one sign.
+fn class(message: &str) -> String {
+    let mut class = String::new();
+    let mut letters = message.lines().next().unwrap_or_default().chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' => {
+                letters.by_ref().find(|letter| *letter == '"');
+                class.push('"');
+            }
+            '0'..='9' => {
+                while letters.next_if(|letter| letter.is_ascii_alphanumeric() || *letter == '.').is_some() {}
+                class.push('#');
+            }
+            other => class.push(other),
+        }
+    }
+    class
 }
 
 impl fmt::Display for Failure {
@@ -214,4 +237,18 @@ fn cut(text: &str, width: usize) -> &str {
 /// Seconds with microseconds, as one column.
 pub(crate) fn seconds(duration: Duration) -> String {
     format!("{}.{:06}", duration.as_secs(), duration.subsec_micros())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_alike_but_for_numbers_and_quotations() {
+        assert_eq!(
+            class("client 3 lost \"key17\" after 1.5s\nleft: 1"),
+            class("client 12 lost \"key\" after 20ms")
+        );
+        assert_ne!(class("client 3 lost a key"), class("client 3 found a key"));
+    }
 }

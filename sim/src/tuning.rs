@@ -18,7 +18,7 @@ pub(crate) const RECORDS: [u64; 3] = [8, 20, 60];
 /// What is changed in every tuning of one process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Retuned {
-    preempt: bool,
+    pub(crate) preempt: bool,
     budget: Option<u32>,
     turns: Option<u32>,
     events: Option<usize>,
@@ -34,6 +34,8 @@ pub(crate) struct Retuned {
     dns_capacity: Option<usize>,
     file_chunk: Option<usize>,
     big_stack_cache: Option<usize>,
+    message_sizes: Option<(usize, usize)>,
+    message_cache: Option<usize>,
     /// After how many records TLS changes its keys.
     pub(crate) key_update: Option<u64>,
 }
@@ -81,6 +83,8 @@ impl Retuned {
             dns_capacity: size(one_of("names", &[0, 1])),
             file_chunk: size(one_of("file chunk", &[1, 100])),
             big_stack_cache: size(one_of("big stack cache", &[0, 1])),
+            message_sizes: one_of("message sizes", &[0, 1, 100]).map(|size| (size as usize, size as usize)),
+            message_cache: size(one_of("message cache", &[0, 1, 200])),
             key_update,
         }
     }
@@ -108,6 +112,8 @@ impl Retuned {
         set(&mut tuning.dns_lookups, self.dns_lookups);
         set(&mut tuning.dns_capacity, self.dns_capacity);
         set(&mut tuning.file_chunk, self.file_chunk);
+        set(&mut tuning.message_sizes, self.message_sizes);
+        set(&mut tuning.message_cache, self.message_cache);
     }
 }
 
@@ -147,5 +153,7 @@ mod tests {
         both(|retuned| retuned.dns_lookups.is_some());
         both(|retuned| retuned.dns_capacity.is_some());
         both(|retuned| retuned.file_chunk.is_some());
+        both(|retuned| retuned.message_sizes.is_some());
+        both(|retuned| retuned.message_cache.is_some());
     }
 }

@@ -96,6 +96,14 @@ pub(crate) fn block_first(
     }
 }
 
+/// The first of several that can be done now, without waiting.
+pub(crate) fn try_first(cases: &mut [&mut dyn Case], start: usize) -> Result<Option<usize>, WaitError> {
+    if let Some(machine) = current::machine() {
+        machine.operation()?;
+    }
+    Ok(try_all(cases, start))
+}
+
 fn try_all(cases: &mut [&mut dyn Case], start: usize) -> Option<usize> {
     let count = cases.len();
     (0..count).map(|turn| (start + turn) % count).find(|place| cases[*place].attempt(None) == Attempt::Done)

@@ -8,6 +8,7 @@ use super::remote::{Handle, spawn_tuned};
 use super::task::Control;
 use crate::coroutine::{Guards, StackOptions};
 use crate::error::Misuse;
+use crate::shared::store::Limits;
 
 /// Every internal limit of a machine, in one value: production sets them, and a simulation shrinks them to 1 so that
 /// rare paths become common.
@@ -93,6 +94,13 @@ pub struct Tuning {
     pub connect_delay: Duration,
     /// Which processors the machine's thread runs on. Default: none, which is all that it may.
     pub affinity: Vec<usize>,
+    /// The least and the greatest size of the buffers of [messages](crate::Message) that a machine keeps for later ones; those between
+    /// are doubled each time. A longer message has memory of its own, as long as it is. Default 128 bytes and 64 KiB.
+    pub message_sizes: (usize, usize),
+    /// How many bytes of unused buffers a machine keeps for its messages: the watermark above which they are freed. Default 4 MiB.
+    pub message_cache: usize,
+    /// How many bytes a [message](crate::Message) that is read from a stream may have, if its framing does not say. Default 16 MiB.
+    pub message_limit: usize,
     /// How many bytes of a file one blocking call reads or writes, at least 1: so many are copied for it. Default 1 MiB.
     pub file_chunk: usize,
 }
@@ -136,6 +144,9 @@ impl Default for Tuning {
             dns_lookups: 8,
             connect_delay: Duration::from_millis(250),
             affinity: Vec::new(),
+            message_sizes: (128, 64 << 10),
+            message_cache: 4 << 20,
+            message_limit: 16 << 20,
             file_chunk: 1 << 20,
         }
     }
@@ -155,6 +166,11 @@ impl Tuning {
             control: size_of::<Control>(),
             ..StackOptions::default()
         }
+    }
+
+    pub(crate) fn message_limits(&self) -> Limits {
+        let (least, greatest) = self.message_sizes;
+        Limits { least, greatest, watermark: self.message_cache }
     }
 
     pub(crate) fn big_stack_options(&self) -> StackOptions {

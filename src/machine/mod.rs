@@ -49,7 +49,7 @@ pub use local::{MachineLocal, at_exit};
 pub use observe::CoroutineInfo;
 pub use process_local::ProcessLocal;
 pub use remote::{Handle, Remote, RemoteJoin, current_remote as current, spawn};
-pub use statistics::Statistics;
+pub use statistics::{MessageStatistics, Statistics};
 
 pub use big_stack::{SpawnOptions, StackClass, on_big_stack, spawn_with, try_on_big_stack};
 pub(crate) use builder::{Builder, Tuning};
@@ -142,6 +142,7 @@ impl Machine {
             let _ = kernel.close(poller.epoll);
             return Err(errno.into());
         }
+        shared.messages.open(tuning.message_limits());
         let scheduler = Scheduler::new(tuning.budget, tuning.shuffle, shared.cells.clone());
         let spinning = !tuning.spin.is_zero() && kernel.sched_getaffinity().len() > 1;
         overflow::install();

@@ -8,7 +8,9 @@ use super::wakeup::Shared;
 use crate::kernel::Instant;
 use crate::shared::gauges::Gauges;
 
-/// What was counted of a machine, as of the last time it came to its loop.
+pub use crate::shared::store::Counts as MessageStatistics;
+
+/// What was counted of a machine, as of the last time it came to its loop; its messages, as of now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Statistics {
@@ -42,6 +44,8 @@ pub struct Statistics {
     pub lag: Duration,
     /// How late the latest of all was.
     pub lag_max: Duration,
+    /// The buffers of its messages.
+    pub messages: MessageStatistics,
 }
 
 /// What the loop counts itself; the rest is counted where it is.
@@ -128,6 +132,7 @@ impl Shared {
             letters,
             lag: Duration::from_nanos(lag),
             lag_max: Duration::from_nanos(lag_max),
+            messages: self.messages.counts(),
         }
     }
 }

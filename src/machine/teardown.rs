@@ -75,6 +75,7 @@ impl Machine {
         self.watch.take().into_iter().for_each(Watch::stop);
         self.assert_no_stack_is_lost();
         self.poller.clear();
+        self.shared.messages.close();
         // The process's own answer to a close that fails is to go on; so is ours.
         let _ = self.kernel.close(self.poller.epoll);
     }

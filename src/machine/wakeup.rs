@@ -16,6 +16,7 @@ use crate::kernel::{self, EpollEvent, EpollOp, Events, Kernel, Wake};
 use crate::shared::lock::Lock;
 use crate::shared::mailbox::{self, Mailbox};
 use crate::shared::park::{Cells, Ticket};
+use crate::shared::store::Store;
 
 /// The part of a machine that threads share.
 pub(crate) struct Shared {
@@ -27,6 +28,8 @@ pub(crate) struct Shared {
     eventfd: Arc<dyn Wake>,
     /// What the machine counts.
     pub(super) shown: Shown,
+    /// Buffers for its messages; those that are out keep it.
+    pub(crate) messages: Arc<Store>,
     /// Its thread, while it is one.
     thread: Lock<Option<Target>>,
 }
@@ -51,7 +54,9 @@ impl Shared {
         let name = if name.is_empty() { format!("machine-{number}") } else { name.to_owned() };
         let (cells, mailbox) = (Arc::new(Cells::new()), Mailbox::new());
         let (shown, thread) = (Shown::default(), Lock::new(None));
-        let shared = Arc::new(Shared { number, name, process, cells, mailbox, eventfd, shown, thread });
+        let messages = Arc::new(Store::default());
+        let shared =
+            Arc::new(Shared { number, name, process, cells, mailbox, eventfd, shown, messages, thread });
         shared.process.enlist(&shared);
         Ok(shared)
     }

@@ -13,6 +13,7 @@
 //! | [`watch`] | a number, and who waits until it is another one |
 //! | [`once`] | a value that is delivered once: the result of a machine |
 //! | [`gauges`] | numbers that one thread keeps and others read |
+//! | [`store`] | memory that nobody uses, given back by any thread |
 //! | [`latest`] | a value that is replaced while others use it: a configuration |
 //!
 //! Everything else of a machine is plain state of one thread. These files name only `super::`, so that `loom_tests`
@@ -31,4 +32,5 @@ pub mod once;
 pub mod park;
 pub mod permits;
 pub mod primitive;
+pub mod store;
 pub mod watch;

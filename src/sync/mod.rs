@@ -28,7 +28,7 @@ pub use event::{Event, Waiting};
 pub use mutex::{Mutex, MutexGuard};
 pub use once::{Once, OnceCell};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
-pub use select::{Timer, select, select_deadline};
+pub use select::{Timer, select, select_deadline, try_select};
 pub use semaphore::{Permit, Semaphore};
 pub use wait_group::WaitGroup;
 pub use watched::WaitList;

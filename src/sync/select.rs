@@ -1,7 +1,8 @@
 //! Waiting for the first of several: what is sent or received, joins, signals, events, moments.
 //!
 //! Of several cases that could be had, one is: where the search begins moves on with each select of a machine, so none is starved.
-//! The others have had no effect at all: no item was taken, none was sent.
+//! The others have had no effect at all: no item was taken, none was sent. [`try_select`], and `default` in the macro, take what
+//! can be had at once.
 //!
 //! ```
 //! use machinarium::sync::channel;
@@ -27,9 +28,9 @@ use std::time::Duration;
 
 use crate::error::WaitError;
 use crate::kernel::Instant;
-use crate::machine::block::{Attempt, Case, block_first};
+use crate::machine::block::{Attempt, Case, block_first, try_first};
 use crate::machine::seat::Seat;
-use crate::machine::{Reason, current};
+use crate::machine::{Machine, Reason, current};
 use crate::shared::line::Waiter;
 
 /// Waits for the first of `cases`; its place among them. What it has brought is in the case.
@@ -52,9 +53,47 @@ pub fn select(cases: &mut [&mut dyn Case]) -> Result<usize, WaitError> {
 /// As `select`.
 pub fn select_deadline(cases: &mut [&mut dyn Case], deadline: Instant) -> Result<usize, WaitError> {
     assert!(!cases.is_empty(), "a select without cases waits for ever");
-    // The numbers of a machine go up with all that it does, so no two selects in a row begin at the same case by design.
-    let start = current::machine().map_or(0, |machine| machine.next_id() as usize % cases.len());
+    let start = first_to_look_at(cases.len());
     block_first(cases, start, Reason::of("select"), deadline)
+}
+
+/// The first of `cases` that can be had now, without waiting; its place among them. `None`: no case can, and none has had an effect.
+///
+/// It spends budget as every call does, so a loop around it lets others run, and hears of a cancellation and, now and then, of its
+/// scope's deadline.
+///
+/// # Errors
+/// If the caller is cancelled, or its scope's deadline was found to have passed: then no case has had an effect.
+///
+/// ```
+/// use machinarium::sync::{channel, try_select};
+///
+/// let result: std::io::Result<()> = machinarium::run(|| {
+///     let (words, spoken) = channel::unbounded();
+///     let (numbers, counted) = channel::unbounded::<u32>();
+///     assert_eq!(try_select(&mut [&mut spoken.receiving(), &mut counted.receiving()])?, None);
+///     words.send("hello")?;
+///     let (mut word, mut number) = (spoken.receiving(), counted.receiving());
+///     assert_eq!(try_select(&mut [&mut word, &mut number])?, Some(0));
+///     assert_eq!(word.received(), Ok("hello"));
+///     drop(numbers);
+///     Ok(())
+/// });
+/// result.unwrap();
+/// ```
+pub fn try_select(cases: &mut [&mut dyn Case]) -> Result<Option<usize>, WaitError> {
+    let start = first_to_look_at(cases.len());
+    try_first(cases, start)
+}
+
+/// Where the search begins among `count` cases. The numbers of a machine go up with all that it does. Whoever does the same between two
+/// selects goes on by the same step each time, which may be a multiple of `count`; so it is a step of the golden ratio around a circle
+/// (Knuth, volume 3, 6.4, theorem S), which comes by every case whatever its length is.
+fn first_to_look_at(count: usize) -> usize {
+    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+    let number = current::machine().map_or(0, Machine::next_id);
+    let angle = number.wrapping_mul(GOLDEN) >> 32;
+    ((angle * count as u64) >> 32) as usize
 }
 
 /// A moment as a case: chosen when it has come.
@@ -111,6 +150,29 @@ impl Case for Timer {
 /// | `wait(event)` | nothing: the [`Event`](crate::sync::Event) is set |
 /// | `readable(io)`, `writable(io)` | nothing: a read, or a write, would not wait ([`Stream::readable`](crate::net::Stream::readable)) |
 /// | `after(duration)`, `at(deadline)` | nothing |
+/// | `default`, as the last one | nothing: none of the others can be had now. With it nothing waits: see [`try_select`](crate::sync::try_select()) |
+///
+/// ```
+/// use machinarium::sync::channel;
+///
+/// let result: std::io::Result<()> = machinarium::run(|| {
+///     let (jobs, waiting) = channel::bounded(1);
+///     let mut given = 0;
+///     // Gives out what is taken at once, and does the rest itself.
+///     for job in 0..3 {
+///         machinarium::select! {
+///             send(jobs, job) -> sent => {
+///                 sent.expect("there is a receiver");
+///                 given += 1;
+///             },
+///             default => assert!(job > 0),
+///         }?;
+///     }
+///     assert_eq!((given, waiting.len()), (1, 1));
+///     Ok(())
+/// });
+/// result.unwrap();
+/// ```
 ///
 /// See [`sync::select`](mod@crate::sync::select) for the rules, and for a list of cases that is made at run time.
 #[macro_export]
@@ -154,17 +216,27 @@ macro_rules! select {
     (@cases [$(($case:ident, $result:pat, $taken:expr, $body:expr))+]) => {
         match $crate::sync::select::select(&mut [$(&mut $case),+]) {
             Err(error) => Err(error),
-            Ok(chosen) => 'chosen: {
-                let mut place = 0;
-                $(
-                    if chosen == place {
-                        let $result = $taken;
-                        break 'chosen Ok($body);
-                    }
-                    place += 1;
-                )+
-                unreachable!("case {chosen} of {place}")
-            }
+            Ok(chosen) => $crate::select!(@chosen chosen [$(($result, $taken, $body))+]),
+        }
+    };
+    (@cases [$(($case:ident, $result:pat, $taken:expr, $body:expr))+] default => $default:expr $(,)?) => {
+        match $crate::sync::select::try_select(&mut [$(&mut $case),+]) {
+            Err(error) => Err(error),
+            Ok(None) => Ok($default),
+            Ok(Some(chosen)) => $crate::select!(@chosen chosen [$(($result, $taken, $body))+]),
+        }
+    };
+    (@chosen $chosen:ident [$(($result:pat, $taken:expr, $body:expr))+]) => {
+        'chosen: {
+            let mut place = 0;
+            $(
+                if $chosen == place {
+                    let $result = $taken;
+                    break 'chosen Ok($body);
+                }
+                place += 1;
+            )+
+            unreachable!("case {} of {place}", $chosen)
         }
     };
     ($kind:ident($($argument:expr),+) $($rest:tt)+) => {

@@ -21,7 +21,7 @@ const SHARE_THE_TABLE: &[&str] = &["signal.rs", "shutdown.rs", "inspect.rs"];
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs a body that is in `file`, and fails if it leaves a descriptor open.
-pub(crate) fn none_left(file: &str, body: impl FnOnce() + Send + 'static) {
+pub(crate) fn none_left(file: &str, body: Box<dyn FnOnce() + Send>) {
     if SHARE_THE_TABLE.iter().any(|share| file.ends_with(&format!("/{share}"))) {
         return body();
     }

@@ -232,17 +232,17 @@ impl<'a> Bare<'a> {
         Ok(Bare { kernel, fd })
     }
 
-    fn send(&self, bytes: &[u8], oob: bool) -> io::Result<()> {
-        loop {
+    fn send(&self, mut bytes: &[u8], oob: bool) -> io::Result<()> {
+        while !bytes.is_empty() {
             match self.kernel.send(self.fd, bytes, SendFlags { oob, more: false }) {
-                Ok(count) => {
-                    assert_eq!(count, bytes.len(), "a few bytes fit");
-                    return Ok(());
-                }
+                Ok(count) => bytes = &bytes[count..],
                 Err(Errno::INTR) => {}
+                // A buffer may be as small as a byte.
+                Err(Errno::AGAIN) => sleep(SOON)?,
                 Err(errno) => return Err(errno.into()),
             }
         }
+        Ok(())
     }
 }
 

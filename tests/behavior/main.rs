@@ -43,6 +43,7 @@ mod inspect;
 mod local_channel;
 mod lock;
 mod machine;
+mod message;
 mod name;
 mod original_net;
 mod original_sync;
@@ -72,6 +73,7 @@ mod unwinding;
 mod values;
 
 use std::panic::Location;
+use std::sync::Arc;
 use std::time::Duration;
 
 use machinarium::kernel::{Kernel, Linux};
@@ -81,22 +83,30 @@ use machinarium_sim::{Cpu, Durations, Fault, Faults, LinkOptions, Ratio, Simulat
 const SEEDS: u64 = 50;
 const HARSH_SEEDS: u64 = 20;
 
+/// A body whatever its type, so that what runs it is compiled once.
+type Body = Arc<dyn Fn(&dyn Kernel) + Send + Sync>;
+
 /// Runs a body on both kernels; in the simulator also with every fault that may not change what it sees.
 #[track_caller]
-fn both(body: impl Fn() + Copy + Send + Sync + 'static) {
+fn both(body: impl Fn() + Send + Sync + 'static) {
     both_with_kernel(move |_| body());
 }
 
 /// The same with a body that makes calls of its own.
 #[track_caller]
-fn both_with_kernel(body: impl Fn(&dyn Kernel) + Copy + Send + Sync + 'static) {
+fn both_with_kernel(body: impl Fn(&dyn Kernel) + Send + Sync + 'static) {
     on_some(SEEDS, HARSH_SEEDS, body);
 }
 
 /// The same on fewer seeds, for a body that takes long.
 #[track_caller]
-fn on_some(seeds: u64, harsh_seeds: u64, body: impl Fn(&dyn Kernel) + Copy + Send + Sync + 'static) {
-    descriptors::none_left(Location::caller().file(), move || body(&Linux::new()));
+fn on_some(seeds: u64, harsh_seeds: u64, body: impl Fn(&dyn Kernel) + Send + Sync + 'static) {
+    run_everywhere(Location::caller().file(), seeds, harsh_seeds, &(Arc::new(body) as Body));
+}
+
+fn run_everywhere(file: &str, seeds: u64, harsh_seeds: u64, body: &Body) {
+    let on_linux = body.clone();
+    descriptors::none_left(file, Box::new(move || on_linux(&Linux::new())));
     for seed in 0..seeds {
         run_on(&Simulation::new(seed), 20.micros(), body);
     }
@@ -115,12 +125,8 @@ fn hidden(seed: u64) -> Faults {
 }
 
 /// Runs a body in a host whose loopback takes up to `latency_max`, and cuts segments in two.
-fn run_on(
-    simulation: &Simulation,
-    latency_max: Duration,
-    body: impl Fn(&dyn Kernel) + Copy + Send + Sync + 'static,
-) {
-    let simulation = simulation.clone().keep_events(40);
+fn run_on(simulation: &Simulation, latency_max: Duration, body: &Body) {
+    let (simulation, body) = (simulation.clone().keep_events(40), body.clone());
     let outcome = simulation.run(move |world| {
         let host = world.host("host").run_on_kernel(move |kernel| body(&*kernel));
         let loopback = LinkOptions { latency_max, split: Ratio::new(1, 4), ..LinkOptions::LOOPBACK };

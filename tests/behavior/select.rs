@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::both;
 use machinarium::sync::channel::{self, TryRecvError, TrySendError};
-use machinarium::sync::{Case, Event, select, select_deadline};
+use machinarium::sync::{Case, Event, select, select_deadline, try_select};
 use machinarium::{WaitError, machine, now, run, select, sleep, spawn, timeout, yield_now};
 
 const SHORT: Duration = Duration::from_millis(1);
@@ -124,6 +124,124 @@ fn no_case_is_starved() {
             }
             Ok(())
         });
+    });
+}
+
+/// What is done between two selects uses up numbers of the machine, here as many as there are cases.
+#[test]
+fn no_case_is_starved_whatever_is_done_between() {
+    both(|| {
+        in_a_machine(|| {
+            for count in 2..5 {
+                let ends: Vec<_> = (0..count).map(|_| channel::unbounded()).collect();
+                for (sender, _) in &ends {
+                    (0..200).for_each(|number| sender.send(number).unwrap());
+                }
+                for _ in 0..100 {
+                    let mut cases: Vec<_> = ends.iter().map(|(_, receiver)| receiver.receiving()).collect();
+                    let mut cases: Vec<&mut dyn Case> = cases.iter_mut().map(|case| case as _).collect();
+                    timeout(LONG, || select(&mut cases))?;
+                    (2..count).for_each(|_| drop(spawn(|| ())));
+                }
+                for (_, receiver) in &ends {
+                    let taken = 200 - receiver.len();
+                    assert!(taken * count * 2 > 100, "{taken} of 100 by one of {count}");
+                }
+            }
+            Ok(())
+        });
+    });
+}
+
+#[test]
+fn what_can_be_had_at_once_is_and_else_the_default() {
+    both(|| {
+        in_a_machine(|| {
+            let (words, spoken) = channel::bounded(1);
+            let mut never = spawn(|| sleep(LONG));
+            let mut ask = || {
+                select! {
+                    recv(spoken) -> word => word.unwrap(),
+                    join(never) -> _ended => "ended",
+                    after(LONG) => "late",
+                    default => "nothing",
+                }
+            };
+            let start = now();
+            assert_eq!(ask()?, "nothing");
+            words.send("hello")?;
+            assert_eq!(ask()?, "hello");
+            assert_eq!(ask()?, "nothing");
+            assert!(now() - start < LONG);
+            never.cancel("enough")?;
+            never.join()?.unwrap_err();
+            let due = select! { after(Duration::ZERO) => true, default => false };
+            assert_eq!(due, Ok(true));
+            Ok(())
+        });
+    });
+}
+
+#[test]
+fn who_does_not_wait_loses_nothing() {
+    both(|| {
+        in_a_machine(|| {
+            let (full, receiver) = channel::bounded(1);
+            full.send(0)?;
+            let mut sending = full.sending(3);
+            assert_eq!(try_select(&mut [&mut sending])?, None);
+            assert_eq!(sending.sent(), Err(TrySendError::Full(3)));
+            // Whoever has looked stands in no line: what comes is the next one's.
+            let (other, empty) = channel::bounded(0);
+            let mut receiving = empty.receiving();
+            assert_eq!(try_select(&mut [&mut receiving])?, None);
+            assert!(other.try_send(1).is_err(), "nobody waits there");
+            assert_eq!(receiving.received(), Err(TryRecvError::Empty));
+            assert_eq!(receiver.recv()?, 0);
+            assert_eq!(try_select(&mut [])?, None);
+            Ok(())
+        });
+    });
+}
+
+/// It yields like every call, so what it looks for can come.
+#[test]
+fn who_only_looks_lets_others_run_and_hears_of_its_end() {
+    both(|| {
+        in_a_machine(|| {
+            let (sender, receiver) = channel::bounded(1);
+            let theirs = receiver.clone();
+            let look = |receiver: &channel::Receiver<u8>| loop {
+                let found = select! { recv(receiver) -> item => item.ok(), default => None };
+                match found {
+                    Ok(None) => {}
+                    other => return other,
+                }
+            };
+            let sends = spawn(move || sender.send(5).map(|()| sender));
+            assert_eq!(look(&receiver)?, Some(5));
+            let sender = sends.join()??;
+            assert!(matches!(timeout(SHORT, || look(&receiver)), Err(WaitError::Expired(_))));
+            let looks = spawn(move || look(&theirs));
+            yield_now();
+            looks.cancel("enough")?;
+            assert!(matches!(looks.join()?, Err(WaitError::Cancelled(_))));
+            sender.send(6)?;
+            assert_eq!(receiver.try_recv(), Ok(6), "who was cancelled has taken nothing");
+            Ok(())
+        });
+    });
+}
+
+/// On a thread that is no machine.
+#[test]
+fn a_thread_that_is_no_machine_need_not_wait_either() {
+    both(|| {
+        let (sender, receiver) = channel::bounded(1);
+        let look = || select! { recv(receiver) -> item => item.ok(), default => None };
+        assert_eq!(look(), Ok(None));
+        sender.send(1).unwrap();
+        assert_eq!(look(), Ok(Some(1)));
     });
 }
 

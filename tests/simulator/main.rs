@@ -14,6 +14,7 @@ mod network;
 mod oracle;
 mod preempt;
 mod raw;
+mod regression;
 mod relay;
 mod replay;
 
@@ -21,6 +22,7 @@ mod report;
 mod resolver;
 mod signals;
 mod storage;
+mod strategy;
 mod threads;
 mod time;
 mod tls;

@@ -16,9 +16,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Operation;
 use super::model::Model;
 use super::timeline::Violation;
+use super::{Operation, OperationOf};
 
 /// What came of a check.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -42,12 +42,8 @@ impl Verdict {
 }
 
 /// Checks the operations, each part of the object by itself.
-pub(super) fn check<M: Model>(
-    model: &M,
-    operations: &[Operation<M::Call, M::Answer>],
-    steps: u64,
-) -> Verdict {
-    let mut parts: BTreeMap<M::Part, Vec<&Operation<M::Call, M::Answer>>> = BTreeMap::new();
+pub(super) fn check<M: Model>(model: &M, operations: &[OperationOf<M>], steps: u64) -> Verdict {
+    let mut parts: BTreeMap<M::Part, Vec<&OperationOf<M>>> = BTreeMap::new();
     for operation in operations {
         parts.entry(model.part(&operation.call)).or_default().push(operation);
     }
@@ -80,7 +76,7 @@ enum Found {
 
 struct Search<'a, M: Model> {
     model: &'a M,
-    operations: &'a [&'a Operation<M::Call, M::Answer>],
+    operations: &'a [&'a OperationOf<M>],
     list: List,
     state: M::State,
     made: Set,
@@ -94,7 +90,7 @@ struct Search<'a, M: Model> {
 }
 
 impl<'a, M: Model> Search<'a, M> {
-    fn new(model: &'a M, operations: &'a [&'a Operation<M::Call, M::Answer>], steps: u64) -> Search<'a, M> {
+    fn new(model: &'a M, operations: &'a [&'a OperationOf<M>], steps: u64) -> Search<'a, M> {
         Search {
             model,
             operations,

@@ -104,7 +104,7 @@ fn draw<C: Debug, A: Debug>(operations: &[&Operation<C, A>], stop: &Stop) -> Str
         let mark = if row == stop.culprit { "X".to_owned() } else { number.unwrap_or("-".to_owned()) };
         let (client, words) = (&operations[row].client, words(operations[row]));
         let at = seconds(began(row).at);
-        let _ = writeln!(text, "{at:>13} {mark:>4}  {client:<wide$}  {bar:<0$}  {words}", edge + 2);
+        let _ = writeln!(text, "{at:>13} {mark:>4}  {client:<wide$}  {bar:<0$}  {words}", edge + 1);
     }
     let _ = writeln!(text, "{:>13} s, when the answer came that nothing explains", seconds(last.at));
     text

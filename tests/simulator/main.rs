@@ -9,6 +9,7 @@ mod disk;
 mod faults;
 mod history;
 mod library;
+mod mark;
 mod names;
 mod network;
 mod oracle;

@@ -52,6 +52,12 @@ impl Together {
         format!("together{}", generation * KEYS + pick % KEYS)
     }
 
+    /// All keys that have been used with this run.
+    pub(crate) fn keys(&self, run: &str) -> Vec<String> {
+        let generation = self.with(run, |run| run.open / OPEN);
+        (0..(generation + 1) * KEYS).map(|number| format!("together{number}")).collect()
+    }
+
     /// A call was sent, and whether it was done is not known.
     pub(crate) fn in_doubt(&self, run: &str, pending: Pending) {
         drop(pending);

@@ -126,7 +126,10 @@ impl<'a> Worker<'a> {
     /// Reads all that was ever written.
     fn last_session(&mut self) -> io::Result<()> {
         let mut client = self.connect()?;
-        let steps: Vec<Step> = self.model.requests_for_all().into_iter().map(Step::one).collect();
+        let own = self.model.requests_for_all().into_iter().map(Step::one);
+        let shared =
+            self.task.together.keys(&self.server_run()).into_iter().map(Call::Get).map(Step::together);
+        let steps: Vec<Step> = own.chain(shared).collect();
         self.exchange(&mut client, steps)?;
         let (run, least) = (self.server_run(), self.task.tally.acknowledged(&self.server_run()));
         let answer = timeout(self.patience(), || client.call(&[b"GET", SHARED.as_bytes()]))?;
@@ -278,14 +281,12 @@ impl<'a> Worker<'a> {
         let key = self.task.together.key(&self.server_run(), self.random.below(10));
         self.fresh += 1;
         let value = format!("{}:{}", self.task.number, self.fresh);
-        let call = match self.random.below(6) {
+        Step::together(match self.random.below(6) {
             0 => Call::Remove(key),
             1 => Call::PutNew(key, value),
             2 | 3 => Call::Put(key, value),
             _ => Call::Get(key),
-        };
-        let words = together::words(&call);
-        Step { words, requests: Vec::new(), shared: None, together: Some(call) }
+        })
     }
 
     fn several(&mut self, name: &str, mut request: impl FnMut(&mut Self) -> Request) -> Step {
@@ -324,6 +325,10 @@ impl<'a> Worker<'a> {
 impl Step {
     fn one(request: Request) -> Step {
         Step { words: request.words(), requests: vec![request], shared: None, together: None }
+    }
+
+    fn together(call: Call) -> Step {
+        Step { words: together::words(&call), requests: Vec::new(), shared: None, together: Some(call) }
     }
 }
 

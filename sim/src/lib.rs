@@ -82,6 +82,7 @@
 //! | `harness`, `simulation`, `shrink`, `report` | many seeds, one seed, what mattered, what is said |
 //! | `ahead`, `journal`, `regression`, `confirm` | what a run leaves on the disk; the order of its choices; failures that are kept; a seed in a fresh process |
 //! | `exhaust` | one call after the other fails |
+//! | `history` | calls that tests write down, and whether one order explains all answers |
 //! | `script`, `host`, `process` | what the script is lent, and what runs on it |
 //! | `world`, `scheduler`, `queue`, `clock` | the loop; who runs when; what will happen; what clocks show |
 //! | `strategy`, `turns` | by what a run decides who goes on, where time does not |
@@ -111,6 +112,7 @@ mod fault;
 mod files;
 mod future;
 mod harness;
+pub mod history;
 mod host;
 mod journal;
 mod kernel;

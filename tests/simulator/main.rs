@@ -7,6 +7,7 @@ mod certificates;
 mod datagrams;
 mod disk;
 mod faults;
+mod history;
 mod library;
 mod mark;
 mod names;

@@ -111,6 +111,8 @@ struct Source {
     script: Vec<Choice>,
     /// How many draws were made.
     ordinal: usize,
+    /// Its generator is that of another future.
+    parted: bool,
 }
 
 /// One recorded draw.
@@ -204,6 +206,10 @@ pub struct Choices {
     deciding: bool,
     alignment: Alignment,
     mismatch: Option<Mismatch>,
+    /// After so many draws the record answers no more, but another seed.
+    future: Option<(u64, u64)>,
+    /// The number of the draw before which a debugger is called; the first is 1.
+    break_at: u64,
     draws: u64,
     pub(crate) journal: Journal,
     /// World time, for the journal.
@@ -225,6 +231,8 @@ impl Choices {
             deciding: true,
             alignment: Alignment::default(),
             mismatch: None,
+            future: None,
+            break_at: 0,
             draws: 0,
             journal: Journal::default(),
             now: 0,
@@ -242,6 +250,16 @@ impl Choices {
         Choices { replay: Some(Record::default()), ..Choices::new(0) }
     }
 
+    /// The record answers only the first `draws`; what comes then, `seed` answers: one of many futures of one past.
+    pub(crate) fn part(&mut self, draws: u64, seed: u64) {
+        self.future = Some((draws, seed));
+    }
+
+    /// Stops for a debugger when the draw of this number is asked for.
+    pub(crate) fn break_at(&mut self, number: u64) {
+        self.break_at = number;
+    }
+
     /// Keeps every draw from now on, or stops to.
     pub fn record(&mut self, on: bool) {
         self.recording = on;
@@ -257,11 +275,12 @@ impl Choices {
             return 0;
         }
         self.draws += 1;
-        let replaying = self.replay.is_some();
+        self.perhaps_break();
+        let replaying = self.replay.is_some() && !self.is_parted();
         let index = self.source(stream);
         let answer = match replaying {
             true => self.scripted(index, site, n),
-            false => below(&mut self.sources[index].generator, n),
+            false => self.chosen(index, n),
         };
         self.drawn(index, site, answer, n)
     }
@@ -275,10 +294,37 @@ impl Choices {
         wanted: impl FnOnce() -> u64,
     ) -> u64 {
         self.draws += 1;
+        self.perhaps_break();
         let index = self.source(stream);
-        let answer = if self.deciding { wanted() } else { self.scripted(index, site, n) };
+        let answer = match (self.deciding, self.is_parted()) {
+            (true, _) => wanted(),
+            (false, true) => self.chosen(index, n),
+            (false, false) => self.scripted(index, site, n),
+        };
         assert!(answer < n, "{site}: {answer} is no answer of {n}");
         self.drawn(index, site, answer, n)
+    }
+
+    /// Whether the record is over, and a future has begun.
+    fn is_parted(&self) -> bool {
+        self.future.is_some_and(|(draws, _)| self.draws > draws)
+    }
+
+    fn perhaps_break(&self) {
+        if self.draws == self.break_at {
+            crate::thread::breakpoint();
+        }
+    }
+
+    /// What the generator says, which is another one in a future.
+    fn chosen(&mut self, index: usize, n: u64) -> u64 {
+        let parted = self.is_parted();
+        let source = &mut self.sources[index];
+        if let Some((_, seed)) = self.future.filter(|_| parted && !source.parted) {
+            source.parted = true;
+            source.generator = generator(seed, source.stream);
+        }
+        below(&mut source.generator, n)
     }
 
     /// What the record says; 0 if it does not fit.
@@ -386,6 +432,7 @@ impl Choices {
             drawn: Vec::new(),
             script: script.unwrap_or_default(),
             ordinal: 0,
+            parted: false,
         });
         self.index.insert(stream, index);
         index
@@ -434,52 +481,6 @@ fn below(generator: &mut ChaCha8Rng, n: u64) -> u64 {
     }
 }
 
-/// A rare event: it draws how far the next occurrence is, not at every call whether this is one.
-///
-/// The boring answer is that the next `2 * mean` calls have none.
-#[derive(Clone, Debug)]
-pub(crate) struct Rare {
-    stream: Stream,
-    site: &'static str,
-    mean: u64,
-    /// Calls until the next decision; 0: not drawn yet.
-    left: u64,
-    /// Whether that decision is an occurrence, or only a new draw.
-    occurs: bool,
-}
-
-impl Rare {
-    /// Something that happens once in `mean` calls; never if `mean` is 0.
-    pub(crate) const fn new(stream: Stream, site: &'static str, mean: u64) -> Rare {
-        Rare { stream, site, mean, left: 0, occurs: false }
-    }
-
-    /// From now on it happens once in `mean` calls.
-    pub(crate) fn set_mean(&mut self, mean: u64) {
-        *self = Rare::new(self.stream, self.site, mean);
-    }
-
-    /// Whether it happens at this call.
-    pub(crate) fn hit(&mut self, choices: &mut Choices) -> bool {
-        if self.mean == 0 {
-            return false;
-        }
-        if self.left == 0 {
-            self.aim(choices);
-        }
-        self.left -= 1;
-        self.left == 0 && self.occurs
-    }
-
-    fn aim(&mut self, choices: &mut Choices) {
-        let reach = self.mean.saturating_mul(2);
-        let distance = choices.draw(self.stream, self.site, reach);
-        self.occurs = distance != 0;
-        // An interesting draw near the boring one is a late occurrence: shrinking moves it away from the start.
-        self.left = reach - distance;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -509,6 +510,24 @@ mod tests {
     }
 
     #[test]
+    fn futures_have_one_past() {
+        let mut run = Choices::new(7);
+        run.record(true);
+        let draw = |choices: &mut Choices, i| choices.draw(if i % 3 == 0 { A } else { B }, "x", 1000);
+        let first: Vec<u64> = (0..50).map(|i| draw(&mut run, i)).collect();
+        let record = run.take_record();
+        let future = |seed| {
+            let mut again = Choices::replay(record.clone());
+            again.part(20, seed);
+            (0..50).map(|i| draw(&mut again, i)).collect::<Vec<u64>>()
+        };
+        assert_eq!(future(1)[..20], first[..20]);
+        assert_ne!(future(1)[20..24], first[20..24]);
+        assert_ne!(future(1)[20..24], future(2)[20..24]);
+        assert_eq!(future(2), future(2));
+    }
+
+    #[test]
     fn a_record_of_other_code_says_so() {
         let mut run = Choices::new(7);
         run.record(true);
@@ -533,13 +552,5 @@ mod tests {
         let mut choices = Choices::new(1);
         let hits = (0..10_000).filter(|_| choices.chance(A, "one in four", 1, 4)).count();
         assert!((2_300..2_700).contains(&hits), "{hits}");
-    }
-
-    #[test]
-    fn a_rare_event_comes_about_as_often_as_it_says() {
-        let mut choices = Choices::new(3);
-        let mut rare = Rare::new(A, "rare", 50);
-        let hits = (0..100_000).filter(|_| rare.hit(&mut choices)).count();
-        assert!((1_700..2_300).contains(&hits), "{hits}");
     }
 }

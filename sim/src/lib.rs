@@ -84,6 +84,7 @@
 //! | `explain`, `words`, `film`, `picture` | why a run fails; its choices in words; what pictures are made of, and they |
 //! | `ahead`, `journal`, `regression`, `confirm` | what a run leaves on the disk; the order of its choices; failures that are kept; a seed in a fresh process |
 //! | `exhaust` | one call after the other fails |
+//! | `cli` | the command line of a program that is hunted |
 //! | `script`, `host`, `process` | what the script is lent, and what runs on it |
 //! | `world`, `scheduler`, `queue`, `clock` | the loop; who runs when; what will happen; what clocks show |
 //! | `strategy`, `turns` | by what a run decides who goes on, where time does not |
@@ -98,6 +99,8 @@
 
 mod ahead;
 mod choice;
+#[cfg(feature = "cli")]
+pub mod cli;
 mod clock;
 mod confirm;
 #[cfg(feature = "tls")]

@@ -57,11 +57,13 @@ pub enum Subsystem {
     Disk = 13,
     /// Who goes on, where a strategy decides that. The identity is that of the thread that ran last.
     Turn = 14,
+    /// Where code that has a `buggify!` goes wrong.
+    Mark = 15,
 }
 
 impl Subsystem {
     /// Every part that draws.
-    pub(crate) const ALL: [Subsystem; 14] = [
+    pub(crate) const ALL: [Subsystem; 15] = [
         Subsystem::Order,
         Subsystem::Cpu,
         Subsystem::Clock,
@@ -76,6 +78,7 @@ impl Subsystem {
         Subsystem::Signal,
         Subsystem::Disk,
         Subsystem::Turn,
+        Subsystem::Mark,
     ];
 }
 
@@ -111,8 +114,6 @@ struct Source {
     script: Vec<Choice>,
     /// How many draws were made.
     ordinal: usize,
-    /// Its generator is that of another future.
-    parted: bool,
 }
 
 /// One recorded draw.
@@ -204,10 +205,10 @@ pub struct Choices {
     replay: Option<Record>,
     /// Decisions are taken although a record answers the draws.
     deciding: bool,
+    /// Where a stream of the record ends, it goes on with that of this seed.
+    beyond: Option<u64>,
     alignment: Alignment,
     mismatch: Option<Mismatch>,
-    /// After so many draws the record answers no more, but another seed.
-    future: Option<(u64, u64)>,
     /// The number of the draw before which a debugger is called; the first is 1.
     break_at: u64,
     draws: u64,
@@ -229,9 +230,9 @@ impl Choices {
             recording: false,
             replay: None,
             deciding: true,
+            beyond: None,
             alignment: Alignment::default(),
             mismatch: None,
-            future: None,
             break_at: 0,
             draws: 0,
             journal: Journal::default(),
@@ -245,19 +246,25 @@ impl Choices {
         Choices { alignment, replay: Some(record.clone()), deciding: false, ..Choices::new(record.seed) }
     }
 
+    /// The oracle that answers what `prefix` says, and goes on as `seed` wants. Bytes are still of the record's seed.
+    pub(crate) fn future(prefix: Record, seed: u64) -> Choices {
+        Choices { beyond: Some(seed), ..Choices::replay(prefix) }
+    }
+
     /// The oracle whose draws are all boring, and only decisions are not.
     pub(crate) fn dull() -> Choices {
         Choices { replay: Some(Record::default()), ..Choices::new(0) }
     }
 
-    /// The record answers only the first `draws`; what comes then, `seed` answers: one of many futures of one past.
-    pub(crate) fn part(&mut self, draws: u64, seed: u64) {
-        self.future = Some((draws, seed));
-    }
-
     /// Stops for a debugger when the draw of this number is asked for.
     pub(crate) fn break_at(&mut self, number: u64) {
         self.break_at = number;
+    }
+
+    fn perhaps_break(&self) {
+        if self.draws == self.break_at {
+            crate::thread::breakpoint();
+        }
     }
 
     /// Keeps every draw from now on, or stops to.
@@ -276,11 +283,11 @@ impl Choices {
         }
         self.draws += 1;
         self.perhaps_break();
-        let replaying = self.replay.is_some() && !self.is_parted();
+        let replaying = self.replay.is_some();
         let index = self.source(stream);
-        let answer = match replaying {
+        let answer = match replaying && !self.is_beyond(index) {
             true => self.scripted(index, site, n),
-            false => self.chosen(index, n),
+            false => below(&mut self.sources[index].generator, n),
         };
         self.drawn(index, site, answer, n)
     }
@@ -296,35 +303,16 @@ impl Choices {
         self.draws += 1;
         self.perhaps_break();
         let index = self.source(stream);
-        let answer = match (self.deciding, self.is_parted()) {
-            (true, _) => wanted(),
-            (false, true) => self.chosen(index, n),
-            (false, false) => self.scripted(index, site, n),
-        };
+        let answer =
+            if self.deciding || self.is_beyond(index) { wanted() } else { self.scripted(index, site, n) };
         assert!(answer < n, "{site}: {answer} is no answer of {n}");
         self.drawn(index, site, answer, n)
     }
 
-    /// Whether the record is over, and a future has begun.
-    fn is_parted(&self) -> bool {
-        self.future.is_some_and(|(draws, _)| self.draws > draws)
-    }
-
-    fn perhaps_break(&self) {
-        if self.draws == self.break_at {
-            crate::thread::breakpoint();
-        }
-    }
-
-    /// What the generator says, which is another one in a future.
-    fn chosen(&mut self, index: usize, n: u64) -> u64 {
-        let parted = self.is_parted();
-        let source = &mut self.sources[index];
-        if let Some((_, seed)) = self.future.filter(|_| parted && !source.parted) {
-            source.parted = true;
-            source.generator = generator(seed, source.stream);
-        }
-        below(&mut source.generator, n)
+    /// Whether a stream goes on where its record has ended.
+    fn is_beyond(&self, index: usize) -> bool {
+        let source = &self.sources[index];
+        self.beyond.is_some() && source.ordinal >= source.script.len()
     }
 
     /// What the record says; 0 if it does not fit.
@@ -425,14 +413,14 @@ impl Choices {
 
     fn open(&mut self, stream: Stream) -> usize {
         let index = self.sources.len();
+        let seed = self.beyond.filter(|_| stream.subsystem != Subsystem::Random).unwrap_or(self.seed);
         let script = self.replay.as_mut().and_then(|record| record.streams.remove(&stream));
         self.sources.push(Source {
             stream,
-            generator: generator(self.seed, stream),
+            generator: generator(seed, stream),
             drawn: Vec::new(),
             script: script.unwrap_or_default(),
             ordinal: 0,
-            parted: false,
         });
         self.index.insert(stream, index);
         index
@@ -507,24 +495,6 @@ mod tests {
         let second: Vec<u64> = (0..50).map(|i| again.draw(if i % 3 == 0 { A } else { B }, "x", 10)).collect();
         assert_eq!(first, second);
         assert_eq!(again.alignment(), Alignment { fitted: 50, missed: 0, of: 50 });
-    }
-
-    #[test]
-    fn futures_have_one_past() {
-        let mut run = Choices::new(7);
-        run.record(true);
-        let draw = |choices: &mut Choices, i| choices.draw(if i % 3 == 0 { A } else { B }, "x", 1000);
-        let first: Vec<u64> = (0..50).map(|i| draw(&mut run, i)).collect();
-        let record = run.take_record();
-        let future = |seed| {
-            let mut again = Choices::replay(record.clone());
-            again.part(20, seed);
-            (0..50).map(|i| draw(&mut again, i)).collect::<Vec<u64>>()
-        };
-        assert_eq!(future(1)[..20], first[..20]);
-        assert_ne!(future(1)[20..24], first[20..24]);
-        assert_ne!(future(1)[20..24], future(2)[20..24]);
-        assert_eq!(future(2), future(2));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::choice::Record;
+use crate::journal;
 use crate::report::Failure;
 use crate::simulation::{Outcome, Simulation};
 use crate::words::{self, Told};
@@ -104,13 +105,14 @@ impl Case<'_> {
         let at = |draws: u64| journal.get(draws as usize).or(journal.last()).map_or(0, |drawn| drawn.at);
         // A curve has two points, however long they take.
         let point = |draws: u64, patient: bool| {
+            let prefix = journal::to_record(record.seed, &journal[..draws as usize]);
             let mut point = Point { draws, at: at(draws), failed: 0, futures: 0 };
             for number in 0..FUTURES {
                 if !patient && Stopwatch::now() >= end {
                     return None;
                 }
                 let seed = record.seed ^ (u64::from(number) + 1) << 40 ^ draws;
-                let simulation = self.simulation.clone().replay(record.clone()).future(draws, seed);
+                let simulation = self.simulation.clone().future(prefix.clone(), seed);
                 point.futures += 1;
                 point.failed += u32::from(self.fails(&(self.run)(&simulation)));
             }

@@ -52,6 +52,7 @@
 //! | what [`World::eventually`] wants comes too late; one waits for its turn all the time; it does not come | `TooSlow`, `Starvation`, `Unmet` |
 //! | a process that ended well left descriptors open | `Leak` |
 //! | TLS in a process draws its secrets from elsewhere than the seed | `Undetermined` |
+//! | what `machinarium::always!` says does not hold | `Broken` |
 //!
 //! # What a seed varies
 //!
@@ -94,6 +95,7 @@
 //! | `choice`, `rare`, `record`, `fault`, `tuning`, `trace` | the one source of chance; its records; what goes wrong; small limits; what happened |
 //! | `dns`, `signal`, `disk` | names, signals and files of the simulated hosts |
 //! | `oracle`, `waits`, `verdict` | what must hold at every quiet moment; who waits for whom; what a world that does not get on has |
+//! | `marks`, `future` | what the code under test says about itself, and how runs go on from there |
 //! | `net`, `sockets`, `tcp`, `udp`, `unix`, `epoll`, `eventfd`, `files`, `options`, `link` | the objects of the simulated kernels, which know only `env` |
 //! | `outside`, `panics`, `monitor` | what is of the OS thread or the whole program, and not of a world |
 
@@ -115,11 +117,13 @@ mod explain;
 mod fault;
 mod files;
 mod film;
+mod future;
 mod harness;
 mod host;
 mod journal;
 mod kernel;
 mod link;
+mod marks;
 mod monitor;
 mod net;
 #[cfg(test)]
@@ -164,6 +168,7 @@ pub use fault::{Cpu, Fault, FaultCounts, Faults};
 pub use harness::{Check, Found, Hunt, check, check_named, parse_seed};
 pub use host::{Ending, Host};
 pub use link::{Distribution, LinkOptions, Ratio};
+pub use marks::Marks;
 pub use panics::PanicNote;
 pub use report::{Failure, FailureKind};
 pub use script::{Durations, World};

@@ -21,6 +21,7 @@ use crate::fault::{Cpu, FaultCounts, Faults, Sweep};
 use crate::film::{Cast, Film};
 use crate::host::Ending;
 use crate::journal::{Drawn, Journal};
+use crate::marks::{self, Heard, Marks};
 use crate::monitor::Pulse;
 use crate::net::Net;
 use crate::panics::{self, Hook, PanicNote};
@@ -45,10 +46,10 @@ pub struct Simulation {
     recording: bool,
     journal: Option<Option<PathBuf>>,
     film: bool,
-    /// How much of the record is answered, and what answers then.
-    future: Option<(u64, u64)>,
     break_at: u64,
     replay: Option<Record>,
+    /// After what is replayed, as this seed wants.
+    future: Option<u64>,
     limits: Limits,
     sweep: Sweep,
     strategy: Strategy,
@@ -83,6 +84,10 @@ pub struct Outcome {
     pub(crate) lines: Vec<Line>,
     pub(crate) film: Film,
     pub(crate) cast: Cast,
+    /// What marks of the code have said.
+    pub marks: Marks,
+    /// The `sometimes!` that held, by number, with how many choices were made until then.
+    pub(crate) firsts: Vec<(usize, u64)>,
     /// In how many ways calls could have failed, if [`fail_nth`](Simulation::fail_nth) was asked for.
     pub opportunities: u64,
     /// Panics in their order, also those that somebody caught.
@@ -162,9 +167,9 @@ impl Simulation {
             recording: false,
             journal: None,
             film: false,
-            future: None,
             break_at: 0,
             replay: None,
+            future: None,
             limits: Limits { calls: 50_000_000 },
             sweep: Sweep::default(),
             strategy: Strategy::Random,
@@ -212,12 +217,6 @@ impl Simulation {
     pub fn replay(mut self, record: Record) -> Simulation {
         self.seed = record.seed;
         self.replay = Some(record);
-        self
-    }
-
-    /// After so many choices it is not the record that answers, but this seed.
-    pub(crate) fn future(mut self, draws: u64, seed: u64) -> Simulation {
-        self.future = Some((draws, seed));
         self
     }
 
@@ -277,6 +276,12 @@ impl Simulation {
         rehearsal.expect("it has turns")
     }
 
+    /// Answers choices from the beginning of a record, and goes on from there as the seed `future` wants.
+    pub(crate) fn future(mut self, prefix: Record, future: u64) -> Simulation {
+        self.future = Some(future);
+        self.replay(prefix)
+    }
+
     /// Fails a run that makes more kernel calls than this (the default is 50 million).
     pub fn limit_calls(mut self, calls: u64) -> Simulation {
         self.limits.calls = calls;
@@ -295,6 +300,7 @@ impl Simulation {
         let hook = panics::set(if self.keep == Keep::Nothing { Hook::Keep } else { Hook::KeepBacktrace });
         // What an outer world's thread has caught before it started this one is not ours.
         let outer = panics::take();
+        marks::install();
         let shared = self.build();
         start_script(&shared, self.seed, script);
         shared.run(SCRIPT);
@@ -307,16 +313,14 @@ impl Simulation {
     fn build(&self) -> Rc<Shared> {
         let strategy = self.strategy.of(self.seed);
         let has_turns = self.replay.as_ref().map_or(strategy.has_turns(), Record::has_turns);
-        let mut choices = match &self.replay {
-            Some(record) => Choices::replay(record.clone()),
-            None if matches!(strategy, Strategy::Exhaustive { .. }) => Choices::dull(),
-            None => Choices::new(self.seed),
+        let mut choices = match (&self.replay, self.future) {
+            (Some(record), Some(future)) => Choices::future(record.clone(), future),
+            (Some(record), None) => Choices::replay(record.clone()),
+            (None, _) if matches!(strategy, Strategy::Exhaustive { .. }) => Choices::dull(),
+            (None, _) => Choices::new(self.seed),
         };
         choices.record(self.recording);
         choices.break_at(self.break_at);
-        if let Some((draws, seed)) = self.future {
-            choices.part(draws, seed);
-        }
         if let Some(ahead) = &self.journal {
             choices.journal = Journal::new(ahead.as_ref().and_then(|path| File::create(path).ok()));
         }
@@ -326,8 +330,8 @@ impl Simulation {
             return self.build_with(choices, None);
         }
         let turns = match self.replay {
-            Some(_) => Turns::plain(),
-            None => Turns::new(strategy, self.seed, self.rehearsal.clone()),
+            Some(_) if self.future.is_none() => Turns::plain(),
+            _ => Turns::new(strategy, self.future.unwrap_or(self.seed), self.rehearsal.clone()),
         };
         self.build_with(choices, Some(turns))
     }
@@ -349,6 +353,7 @@ impl Simulation {
             panics: Vec::new(),
             limits: self.limits,
             halfway: Progress::default(),
+            heard: Heard::default(),
         };
         state.apply(&faults);
         Rc::new(Shared {
@@ -393,6 +398,8 @@ impl Simulation {
             lines,
             film: state.sched.trace.film.take().unwrap_or_default(),
             cast: state.cast(),
+            marks: std::mem::take(&mut state.heard.marks),
+            firsts: std::mem::take(&mut state.heard.firsts),
             opportunities: state.sched.sweep.seen,
             panics: std::mem::take(&mut state.panics),
             leaked,

@@ -26,6 +26,7 @@ use crate::env::HostIndex;
 use crate::fault::{Fault, Faults, Injector};
 use crate::host::HostState;
 use crate::link::{LinkOptions, Ratio};
+use crate::marks::Heard;
 use crate::monitor::Pulse;
 use crate::net::Net;
 use crate::oracle::Watch;
@@ -95,6 +96,7 @@ pub(crate) struct State {
     pub(crate) limits: Limits,
     /// What had been done when half of the calls were made that it may make.
     pub(crate) halfway: Progress,
+    pub(crate) heard: Heard,
 }
 
 /// When a world that goes on and on is stopped.

@@ -28,6 +28,7 @@ mod remote;
 mod scheduler;
 #[allow(unsafe_code)] // pointers to who waits, in lines that he leaves before he goes
 pub(crate) mod seat;
+mod start;
 pub(crate) mod statistics;
 #[allow(unsafe_code)] // control blocks on stacks
 mod task;
@@ -54,7 +55,7 @@ pub use statistics::{MessageStatistics, Statistics};
 pub use big_stack::{SpawnOptions, StackClass, on_big_stack, spawn_with, try_on_big_stack};
 pub(crate) use builder::{Builder, Tuning};
 pub(crate) use handle::{SpawnError, try_spawn};
-pub(crate) use wait::yield_now;
+pub(crate) use wait::{shield, yield_now};
 
 pub(crate) use poller::{Key, Source};
 pub(crate) use process::Process;

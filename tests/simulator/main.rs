@@ -9,6 +9,7 @@ mod disk;
 mod explain;
 mod faults;
 mod library;
+mod mark;
 mod names;
 mod network;
 mod oracle;

@@ -16,6 +16,7 @@ pub mod context;
 pub(crate) mod coroutine_local;
 #[allow(unsafe_code)] // the thread-local slot
 pub mod current;
+mod delivery;
 #[allow(unsafe_code)] // results live on coroutines' stacks
 pub(crate) mod handle;
 pub(crate) mod local;
@@ -46,6 +47,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use coroutine_local::{AccessError, CoroutineLocal};
+pub use delivery::RemoteJoining;
 pub use local::{MachineLocal, at_exit};
 pub use observe::CoroutineInfo;
 pub use process_local::ProcessLocal;
@@ -54,12 +56,12 @@ pub use statistics::{MessageStatistics, Statistics};
 
 pub use big_stack::{SpawnOptions, StackClass, on_big_stack, spawn_with, try_on_big_stack};
 pub(crate) use builder::{Builder, Tuning};
+pub(crate) use delivery::receive;
 pub(crate) use handle::{SpawnError, try_spawn};
 pub(crate) use wait::{shield, yield_now};
 
 pub(crate) use poller::{Key, Source};
 pub(crate) use process::Process;
-pub(crate) use remote::receive;
 pub(crate) use scheduler::{Outcome, Waiter, throw_unwind};
 pub(crate) use task::{Family, Holder, Reason, ScopeDeadline, State, TaskRef, is_unwinding, quietly};
 pub(crate) use wait_list::WaitList;
@@ -320,14 +322,16 @@ impl Machine {
     }
 
     /// Closes a descriptor of this machine from elsewhere: another machine of this OS thread, or after the end.
-    pub(crate) fn close_elsewhere(&self, fd: kernel::Fd, key: Key) {
+    pub(crate) fn close_elsewhere(&self, fd: kernel::Fd, key: Key, found: Option<kernel::Fd>) {
         let letter = wakeup::Letter::Run(Box::new(move |machine: &Machine| {
             machine.poller.remove(&*machine.kernel, fd, key);
             let _ = machine.kernel.close(fd);
+            let _ = found.map(|fd| machine.kernel.close(fd));
         }));
         if self.shared.post(letter).is_err() {
             // The machine has ended, and its epoll instance with it.
             let _ = self.kernel.close(fd);
+            let _ = found.map(|fd| self.kernel.close(fd));
         }
     }
 

@@ -8,6 +8,7 @@ mod datagrams;
 mod disk;
 mod explain;
 mod faults;
+mod history;
 mod library;
 mod mark;
 mod names;

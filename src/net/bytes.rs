@@ -96,7 +96,7 @@ impl<K: Kind> Stream<K> {
     }
 
     /// Reads more into `front`. 0 is the end.
-    fn fill(&self, turn: &mut Turn<'_>) -> io::Result<usize> {
+    pub(super) fn fill(&self, turn: &mut Turn<'_>) -> io::Result<usize> {
         if turn.would_block() {
             self.front.borrow_mut().fit();
         }
@@ -120,11 +120,11 @@ impl<K: Kind> Stream<K> {
         turn.call(|socket| socket.readv_once(bufs))
     }
 
-    fn send_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+    /// Sends of several pieces, or gathers them.
+    pub(super) fn put_vectored(&self, turn: &mut Turn<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let bufs = &bufs[..bufs.len().min(SLICES)];
-        let mut turn = self.descriptor.writing()?;
         let length = bufs.iter().map(|buf| buf.len()).sum();
-        if self.makes_room(&mut turn, length)? {
+        if self.makes_room(turn, length)? {
             bufs.iter().for_each(|buf| self.gather(buf));
             return Ok(length);
         }
@@ -240,7 +240,7 @@ impl<K: Kind> Write for &Stream<K> {
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.send_vectored(bufs)
+        self.put_vectored(&mut self.descriptor.writing()?, bufs)
     }
 
     /// Sends what [`set_coalescing`](Stream::set_coalescing) has gathered; else nothing is held back.
@@ -259,7 +259,7 @@ impl<K: Kind> Write for Stream<K> {
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.send_vectored(bufs)
+        self.put_vectored(&mut self.descriptor.writing()?, bufs)
     }
 
     /// Sends what [`set_coalescing`](Stream::set_coalescing) has gathered; else nothing is held back.

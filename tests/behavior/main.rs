@@ -38,6 +38,7 @@ mod destructor;
 mod ends;
 mod family;
 mod file;
+mod framing;
 mod giving_up;
 mod inspect;
 mod local_channel;

@@ -134,7 +134,7 @@ impl Drop for Descriptor {
         let socket = &*self.0;
         let Some(key) = socket.key.take() else { return };
         if socket.here().is_ok() {
-            if socket.behind.limit.get() > 0 {
+            if socket.behind.is_asked_for() {
                 socket.write_behind();
             }
             socket.machine.poller.remove(&*socket.machine.kernel, socket.fd, key);

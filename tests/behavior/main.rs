@@ -40,6 +40,7 @@ mod family;
 mod file;
 mod framing;
 mod giving_up;
+mod high_water;
 mod inspect;
 mod local_channel;
 mod lock;

@@ -10,6 +10,9 @@
 //! | seed | the next number of the stream's generator |
 //! | record | what the record has for that stream and ordinal; 0 where the record does not fit, and that is counted |
 //!
+//! [`Choices::decide`] is for those who know what they want: their answer takes the place of the generator's, and is recorded and
+//! replayed as any other.
+//!
 //! Recording is separate and can be off: a hunt runs without it and runs a failing seed again with it. Random *bytes*
 //! ([`Choices::fill`]) come from the seed alone and are not recorded: nobody wants them shrunk to zero, which has
 //! sent more than one rejection loop round for ever.
@@ -52,11 +55,13 @@ pub enum Subsystem {
     Signal = 12,
     /// How long file calls take and how short they are; what a host without power loses.
     Disk = 13,
+    /// Who goes on, where a strategy decides that. The identity is that of the thread that ran last.
+    Turn = 14,
 }
 
 impl Subsystem {
     /// Every part that draws.
-    pub(crate) const ALL: [Subsystem; 13] = [
+    pub(crate) const ALL: [Subsystem; 14] = [
         Subsystem::Order,
         Subsystem::Cpu,
         Subsystem::Clock,
@@ -70,6 +75,7 @@ impl Subsystem {
         Subsystem::Name,
         Subsystem::Signal,
         Subsystem::Disk,
+        Subsystem::Turn,
     ];
 }
 
@@ -138,6 +144,11 @@ impl Record {
         self.streams.is_empty()
     }
 
+    /// Whether strategies decided anything in the run.
+    pub(crate) fn has_turns(&self) -> bool {
+        self.streams.keys().any(|stream| stream.subsystem == Subsystem::Turn)
+    }
+
     /// How many draws were not the boring one.
     pub fn interesting(&self) -> usize {
         self.streams.values().flatten().filter(|choice| choice.answer != 0).count()
@@ -189,6 +200,8 @@ pub struct Choices {
     hints: [u32; HINTS],
     recording: bool,
     replay: Option<Record>,
+    /// Decisions are taken although a record answers the draws.
+    deciding: bool,
     alignment: Alignment,
     mismatch: Option<Mismatch>,
     draws: u64,
@@ -209,6 +222,7 @@ impl Choices {
             hints: [u32::MAX; HINTS],
             recording: false,
             replay: None,
+            deciding: true,
             alignment: Alignment::default(),
             mismatch: None,
             draws: 0,
@@ -220,7 +234,12 @@ impl Choices {
     /// The oracle that answers what `record` says.
     pub fn replay(record: Record) -> Choices {
         let alignment = Alignment { of: record.len() as u64, ..Alignment::default() };
-        Choices { alignment, replay: Some(record.clone()), ..Choices::new(record.seed) }
+        Choices { alignment, replay: Some(record.clone()), deciding: false, ..Choices::new(record.seed) }
+    }
+
+    /// The oracle whose draws are all boring, and only decisions are not.
+    pub(crate) fn dull() -> Choices {
+        Choices { replay: Some(Record::default()), ..Choices::new(0) }
     }
 
     /// Keeps every draw from now on, or stops to.
@@ -240,24 +259,52 @@ impl Choices {
         self.draws += 1;
         let replaying = self.replay.is_some();
         let index = self.source(stream);
-        let source = &mut self.sources[index];
-        let answer = if replaying {
-            let recorded = source.script.get(source.ordinal).copied();
-            let fitting = recorded.filter(|choice| choice.site == site && choice.answer < n);
-            match fitting {
-                Some(_) => self.alignment.fitted += 1,
-                None => self.alignment.missed += 1,
-            }
-            if let (None, None, Some(recorded)) = (self.mismatch, fitting, recorded) {
-                self.mismatch = Some(Mismatch { draws: self.draws - 1, stream, site, recorded });
-            }
-            fitting.map_or(0, |choice| choice.answer)
-        } else {
-            below(&mut source.generator, n)
+        let answer = match replaying {
+            true => self.scripted(index, site, n),
+            false => below(&mut self.sources[index].generator, n),
         };
+        self.drawn(index, site, answer, n)
+    }
+
+    /// The answer that somebody wants, of `n`, unless a record has another one. `wanted` is asked only if it decides.
+    pub(crate) fn decide(
+        &mut self,
+        stream: Stream,
+        site: &'static str,
+        n: u64,
+        wanted: impl FnOnce() -> u64,
+    ) -> u64 {
+        self.draws += 1;
+        let index = self.source(stream);
+        let answer = if self.deciding { wanted() } else { self.scripted(index, site, n) };
+        assert!(answer < n, "{site}: {answer} is no answer of {n}");
+        self.drawn(index, site, answer, n)
+    }
+
+    /// What the record says; 0 if it does not fit.
+    fn scripted(&mut self, index: usize, site: &'static str, n: u64) -> u64 {
+        let source = &self.sources[index];
+        let recorded = source.script.get(source.ordinal).copied();
+        let fitting = recorded.filter(|choice| choice.site == site && choice.answer < n);
+        match fitting {
+            Some(_) => self.alignment.fitted += 1,
+            None => self.alignment.missed += 1,
+        }
+        if let (None, None, Some(recorded)) = (self.mismatch, fitting, recorded) {
+            let stream = source.stream;
+            self.mismatch = Some(Mismatch { draws: self.draws - 1, stream, site, recorded });
+        }
+        fitting.map_or(0, |choice| choice.answer)
+    }
+
+    /// Keeps a draw.
+    #[inline]
+    fn drawn(&mut self, index: usize, site: &'static str, answer: u64, of: u64) -> u64 {
+        let source = &mut self.sources[index];
         if self.journal.is_on() {
             let choice = Choice { site, answer };
-            self.journal.push(Drawn { at: self.now, stream, ordinal: source.ordinal, of: n, choice });
+            let (stream, ordinal) = (source.stream, source.ordinal);
+            self.journal.push(Drawn { at: self.now, stream, ordinal, of, choice });
         }
         source.ordinal += 1;
         if self.recording {
@@ -342,6 +389,28 @@ impl Choices {
         });
         self.index.insert(stream, index);
         index
+    }
+}
+
+/// Chance for those who decide: of the seed, and not recorded, since what they decide is.
+pub(crate) struct Dice {
+    generator: ChaCha8Rng,
+}
+
+impl Dice {
+    /// Those of `seed`.
+    pub(crate) fn new(seed: u64) -> Dice {
+        Dice { generator: generator(seed, Stream::new(Subsystem::Turn, u64::MAX)) }
+    }
+
+    /// Any number.
+    pub(crate) fn number(&mut self) -> u64 {
+        self.generator.next_u64()
+    }
+
+    /// A number below `n`.
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        below(&mut self.generator, n)
     }
 }
 

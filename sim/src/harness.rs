@@ -9,6 +9,7 @@
 //! | `MACHINARIUM_SEED=0x1f3a` | this seed alone |
 //! | `MACHINARIUM_SEEDS=1000` | so many seeds, from 1 (the default is 64) |
 //! | `MACHINARIUM_BUDGET=30s` | as many seeds as fit into this real time (`s`, `m` or `h`) |
+//! | `MACHINARIUM_STRATEGY=pct3` | by what runs decide who goes on ([`Strategy`]) |
 //! | `MACHINARIUM_REPLAY=file` | the choices in this file |
 //!
 //! Without one of these, first comes what earlier runs have left: a seed that ended its process (`ahead`), and the records in
@@ -19,6 +20,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::ahead::{self, Ahead};
@@ -31,9 +33,12 @@ use crate::regression::{self, Fit, Shelf};
 use crate::script::World;
 use crate::shrink::{self, Shrunk};
 use crate::simulation::{Outcome, Simulation, Stats};
+use crate::strategy::{Rehearsal, Strategy};
 
 /// How many seeds a test runs unless told.
 const SEEDS: u64 = 64;
+/// How many if every order is to be tried, at most.
+const EXHAUSTED: u64 = 10_000;
 /// How many events a report shows.
 const EVENTS: usize = 40;
 
@@ -74,6 +79,8 @@ pub struct Check {
     faults: Faults,
     cpu: Cpu,
     seeds: Option<u64>,
+    strategy: Strategy,
+    rehearsal: OnceLock<Arc<Rehearsal>>,
     regressions: Option<PathBuf>,
     aligned: u8,
 }
@@ -114,29 +121,51 @@ impl Check {
         Check { aligned: percent.min(100), ..self }
     }
 
+    /// By what runs decide who goes on, unless the environment says otherwise. With [`Strategy::Exhaustive`] there are as many
+    /// seeds as it takes, but for a limit of [`seeds`](Check::seeds) or 10,000.
+    pub fn strategy(self, strategy: Strategy) -> Check {
+        Check { strategy, ..self }
+    }
+
     /// Runs the seeds.
     ///
     /// # Panics
     /// As [`check`].
     pub fn run<R: Ending + 'static>(&self, script: impl Fn(&World) -> R + 'static) {
-        let script: Script = Rc::new(move |world| script(world).ending());
+        let strategy = match env::var("MACHINARIUM_STRATEGY") {
+            Ok(text) => text.parse().unwrap_or_else(|error| panic!("MACHINARIUM_STRATEGY: {error}")),
+            Err(_) => self.strategy,
+        };
+        // Another script has another rehearsal.
+        let check = Check { strategy, rehearsal: OnceLock::new(), ..self.clone() };
+        check.run_all(&(Rc::new(move |world: &World| script(world).ending()) as Script));
+    }
+
+    fn run_all(&self, script: &Script) {
         if let Ok(path) = env::var("MACHINARIUM_REPLAY") {
-            return self.replay(&path, &script);
+            return self.replay(&path, script);
         }
         if let Some(journal) = confirm::asked() {
-            return self.answer(journal, &script);
+            return self.answer(journal, script);
         }
         if env::var_os("MACHINARIUM_SEED").is_none() {
             self.left_behind();
-            self.kept(&script);
+            self.kept(script);
         }
         let ahead = Ahead::new(self.name());
         let (seeds, end) = self.plan();
+        let last = *seeds.end();
+        let mut needed = 0;
         for seed in seeds {
             ahead.begin(seed);
-            let outcome = run(&self.simulation(seed), &script);
+            let outcome = run(&self.simulation(seed, script), script);
             if outcome.failure.is_some() {
-                self.fail(&outcome, &script);
+                self.fail(&outcome, script);
+            }
+            needed = needed.max(outcome.needed.unwrap_or(0));
+            if needed > 0 && (seed >= needed || seed == last) {
+                println!("{seed} seeds of {needed} that strategy {} needs", self.strategy);
+                break;
             }
             if end.is_some_and(|end| Stopwatch::now() >= end) {
                 break;
@@ -147,7 +176,7 @@ impl Check {
     /// In a process that was started to try one seed.
     fn answer(&self, journal: PathBuf, script: &Script) {
         let seed = *self.plan().0.start();
-        let outcome = run(&self.simulation(seed).journal(Some(journal)), script);
+        let outcome = run(&self.simulation(seed, script).journal(Some(journal)), script);
         confirm::answer(outcome.digest);
         assert!(outcome.passed(), "the seed fails here too");
     }
@@ -195,11 +224,20 @@ impl Check {
     }
 
     fn command(&self, seed: u64) -> String {
-        format!("MACHINARIUM_SEED={seed:#x} cargo test {}", self.name())
+        let strategy = env::var("MACHINARIUM_STRATEGY").map(|text| format!("MACHINARIUM_STRATEGY={text} "));
+        let strategy = strategy.unwrap_or_default();
+        format!("{strategy}MACHINARIUM_SEED={seed:#x} cargo test {}", self.name())
     }
 
-    fn simulation(&self, seed: u64) -> Simulation {
-        Simulation::new(seed).faults(self.faults).cpu(self.cpu)
+    fn simulation(&self, seed: u64, script: &Script) -> Simulation {
+        let simulation = Simulation::new(seed).faults(self.faults).cpu(self.cpu).strategy(self.strategy);
+        if !self.strategy.of(seed).wants_rehearsal() {
+            return simulation;
+        }
+        let script = script.clone();
+        let rehearse = || Arc::new(simulation.rehearse(move |world| script(world)));
+        let rehearsal = self.rehearsal.get_or_init(rehearse).clone();
+        simulation.rehearsed(rehearsal)
     }
 
     /// Which seeds, and until when.
@@ -214,13 +252,14 @@ impl Check {
             let budget = parse_duration(&text).unwrap_or_else(|| bad("MACHINARIUM_BUDGET", &text));
             return (1..=u64::MAX, Some(Stopwatch::now() + budget));
         }
-        (1..=number("MACHINARIUM_SEEDS").or(self.seeds).unwrap_or(SEEDS), None)
+        let usual = if matches!(self.strategy, Strategy::Exhaustive { .. }) { EXHAUSTED } else { SEEDS };
+        (1..=number("MACHINARIUM_SEEDS").or(self.seeds).unwrap_or(usual), None)
     }
 
     /// Explains a failure, and panics with it.
     fn fail(&self, first: &Outcome, script: &Script) -> ! {
         let seed = first.seed;
-        let told = run(&self.simulation(seed).keep_events(EVENTS).record(true).journal(None), script);
+        let told = run(&self.simulation(seed, script).keep_events(EVENTS).record(true).journal(None), script);
         let command = self.command(seed);
         if told.digest != first.digest || told.failure.is_none() {
             panic!(
@@ -240,7 +279,8 @@ impl Check {
     fn shrink(&self, told: &Outcome, script: &Script) -> String {
         let (Some(record), Some(failure)) = (&told.record, &told.failure) else { return String::new() };
         let replay = |record: &Record| {
-            let outcome = run(&self.simulation(told.seed).replay(record.clone()).record(true), script);
+            let outcome =
+                run(&self.simulation(told.seed, script).replay(record.clone()).record(true), script);
             let like = outcome.failure.is_some_and(|other| other.is_like(failure));
             like.then_some(outcome.record).flatten()
         };
@@ -267,7 +307,7 @@ impl Check {
     /// # Panics
     /// If the run fails.
     fn again(&self, path: &Path, record: Record, script: &Script) -> Fit {
-        let outcome = run(&self.simulation(record.seed).replay(record).keep_events(EVENTS), script);
+        let outcome = run(&self.simulation(record.seed, script).replay(record).keep_events(EVENTS), script);
         let fit = Fit { alignment: outcome.alignment, mismatch: outcome.mismatch };
         let command = format!("MACHINARIUM_REPLAY={} cargo test {}", path.display(), self.name());
         assert!(outcome.passed(), "{}: {fit}\n{}", path.display(), outcome.report(&command));

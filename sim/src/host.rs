@@ -373,7 +373,8 @@ impl Shared {
         record.processes += 1;
         record.process = Some(process);
         let sched = &mut state.sched;
-        let retuned = Retuned::draw(&sched.faults, &mut sched.choices, identity, &mut sched.injected);
+        let mut retuned = Retuned::draw(&sched.faults, &mut sched.choices, identity, &mut sched.injected);
+        retuned.preempt |= sched.turns.is_some();
         state.sched.injectors.push(Injector::new(&state.sched.faults, identity));
         state.processes.push(ProcessState {
             host,

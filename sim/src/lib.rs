@@ -58,6 +58,9 @@
 //! and [`Fault::Limits`] shrinks budgets, batches and buffers. They change the tuning of a process's machines when these start,
 //! below programs that know nothing of it.
 //!
+//! Which of the threads that can run goes on is decided by time, or by a [`Strategy`] ([`Check::strategy`],
+//! [`Simulation::strategy`]): priorities, walks, lines with delays, every order of a tiny program, or a portfolio of them.
+//!
 //! # What a simulated main function may touch
 //!
 //! | what | is |
@@ -80,6 +83,7 @@
 //! | `exhaust` | one call after the other fails |
 //! | `script`, `host`, `process` | what the script is lent, and what runs on it |
 //! | `world`, `scheduler`, `queue`, `clock` | the loop; who runs when; what will happen; what clocks show |
+//! | `strategy`, `turns` | by what a run decides who goes on, where time does not |
 //! | `kernel`, `wake` | `Kernel` and `Wake`, served by the world |
 //! | `crypto` | what TLS in a process draws its secrets from |
 //! | `thread` | stacks and the switch: all unsafe code |
@@ -128,11 +132,13 @@ mod signal;
 mod simulation;
 mod slab;
 mod sockets;
+mod strategy;
 mod tcp;
 #[allow(unsafe_code)] // stacks and switches of simulated threads
 mod thread;
 mod trace;
 mod tuning;
+mod turns;
 mod udp;
 mod unix;
 mod wake;
@@ -150,3 +156,4 @@ pub use report::{Failure, FailureKind};
 pub use script::{Durations, World};
 pub use shrink::Shrunk;
 pub use simulation::{Outcome, Simulation, Stats, with_kernel};
+pub use strategy::{Rehearsal, Strategy};

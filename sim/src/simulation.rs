@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use machinarium::kernel::Kernel;
 
-use crate::choice::{Alignment, Choices, Mismatch, Record};
+use crate::choice::{Alignment, Choices, Mismatch, Record, Stream, Subsystem};
 use crate::dns::Names;
 use crate::fault::{Cpu, FaultCounts, Faults, Sweep};
 use crate::host::Ending;
@@ -27,8 +27,10 @@ use crate::process::Life;
 use crate::report::{self, Failure, FailureKind};
 use crate::scheduler::Scheduler;
 use crate::script::{SCRIPT, World};
+use crate::strategy::{Rehearsal, Strategy};
 use crate::thread::Stage;
 use crate::trace::Keep;
+use crate::turns::Turns;
 use crate::world::{Identity, Limits, Mode, Shared, State};
 
 /// How a seed is to be run.
@@ -43,6 +45,8 @@ pub struct Simulation {
     replay: Option<Record>,
     limits: Limits,
     sweep: Sweep,
+    strategy: Strategy,
+    rehearsal: Option<Arc<Rehearsal>>,
 }
 
 /// What came of a run.
@@ -58,6 +62,11 @@ pub struct Outcome {
     pub stats: Stats,
     /// All choices, if they were recorded.
     pub record: Option<Record>,
+    /// By what it decided who goes on. Of a replay: by what it would have.
+    pub strategy: Strategy,
+    /// How many seeds it takes, from 1 on, until nothing is left to try, as far as this run shows: for [`Strategy::Exhaustive`]. All
+    /// is tried when the greatest of these numbers is reached.
+    pub needed: Option<u64>,
     /// How well the record that was replayed has fitted.
     pub alignment: Alignment,
     /// Where it did not fit for the first time.
@@ -114,8 +123,8 @@ impl Outcome {
         let Some(failure) = &self.failure else { return format!("seed {:#x} passed", self.seed) };
         let mut text = format!("{failure}\n\nreproduce: {reproduce}\ndigest: {:016x}\n", self.digest);
         text += &format!(
-            "{} choices, {} calls, faults: {}\n",
-            self.stats.choices, self.stats.calls, self.stats.faults
+            "found by strategy {}, {} choices, {} calls, faults: {}\n",
+            self.strategy, self.stats.choices, self.stats.calls, self.stats.faults
         );
         if let Some(backtrace) = failure.panic.as_ref().and_then(|panic| panic.backtrace.as_ref()) {
             text += &format!("\n{backtrace}");
@@ -145,6 +154,8 @@ impl Simulation {
             replay: None,
             limits: Limits { calls: 50_000_000 },
             sweep: Sweep::default(),
+            strategy: Strategy::Random,
+            rehearsal: None,
         }
     }
 
@@ -191,6 +202,49 @@ impl Simulation {
         self
     }
 
+    /// By what it decides who goes on; [`Strategy::Random`] unless told.
+    pub fn strategy(mut self, strategy: Strategy) -> Simulation {
+        self.strategy = strategy;
+        self
+    }
+
+    /// With what a rehearsal has shown. It is a part of the run like its seed: with another one, some strategies do something else.
+    pub fn rehearsed(mut self, rehearsal: Arc<Rehearsal>) -> Simulation {
+        self.rehearsal = Some(rehearsal);
+        self
+    }
+
+    /// Runs the script with nothing but boring answers, and tells what its threads have done, also if it fails. `script` is one that can
+    /// be run again, and this is the same for all seeds.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use machinarium_sim::{Durations, Simulation, Strategy};
+    ///
+    /// let script = |world: &machinarium_sim::World| {
+    ///     let host = world.host("sleeper").run(|| ());
+    ///     world.eventually(1.secs(), || host.finished());
+    /// };
+    /// let rehearsal = Arc::new(Simulation::new(1).rehearse(script));
+    /// for seed in 1..10 {
+    ///     let run = Simulation::new(seed).strategy(Strategy::Walk).rehearsed(rehearsal.clone());
+    ///     assert!(run.run(script).passed());
+    /// }
+    /// ```
+    pub fn rehearse<R: Ending>(&self, script: impl FnOnce(&World) -> R + 'static) -> Rehearsal {
+        let hook = panics::set(Hook::Keep);
+        let outer = panics::take();
+        let shared = self.build_with(Choices::dull(), Some(Turns::plain()));
+        start_script(&shared, self.seed, script);
+        shared.run(SCRIPT);
+        let rehearsal = shared.state.borrow().sched.turns.as_ref().map(|turns| turns.rehearsal());
+        shared.tear_down();
+        drop(panics::take());
+        panics::set(hook);
+        panics::put_back(outer);
+        rehearsal.expect("it has turns")
+    }
+
     /// Fails a run that makes more kernel calls than this (the default is 50 million).
     pub fn limit_calls(mut self, calls: u64) -> Simulation {
         self.limits.calls = calls;
@@ -219,12 +273,32 @@ impl Simulation {
     }
 
     fn build(&self) -> Rc<Shared> {
-        let mut choices = self.replay.clone().map_or_else(|| Choices::new(self.seed), Choices::replay);
+        let strategy = self.strategy.of(self.seed);
+        let has_turns = self.replay.as_ref().map_or(strategy.has_turns(), Record::has_turns);
+        let mut choices = match &self.replay {
+            Some(record) => Choices::replay(record.clone()),
+            None if matches!(strategy, Strategy::Exhaustive { .. }) => Choices::dull(),
+            None => Choices::new(self.seed),
+        };
         choices.record(self.recording);
         if let Some(ahead) = &self.journal {
             choices.journal = Journal::new(ahead.as_ref().and_then(|path| File::create(path).ok()));
         }
+        // That there are turns is a choice as well, the first of a record that has them. The boring answer is that there are none.
+        let stream = Stream::new(Subsystem::Turn, 0);
+        if !has_turns || choices.decide(stream, "turns", 2, || 1) == 0 {
+            return self.build_with(choices, None);
+        }
+        let turns = match self.replay {
+            Some(_) => Turns::plain(),
+            None => Turns::new(strategy, self.seed, self.rehearsal.clone()),
+        };
+        self.build_with(choices, Some(turns))
+    }
+
+    fn build_with(&self, choices: Choices, turns: Option<Turns>) -> Rc<Shared> {
         let mut sched = Scheduler::new(choices, self.faults, self.cpu, self.keep);
+        sched.turns = turns.map(Box::new);
         sched.sweep = self.sweep;
         let faults = sched.faults;
         let mut state = State {
@@ -243,6 +317,7 @@ impl Simulation {
             stage: Stage::new(),
             mode: Cell::new(Mode::Running),
             rounds: Cell::new(0),
+            asking: Cell::new(None),
             current: Cell::new(None),
             strands: RefCell::default(),
             state: RefCell::new(state),
@@ -271,6 +346,8 @@ impl Simulation {
             digest,
             stats,
             record: self.recording.then(|| state.sched.choices.take_record()),
+            strategy: self.strategy.of(self.seed),
+            needed: state.sched.turns.as_ref().and_then(|turns| turns.needed()),
             alignment: state.sched.choices.alignment(),
             mismatch: state.sched.choices.mismatch(),
             journal: state.sched.choices.journal.take(),

@@ -18,7 +18,7 @@ pub(crate) const RECORDS: [u64; 3] = [8, 20, 60];
 /// What is changed in every tuning of one process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Retuned {
-    preempt: bool,
+    pub(crate) preempt: bool,
     budget: Option<u32>,
     turns: Option<u32>,
     events: Option<usize>,

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use machinarium::kernel::ThreadEnd;
+use machinarium::kernel::{Call, ThreadEnd};
 
 use crate::dns::Names;
 use crate::env::HostIndex;
@@ -60,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) mode: Cell<Mode>,
     /// How often all threads were asked to end, after the world's end.
     pub(crate) rounds: Cell<u32>,
+    /// Which call the thread that runs makes; `None`: one that cannot fail.
+    pub(crate) asking: Cell<Option<Call>>,
     /// Whose thread runs.
     pub(crate) current: Cell<Option<ThreadIndex>>,
     pub(crate) strands: RefCell<Vec<Rc<Strand>>>,
@@ -211,7 +213,7 @@ impl Shared {
     fn charge(&self, thread: ThreadIndex) -> bool {
         self.pulse.beat();
         let mut state = self.state.borrow_mut();
-        let goes_on = state.sched.charge(thread);
+        let goes_on = state.sched.charge(thread, self.asking.get());
         if state.sched.calls > state.limits.calls {
             state.endless();
             return false;

@@ -21,6 +21,7 @@ mod report;
 mod resolver;
 mod signals;
 mod storage;
+mod strategy;
 mod threads;
 mod time;
 mod tls;

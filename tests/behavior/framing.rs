@@ -1,7 +1,7 @@
 //! Messages on streams: whole or not at all, in their order, whatever gives up or ends, on TCP, Unix sockets and TLS.
 
 use std::cell::RefCell;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::net::Shutdown;
 use std::rc::Rc;
 use std::time::Duration;
@@ -384,7 +384,7 @@ fn a_framing_that_is_wrong_is_an_error() {
     }
     both(|| {
         in_a_machine(|| {
-            let (mut one, other) = UnixStream::pair()?;
+            let (one, other) = UnixStream::pair()?;
             one.write_all(b"four")?;
             sleep(SHORT)?;
             for (size, length) in [(0, 0), (100, 0), (5, u64::MAX)] {

@@ -417,7 +417,8 @@ fn a_message_moves_with_its_stream() {
             assert_eq!(server.read_message(&POSTGRES)?, Some(Message::new('Q', "half")));
             let (a, b) = pair()?;
             a.write_message(&POSTGRES, &message(5, 5))?;
-            assert_eq!((&b).read_message(&POSTGRES)?, Some(message(5, 5)));
+            let by_reference = &b;
+            assert_eq!(by_reference.read_message(&POSTGRES)?, Some(message(5, 5)));
             Ok(())
         });
     });

@@ -9,11 +9,11 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::error::{Cause, JoinError, Misuse};
+use crate::error::{Cause, Misuse};
 use crate::kernel::Instant;
 use crate::machine::builder::Builder;
-use crate::machine::{self, Handle, Remote, RemoteJoin, Tuning, current};
-use crate::time::{shield, sleep_until};
+use crate::machine::{self, Handle, Remote, RemoteJoin, Tuning, current, shield};
+use crate::time::sleep_until;
 
 /// This machine and some that it has started, for work that any of them can do. Dropping it asks the others to end.
 ///
@@ -62,8 +62,7 @@ impl Group {
     /// This machine and `count - 1` others, `name-1` and so on, with its configuration. Waits until all of them serve.
     ///
     /// # Errors
-    /// As for [`machine::spawn`](crate::machine::spawn()), and if one of them finds no memory or descriptor for its loop: those that
-    /// were started are asked to end. If it is cancelled, or a deadline ends it. Outside a machine.
+    /// As for [`machine::spawn`](crate::machine::spawn()), of the first machine that cannot start; those before it are asked to end.
     pub fn start(name: &str, count: usize) -> io::Result<Group> {
         let tuning: Tuning = current::machine().ok_or(Misuse::NoMachine)?.tuning.clone();
         Group::start_with(count, |number| {
@@ -84,7 +83,6 @@ impl Group {
             group.members.push(member(other.remote()));
             group.others.push(other);
         }
-        group.members[1..].iter().try_for_each(|member| serves(&member.remote))?;
         Ok(group)
     }
 
@@ -128,7 +126,7 @@ impl Group {
     /// cancelled then. Waits for them, out of reach of deadlines and cancellation.
     ///
     /// # Errors
-    /// If one of them could not start, or its end has failed; all have ended then, too.
+    /// If the end of one of them has failed; all have ended then, too.
     pub fn end(mut self, cause: impl Into<Cause>) -> io::Result<()> {
         let (cause, others) = (cause.into(), std::mem::take(&mut self.others));
         others.iter().for_each(|other| other.stop(cause.clone()));
@@ -154,14 +152,6 @@ impl fmt::Debug for Group {
 
 fn member(remote: Remote) -> Member {
     Member { remote, load: Arc::default() }
-}
-
-/// Waits until a machine has come so far as to run coroutines.
-fn serves(machine: &Remote) -> io::Result<()> {
-    machine.spawn(|| ())?.join().map_err(|error| match error {
-        JoinError::Wait(error) => error.into(),
-        error => io::Error::other(format!("machine '{}' could not start: {error}", machine.name())),
-    })
 }
 
 /// The main function of the others.

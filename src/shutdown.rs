@@ -16,11 +16,11 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use crate::error::{Cause, JoinError, WaitError};
+use crate::machine::shield;
 use crate::scope::scope;
 use crate::shared::lock::Lock;
 use crate::signal::{Signal, Subscription};
 use crate::sync::{Event, Waiting, select};
-use crate::time::shield;
 
 /// Whether a service is to end. Clones are the same one, on any machine and thread.
 ///

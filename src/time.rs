@@ -1,7 +1,7 @@
 //! Deadlines, sleeping, and scopes of both.
 //!
 //! A deadline is absolute. [`timeout`] sets one for every blocking call made inside; scopes nest, and the nearest
-//! deadline wins. [`shield`] hides deadline and cancellation from what must be finished.
+//! deadline wins. [`shield`](crate::shield()) hides deadline and cancellation from what must be finished.
 
 use std::time::Duration;
 
@@ -82,16 +82,6 @@ pub fn current_deadline() -> Option<Instant> {
     Some(task.scope.get().at).filter(|at| *at != Instant::FAR)
 }
 
-/// Runs `f` out of reach of the enclosing deadlines and of cancellation, which are felt again after it.
-///
-/// For what must be finished: give it a [`timeout`] of its own inside.
-pub fn shield<T>(f: impl FnOnce() -> T) -> T {
-    let Some(me) = current::machine().and_then(|machine| machine.running()) else { return f() };
-    let _scope = RestoreScope { task: me, scope: me.scope.replace(ScopeDeadline::NONE) };
-    let _shield = Shield::raise(me);
-    f()
-}
-
 struct RestoreScope {
     task: TaskRef,
     scope: ScopeDeadline,
@@ -100,26 +90,5 @@ struct RestoreScope {
 impl Drop for RestoreScope {
     fn drop(&mut self) {
         self.task.scope.set(self.scope);
-    }
-}
-
-/// While it lives, cancellation waits.
-pub(crate) struct Shield(TaskRef);
-
-impl Shield {
-    fn raise(task: TaskRef) -> Shield {
-        task.shields.set(task.shields.get() + 1);
-        task.cancelled.set(false);
-        Shield(task)
-    }
-}
-
-impl Drop for Shield {
-    fn drop(&mut self) {
-        let task = self.0;
-        task.shields.set(task.shields.get() - 1);
-        if task.shields.get() == 0 {
-            task.cancelled.set(task.cause.borrow().is_some());
-        }
     }
 }

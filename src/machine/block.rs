@@ -13,6 +13,7 @@
 //! A thread that is no machine waits here too, by a futex; it has neither cancellation nor scopes.
 
 use super::seat::{Parker, Seat};
+use super::wait::shield;
 use super::{Machine, Reason, TaskRef, current};
 use crate::error::{Expired, Misuse, WaitError};
 use crate::kernel::Instant;
@@ -47,6 +48,15 @@ pub enum Attempt {
 #[inline]
 pub(crate) fn block<C: Case>(case: &mut C, reason: Reason, deadline: Instant) -> Result<(), WaitError> {
     block_first(&mut [case], 0, reason, deadline).map(drop)
+}
+
+/// As `block`, out of reach of deadlines and cancellation. Where no coroutine runs that could park (on the root stack), the thread
+/// sleeps.
+pub(super) fn block_firmly<C: Case>(case: &mut C, reason: Reason) -> Result<(), WaitError> {
+    match current::machine() {
+        Some(machine) if machine.running().is_some() => shield(|| block(case, reason, Instant::FAR)),
+        _ => block_thread(&mut [case], 0, Instant::FAR).map(drop),
+    }
 }
 
 /// As `block`, for one whose line only this thread serves: no other gets the right to end the wait.
@@ -246,7 +256,8 @@ fn block_thread(cases: &mut [&mut dyn Case], start: usize, deadline: Instant) ->
         };
         match round.leave() {
             Some(place) => return Ok(place),
-            None if woken || due <= deadline => {}
+            None if woken || (due != Instant::FAR && due <= deadline) => {}
+            // The deadline; or nothing will ever wake it, since its process is being reclaimed.
             None => return Err(WaitError::Expired(Expired { scope: 0 })),
         }
     }

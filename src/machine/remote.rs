@@ -1,17 +1,21 @@
 //! Machines on other threads, and coroutines on other machines.
 //!
 //! A closure goes there as a letter and must be `Send`; what it returns comes back through a `shared::once` pair. If the
-//! machine ends before it has run the closure, the setter is dropped with the letter, and the join says so.
+//! machine ends before it has run the closure, the setter is dropped with the letter, and the join says so. How a machine
+//! begins is in `start`.
 
 use std::fmt;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::sync::Arc;
 
+use super::start::{self, Teller};
 use super::task::{Panic, quietly};
 use super::wakeup::{Letter, RemoteWaiter, Shared};
-use super::{Machine, Reason, Tuning, current, run_machine};
+use super::{Machine, Reason, Tuning, current, run_machine, with_main};
 use crate::error::{Cause, JoinError, Misuse};
-use crate::kernel::{Instant, Thread, ThreadOptions};
+use crate::kernel::{Instant, Kernel, Thread, ThreadOptions};
 use crate::shared::once::{self, Getter, Setter, Taken};
 
 type Ended<T> = Result<T, Panic>;
@@ -24,8 +28,12 @@ impl once::Waiter for RemoteWaiter {
 
 /// Starts a machine on a thread of its own, which runs `main` as its first coroutine and ends with it.
 ///
+/// Waits until `main` begins, out of reach of deadlines and cancellation: a thread's start is not left half-way. Where no coroutine
+/// could wait (a hook of [`at_exit`](super::at_exit)), the thread does.
+///
 /// # Errors
-/// The system's, if the thread or the machine's eventfd cannot be had; [`Misuse::NoMachine`] outside a machine.
+/// The system's, if the thread, the machine's descriptors, its first stack or its processors cannot be had: then `main` is dropped,
+/// and nothing is left of the machine. [`Misuse::NoMachine`] outside a machine, [`Misuse::Unwinding`] in a destructor that a panic runs.
 ///
 /// ```
 /// let answer = machinarium::run(|| {
@@ -48,24 +56,56 @@ pub(super) fn spawn_tuned<T: Send + 'static>(
     tuning: Tuning,
     main: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<Handle<T>> {
+    if std::thread::panicking() {
+        return Err(Misuse::Unwinding.into());
+    }
     let shared = Shared::new(&*parent.kernel, parent.shared.process.clone(), name)?;
+    let (teller, start) = start::pair();
     let (setter, getter) = once::pair();
     let options = ThreadOptions { name: shared.name.clone(), ..ThreadOptions::default() };
     let theirs = shared.clone();
-    let spawned = parent.kernel.spawn(
-        &options,
-        Box::new(move |kernel| {
-            let run = || run_machine(kernel, theirs, tuning, main);
-            // The panic goes to whoever joins; here it has been reported by the hook.
-            let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
-            setter.set(ended.and_then(|result| result.map_err(|error| Box::new(error.to_string()) as Panic)));
-        }),
-    );
+    let spawned = parent
+        .kernel
+        .spawn(&options, Box::new(move |kernel| live(kernel, theirs, tuning, main, &teller, setter)));
     let thread = spawned.inspect_err(|_| {
         // Not the last one: this one goes on.
         shared.process.machine_ends();
     })?;
-    Ok(Handle { thread, joined: false, getter, remote: Remote { shared } })
+    // From here on, whatever ends this call finds somebody who lets the thread go.
+    let mut handle = Handle { thread, joined: false, getter, remote: Remote { shared } };
+    match start.wait() {
+        Ok(Ok(())) => Ok(handle),
+        Ok(Err(error)) => {
+            handle.join_thread();
+            Err(error)
+        }
+        Err(error) => {
+            handle.stop("its starter could not wait for it");
+            Err(error.into())
+        }
+    }
+}
+
+/// The whole of a machine's thread.
+fn live<T: Send + 'static>(
+    kernel: Rc<dyn Kernel>,
+    shared: Arc<Shared>,
+    tuning: Tuning,
+    main: impl FnOnce() -> T,
+    teller: &Teller,
+    setter: Setter<Ended<T>, RemoteWaiter>,
+) {
+    let first = || {
+        teller.serves();
+        main()
+    };
+    let life = || with_main(first, |main| run_machine(kernel, shared, tuning, main));
+    match catch_unwind(AssertUnwindSafe(life)) {
+        Ok(Ok(value)) => setter.set(Ok(value)),
+        Ok(Err(error)) => teller.fails(error),
+        // It goes to whoever joins; here it has been reported by the hook.
+        Err(panic) => setter.set(Err(panic)),
+    }
 }
 
 /// A machine on another thread. Dropping it lets the machine go on.
@@ -80,7 +120,7 @@ impl<T: Send> Handle<T> {
     /// Waits for the machine to end and takes what its main closure returned.
     ///
     /// # Errors
-    /// As for [`JoinHandle::join`](crate::JoinHandle::join); a machine that could not start is `Panicked` with the text.
+    /// As for [`JoinHandle::join`](crate::JoinHandle::join).
     pub fn join(mut self) -> Result<T, JoinError> {
         self.join_deadline(Instant::FAR)
     }
@@ -201,7 +241,7 @@ fn start_here<T: Send + 'static>(
     setter: Setter<Ended<T>, RemoteWaiter>,
 ) {
     let run = move || {
-        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
+        let ended = catch_unwind(AssertUnwindSafe(f));
         match ended {
             // The machine is being torn down: the setter is dropped, and the unwinding goes on.
             Err(panic) if panic.is::<super::task::Unwound>() => std::panic::resume_unwind(panic),
@@ -313,5 +353,11 @@ mod tests {
             Ok(())
         };
         assert_eq!(ends_of(joined_late), (1, 0));
+        let cannot_start = || {
+            let nowhere = crate::Builder::new().affinity([8_000]).spawn(|| ());
+            assert!(nowhere.is_err());
+            Ok(())
+        };
+        assert_eq!(ends_of(cannot_start), (1, 0));
     }
 }

@@ -6,7 +6,7 @@
 //! machine.
 
 use super::scheduler::throw_unwind;
-use super::task::Family;
+use super::task::{Family, ScopeDeadline};
 use super::{Machine, Outcome, Reason, TaskRef, Waiter, current};
 use crate::error::{Cancelled, Cause, Expired, Misuse, WaitError};
 use crate::kernel::Instant;
@@ -180,6 +180,40 @@ impl Machine {
 fn cancelled(me: TaskRef) -> WaitError {
     let cause = me.cause.borrow().clone().unwrap_or(Cause::Borrowed("no cause given"));
     WaitError::Cancelled(Cancelled { cause })
+}
+
+/// Runs `f` out of reach of the enclosing deadlines and of cancellation, which are felt again after it.
+///
+/// For what must be finished: give it a [`timeout`](crate::timeout) of its own inside.
+pub fn shield<T>(f: impl FnOnce() -> T) -> T {
+    let Some(me) = current::machine().and_then(Machine::running) else { return f() };
+    let _shield = Shield::raise(me);
+    f()
+}
+
+/// While it lives, deadlines and cancellation wait.
+struct Shield {
+    task: TaskRef,
+    scope: ScopeDeadline,
+}
+
+impl Shield {
+    fn raise(task: TaskRef) -> Shield {
+        task.shields.set(task.shields.get() + 1);
+        task.cancelled.set(false);
+        Shield { task, scope: task.scope.replace(ScopeDeadline::NONE) }
+    }
+}
+
+impl Drop for Shield {
+    fn drop(&mut self) {
+        let Shield { task, scope } = self;
+        task.scope.set(*scope);
+        task.shields.set(task.shields.get() - 1);
+        if task.shields.get() == 0 {
+            task.cancelled.set(task.cause.borrow().is_some());
+        }
+    }
 }
 
 /// Lets every other ready coroutine of this machine run once. Outside a machine, and while unwinding, does nothing.

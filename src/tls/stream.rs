@@ -26,6 +26,7 @@ use super::resolve::{self, Noted};
 use crate::error::is_of_caller;
 use crate::io::{Buffer, POOL};
 use crate::kernel::Errno;
+use crate::machine::shield;
 use crate::net::{Connected, Socket, TcpStream, Turn};
 use crate::time;
 
@@ -86,8 +87,7 @@ impl<S: Connected> TlsStream<S> {
         loop {
             resolve::forget();
             let result = self.advance(Want::Nothing);
-            resolve::recall(&mut noted);
-            if let Err(error) = result {
+            if let Err(error) = resolve::recall(&mut noted, result) {
                 self.io.descriptor().write_behind();
                 return Err(error.into());
             }
@@ -240,7 +240,7 @@ impl<S: Connected> TlsStream<S> {
     pub fn close_write(&self) -> io::Result<()> {
         self.io.descriptor().here()?;
         let limit = self.io.descriptor().machine().tuning.tls_close;
-        time::shield(|| time::timeout(limit, || self.say_goodbye()))
+        shield(|| time::timeout(limit, || self.say_goodbye()))
     }
 
     fn say_goodbye(&self) -> io::Result<()> {

@@ -10,7 +10,9 @@ use std::time::Duration;
 use crate::{both, both_with_kernel};
 use machinarium::machine::at_exit;
 use machinarium::sync::Event;
-use machinarium::{Builder, Group, JoinError, cancelled, machine, run, shield, sleep, spawn};
+use machinarium::{
+    Builder, Group, JoinError, Misuse, cancelled, machine, run, shield, sleep, spawn, timeout, yield_now,
+};
 
 const SHORT: Duration = Duration::from_millis(5);
 const LONG: Duration = Duration::from_secs(20);
@@ -83,18 +85,52 @@ fn a_group_ends_by_cancelling_what_runs() {
 }
 
 #[test]
-fn a_start_can_be_cancelled() {
+fn a_start_is_not_left_half_way() {
     both(|| {
         in_a_machine(|| {
-            let starter = spawn(|| Group::start("worker", 3).map(drop));
+            let starter = spawn(|| {
+                let group = timeout(Duration::ZERO, || Group::start("worker", 3))?;
+                // What came meanwhile is felt now.
+                let error = sleep(LONG).unwrap_err().into();
+                assert!(cancelled(&error).is_some(), "{error}");
+                shield(|| group.end("enough"))
+            });
+            yield_now();
             starter.cancel("enough")?;
-            match starter.join()? {
-                Ok(()) => {}
-                Err(error) => assert!(cancelled(&error).is_some(), "{error}"),
-            }
-            Ok(())
+            starter.join()?
         });
     });
+}
+
+/// Where no coroutine could wait for a machine to start, the thread does; a destructor that a panic runs is refused.
+#[test]
+fn a_machine_is_started_by_a_hook_and_not_while_unwinding() {
+    struct Starts;
+    impl Drop for Starts {
+        fn drop(&mut self) {
+            let error = machine::spawn("late", || ()).map(drop).unwrap_err();
+            assert_eq!(error.kind(), machine_error(Misuse::Unwinding).kind());
+            assert_eq!(error.to_string(), machine_error(Misuse::Unwinding).to_string());
+        }
+    }
+    both(|| {
+        let started = Arc::new(AtomicBool::new(false));
+        let seen = started.clone();
+        in_a_machine(|| {
+            at_exit(move || seen.store(machine::spawn("late", || ()).is_ok(), Ordering::SeqCst))?;
+            let unwound = spawn(|| {
+                let _starts = Starts;
+                std::panic::resume_unwind(Box::new("on purpose"));
+            });
+            assert!(matches!(unwound.join(), Err(JoinError::Panicked(_))));
+            Ok(())
+        });
+        assert!(started.load(Ordering::SeqCst));
+    });
+}
+
+fn machine_error(misuse: Misuse) -> io::Error {
+    misuse.into()
 }
 
 #[test]
@@ -107,7 +143,7 @@ fn machines_run_on_the_processors_that_they_are_given() {
             let inherits = machine::spawn("other", bound)?.join()?;
             let first = before.iter().next().unwrap();
             let own = Builder::new().affinity([first]).spawn(bound)?.join()?;
-            let nowhere = Builder::new().affinity([8_000]).spawn(bound)?.join();
+            let nowhere = Builder::new().affinity([8_000]).spawn(bound);
             assert!(nowhere.is_err_and(|error| error.to_string().contains("[8000]")));
             assert_eq!(own, [first]);
             Ok([bound(), inherits])

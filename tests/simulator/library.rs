@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use machinarium::net::{TcpListener, TcpStream};
 use machinarium::signal::Signal;
-use machinarium::{BlockingError, Builder, Shutdown, Tuning};
-use machinarium_sim::{Check, Cpu, Durations, FailureKind, Fault, Faults, Outcome, Simulation, World};
+use machinarium::{BlockingError, Builder, Group, Shutdown, Tuning};
+use machinarium_sim::{
+    Check, Cpu, Durations, FailureKind, Fault, Faults, Outcome, Simulation, World, exhaust,
+};
 
 use crate::raw;
 
@@ -186,35 +188,100 @@ fn a_run_in_a_host_never_reaches_the_real_kernel() {
     assert!(outcome.passed(), "{}", outcome.report(""));
 }
 
-/// A machine whose thread runs and whose epoll instance cannot be had: what was sent to it is told so, and does not wait.
-#[test]
-fn a_machine_that_cannot_start_sends_its_letters_back() {
-    let mut failed = 0;
-    for seed in 0..40 {
-        let faults = Faults::none().rate(Fault::Memory, 6);
-        let outcome = Simulation::new(seed).faults(faults).run(|world| {
-            let host = world.host("host").run(|| {
-                machinarium::run(|| {
-                    let worker = machinarium::machine::spawn("worker", || machinarium::sleep(3600.secs()))?;
-                    let answer = worker.remote().spawn(|| 7).map(machinarium::machine::RemoteJoin::join);
-                    worker.stop("enough");
-                    match answer {
-                        Ok(Ok(value)) => assert_eq!(value, 7),
-                        _ => panic!("the worker did not start"),
-                    }
-                    io::Result::Ok(())
-                })
-            });
-            // `eventually` ends the faults.
-            world.sleep(1.secs());
-            world.eventually(60.secs(), || host.finished());
-        });
-        if let Some(failure) = &outcome.failure {
-            assert_ne!(failure.kind, FailureKind::Stuck, "{}", outcome.report(""));
-            failed += usize::from(outcome.report("").contains("the worker did not start"));
+/// What a host of [`each_call_of_a_start_fails_once`] has met, of all runs.
+#[derive(Default)]
+struct Starts {
+    runs: AtomicU32,
+    refused: AtomicU32,
+    served: AtomicU32,
+}
+
+/// Starts machines on threads of their own, one after the other and as a group, and has each that it gets do something.
+fn start_machines(starts: &Starts) -> io::Result<()> {
+    let count = |result: &io::Result<()>| match result {
+        Ok(()) => _ = starts.served.fetch_add(1, SeqCst),
+        Err(error) => {
+            assert!(error.raw_os_error().is_some(), "the system's error comes out: {error}");
+            starts.refused.fetch_add(1, SeqCst);
         }
-    }
-    assert!(failed > 0, "no seed kept the worker from starting");
+    };
+    starts.runs.fetch_add(1, SeqCst);
+    machinarium::run(|| {
+        let before = lowest_free();
+        let one = machinarium::machine::spawn("one", || machinarium::sleep(3600.secs())).map(|worker| {
+            assert_eq!(worker.remote().spawn(|| 7).unwrap().join().unwrap(), 7, "who was started serves");
+            worker.stop("enough");
+            assert!(worker.join().unwrap().is_err());
+        });
+        count(&one);
+        let group = Group::start("worker", 3).map(|group| {
+            let all: Vec<_> = (0..3).map(|number| group.spawn(move || number).unwrap()).collect();
+            assert_eq!(all.into_iter().map(|one| one.join().unwrap()).collect::<Vec<_>>(), [0, 1, 2]);
+            group.end("enough").unwrap();
+        });
+        count(&group);
+        // Those of a group that has failed end by themselves.
+        machinarium::sleep(Duration::from_millis(10))?;
+        if let (Some(before), Some(after)) = (before, lowest_free()) {
+            assert_eq!(after, before, "a descriptor is left");
+        }
+        io::Result::Ok(())
+    })
+}
+
+/// The number that the next descriptor gets, unless it is this call that fails.
+fn lowest_free() -> Option<i32> {
+    let kernel = machinarium::machine::current::kernel();
+    let fd = kernel.eventfd(0).ok()?;
+    kernel.close(fd).unwrap();
+    Some(fd.raw())
+}
+
+/// Every call that the start of a machine makes, on the thread that starts it and on its own, fails once in each of the ways in
+/// which it can: the start says so, or the machine serves. Nothing is left of one that has failed: no descriptor, and no thread that
+/// would keep its process.
+#[test]
+fn each_call_of_a_start_fails_once() {
+    let kinds =
+        [Fault::Emfile, Fault::Enfile, Fault::Memory, Fault::Spawn, Fault::Eintr, Fault::SpuriousWake];
+    let kinds = kinds.into_iter().fold(Faults::none(), Faults::with);
+    let starts = Arc::new(Starts::default());
+    let seen = starts.clone();
+    let runs = exhaust(kinds, move |world| {
+        let starts = seen.clone();
+        let host = world.host("host").may_fail().run(move || start_machines(&starts));
+        world.sleep(1.secs());
+        assert!(!host.running(), "a machine is left");
+    });
+    let [entered, refused, served] =
+        [&starts.runs, &starts.refused, &starts.served].map(|count| count.load(SeqCst));
+    // Three machines: an eventfd, a thread, an epoll instance and its first entry each, in some ways each.
+    assert!(
+        u64::from(entered) == runs && refused >= 3 * 8,
+        "{runs} runs, {entered} begun, {refused} refused"
+    );
+    assert!(served > refused && served + refused <= 2 * entered, "{served} of {entered} served");
+}
+
+/// A machine that cannot start has been waited for by somebody who was cancelled, or whose machine ends meanwhile.
+#[test]
+fn a_start_that_fails_meets_the_end_of_its_starter() {
+    let faults = Faults::none().rate(Fault::Memory, 3).with(Fault::Preempt);
+    Check::new().seeds(300).faults(faults).cpu(Cpu::Loaded).run(|world| {
+        let pause = Duration::from_micros(world.random(400));
+        let host = world.host("host").may_fail().run(move || {
+            Builder::new().grace(Duration::from_micros(20)).run(|| {
+                let starters: Vec<_> = (0..3)
+                    .map(|_| machinarium::spawn(|| machinarium::machine::spawn("one", || 7).map(drop)))
+                    .collect();
+                machinarium::sleep(pause)?;
+                starters.iter().try_for_each(|starter| starter.cancel("enough"))?;
+                io::Result::Ok(())
+            })
+        });
+        world.sleep(1.secs());
+        assert!(!host.running(), "a machine is left");
+    });
 }
 
 /// A call that no thread can be had for gives its place in the queue back.

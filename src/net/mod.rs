@@ -44,4 +44,8 @@ pub use unix_datagram::UnixDatagram;
 
 pub(crate) use duplex::sealed::Duplex as SealedDuplex;
 #[cfg(any(feature = "tls", feature = "tls-ring"))]
-pub(crate) use {descriptor::Descriptor, descriptor::Socket, direction::Turn};
+pub(crate) use {
+    descriptor::{Descriptor, Socket},
+    direction::Turn,
+    ready::{Inlet, Look},
+};

@@ -12,6 +12,7 @@
 mod big_stack;
 pub(crate) mod block;
 pub(crate) mod builder;
+mod cancellation;
 pub mod context;
 pub(crate) mod coroutine_local;
 #[allow(unsafe_code)] // the thread-local slot
@@ -46,6 +47,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use cancellation::{Cancellation, cancellation};
 pub use coroutine_local::{AccessError, CoroutineLocal};
 pub use delivery::RemoteJoining;
 pub use local::{MachineLocal, at_exit};

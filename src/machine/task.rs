@@ -61,6 +61,8 @@ pub(crate) struct Control {
     pub(crate) unwind: Cell<bool>,
     /// A cancellation was asked for and no shield is up: checked first by every operation.
     pub(crate) cancelled: Cell<bool>,
+    /// It waits for its own cancellation: one that a shield keeps off wakes it.
+    pub(crate) hears: Cell<bool>,
     /// How many `shield` calls are on the stack.
     pub(crate) shields: Cell<u32>,
     /// How often a forced unwinding was swallowed and thrown again.
@@ -232,6 +234,7 @@ impl TaskRef {
             control.detached.set(false);
             control.unwind.set(false);
             control.cancelled.set(false);
+            control.hears.set(false);
             control.shields.set(0);
             control.swallowed.set(0);
             control.first_child.set(None);

@@ -137,6 +137,7 @@ impl Case for Timer {
 /// | `signal(signals) -> signal` | the [`Signal`](crate::signal::Signal) that has come |
 /// | `wait(event)` | nothing: the [`Event`](crate::sync::Event) is set |
 /// | `readable(io)`, `writable(io)` | nothing: a read or an accept, or a write, would not wait ([`Stream::readable`](crate::net::Stream::readable)) |
+/// | `cancelled() -> cancelled` | the caller's own [`Cancelled`](crate::Cancelled), inside of a shield ([`cancellation`](crate::machine::cancellation())) |
 /// | `after(duration)`, `at(deadline)` | nothing |
 /// | `default`, as the last one | nothing: none of the others can be had now. With it nothing waits: see [`try_select`](crate::sync::try_select()) |
 ///
@@ -193,6 +194,10 @@ macro_rules! select {
         let mut case = ($io).writable();
         $crate::select!(@cases [$($done)* (case, (), (), $body)] $($rest)*)
     }};
+    (@cases [$($done:tt)*] cancelled() -> $result:pat => $body:expr, $($rest:tt)*) => {{
+        let mut case = $crate::machine::cancellation();
+        $crate::select!(@cases [$($done)* (case, $result, case.cancelled().expect("it was chosen"), $body)] $($rest)*)
+    }};
     (@cases [$($done:tt)*] after($duration:expr) => $body:expr, $($rest:tt)*) => {{
         let mut case = $crate::sync::select::after($duration);
         $crate::select!(@cases [$($done)* (case, (), (), $body)] $($rest)*)
@@ -228,7 +233,7 @@ macro_rules! select {
     (@chosen $chosen:ident, $place:expr,) => {
         unreachable!("case {} of {}", $chosen, $place)
     };
-    ($kind:ident($($argument:expr),+) $($rest:tt)+) => {
-        $crate::select!(@cases [] $kind($($argument),+) $($rest)+)
+    ($kind:ident($($argument:expr),*) $($rest:tt)+) => {
+        $crate::select!(@cases [] $kind($($argument),*) $($rest)+)
     };
 }

@@ -66,7 +66,7 @@ fn connections_of_unix_sockets_are_found_too() {
     });
 }
 
-/// Every connection is accepted once, in its order, whether its arrival was waited for, lost against another case, or not looked at.
+/// Every connection is accepted once, whether its arrival was waited for, lost against another case, or not looked at.
 #[test]
 fn no_connection_is_lost_or_doubled_by_looking() {
     both(|| {
@@ -89,9 +89,12 @@ fn no_connection_is_lost_or_doubled_by_looking() {
                 }
             }
             assert_eq!(taken + others.len(), 20);
-            for (client, server) in clients.iter().zip(&accepted) {
-                assert_eq!(client.local_addr()?, server.peer_addr()?);
-            }
+            // In whatever order the last segments of their handshakes came.
+            let mut theirs = clients.iter().map(TcpStream::local_addr).collect::<io::Result<Vec<_>>>()?;
+            let mut ours = accepted.iter().map(TcpStream::peer_addr).collect::<io::Result<Vec<_>>>()?;
+            theirs.sort();
+            ours.sort();
+            assert_eq!(theirs, ours);
             assert_eq!(try_select(&mut [&mut listener.readable()])?, None);
             Ok(())
         });

@@ -6,7 +6,9 @@ use std::time::Duration;
 use crate::both;
 use machinarium::sync::channel::{self, TryRecvError, TrySendError};
 use machinarium::sync::{Case, Event, select, select_deadline, try_select};
-use machinarium::{JoinError, WaitError, machine, now, run, select, sleep, spawn, timeout, yield_now};
+use machinarium::{
+    JoinError, WaitError, machine, now, run, select, shield, sleep, spawn, timeout, yield_now,
+};
 
 const SHORT: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_secs(600);
@@ -393,6 +395,52 @@ fn panics_are_joined_by_a_select_and_reported_once() {
                 assert_eq!(ended.unwrap_err().message(), Some("here"));
                 io::Result::Ok(())
             })
+        });
+    });
+}
+
+/// A cancellation before the wait, in it, and at the moment at which something else ends it.
+#[test]
+fn who_is_shielded_hears_of_its_cancellation() {
+    both(|| {
+        in_a_machine(|| {
+            for micros in [None, Some(0), Some(10), Some(20), Some(40)] {
+                let (sender, receiver) = channel::bounded(1);
+                let theirs = receiver.clone();
+                let task = spawn(move || {
+                    yield_now();
+                    shield(|| {
+                        select! {
+                            recv(theirs) -> item => item.ok(),
+                            cancelled() -> why => {
+                                assert_eq!(why.cause(), "enough");
+                                None
+                            },
+                        }
+                    })
+                });
+                if let Some(micros) = micros {
+                    let sends = spawn(move || {
+                        sleep(Duration::from_micros(20))?;
+                        sender.send(1).map_err(io::Error::from)
+                    });
+                    sleep(Duration::from_micros(micros))?;
+                    task.cancel("enough")?;
+                    let received = task.join()?.unwrap();
+                    sends.join()?.unwrap();
+                    assert_eq!(received.or(receiver.try_recv().ok()), Some(1), "received, or left");
+                } else {
+                    task.cancel("enough")?;
+                    assert_eq!(task.join()?, Ok(None));
+                }
+            }
+            let late = shield(|| select! { cancelled() -> _why => false, after(SHORT) => true, });
+            assert_eq!(late, Ok(true));
+            let outside = spawn(|| select! { cancelled() -> _why => (), });
+            yield_now();
+            outside.cancel("enough")?;
+            assert!(matches!(outside.join()?, Err(WaitError::Cancelled(_))), "as every wait");
+            Ok(())
         });
     });
 }

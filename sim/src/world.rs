@@ -367,9 +367,14 @@ const TEARDOWN_STEP: u64 = 1_000_000;
 /// How many calls a thread may make in a round of the teardown.
 const REFUSALS: u32 = 20_000;
 
+/// When nobody sleeps until some time, and the network alone has done something for so long, nothing will come of it: longer than
+/// all of TCP's own timeouts, a day.
+const SILENCE: u64 = 86_400_000_000_000;
+
 impl State {
     /// Lets time pass until a thread gets the processor. `None`: that will never be.
     fn next_thread(&mut self) -> Option<ThreadIndex> {
+        let since = self.sched.now;
         loop {
             match self.sched.next()? {
                 Event::Run(thread) => {
@@ -378,10 +383,23 @@ impl State {
                     }
                 }
                 Event::Timer(thread) => self.sched.timer(thread),
+                // A window that is shut is asked after for ever.
+                Event::Net(_) if self.sched.now - since > SILENCE && self.all_sleep_for_ever() => {
+                    return None;
+                }
                 Event::Net(event) => self.net.deliver(&mut self.sched, event),
                 Event::Signal(process, signal) => self.signal_arrives(process, signal),
             }
         }
+    }
+
+    /// Whether every thread that has not ended waits for something else than time.
+    fn all_sleep_for_ever(&self) -> bool {
+        self.sched.threads.iter().all(|thread| match thread.phase {
+            Phase::Ended | Phase::Dead => true,
+            Phase::Asleep => thread.sleep.is_some_and(|sleep| sleep.until == u64::MAX),
+            Phase::Ready | Phase::Running => false,
+        })
     }
 
     /// The verdict, if there is none yet: the first failure is the cause.

@@ -39,7 +39,9 @@ mod destructor;
 mod ends;
 mod family;
 mod file;
+mod framing;
 mod giving_up;
+mod high_water;
 mod inspect;
 mod ipv6;
 #[allow(unsafe_code)] // two system calls that the kernel trait has not

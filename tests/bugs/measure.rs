@@ -1,7 +1,7 @@
 //! How long each strategy hunts for each bug: not a check, but the table of `benches/README.md`. It takes minutes, so it is asked for:
 //!
 //! ```sh
-//! cargo test --release --test bugs -- --ignored --nocapture strategies
+//! cargo test --test bugs -- --ignored --nocapture strategies
 //! ```
 //!
 //! A hunt runs one seed after another until one fails, from a master seed's first on. A cell says how many of the master seeds' hunts have

@@ -405,3 +405,25 @@ fn each_call_fails_once() {
     });
     assert!(runs > 60, "{runs} runs");
 }
+
+/// Both ends only write, and wait for room for ever. The probes of their shut windows go on, but nothing will come of them.
+#[test]
+fn probes_of_a_shut_window_do_not_hide_that_a_world_is_stuck() {
+    fn pour(stream: &TcpStream) -> io::Result<()> {
+        Ok(stream.write_all(&vec![0; 4_000_000])?)
+    }
+    let outcome = Simulation::new(1).run(|world| {
+        let server = world.host("server").run(|| {
+            machinarium::run(|| pour(&TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], PORT)))?.accept()?.0))
+        });
+        let _client = world.host("client").run(|| {
+            machinarium::run(|| {
+                sleep(Duration::from_millis(5))?;
+                pour(&TcpStream::connect(raw::server(1))?)
+            })
+        });
+        world.join(&server);
+    });
+    assert!(outcome.report("").contains("nothing will ever happen"), "{}", outcome.report(""));
+    assert!(outcome.stats.time > 86_400.secs() && outcome.stats.events < 100_000, "{}", outcome.stats);
+}

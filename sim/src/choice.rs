@@ -10,6 +10,9 @@
 //! | seed | the next number of the stream's generator |
 //! | record | what the record has for that stream and ordinal; 0 where the record does not fit, and that is counted |
 //!
+//! [`Choices::decide`] is for those who know what they want: their answer takes the place of the generator's, and is recorded and
+//! replayed as any other.
+//!
 //! Recording is separate and can be off: a hunt runs without it and runs a failing seed again with it. Random *bytes*
 //! ([`Choices::fill`]) come from the seed alone and are not recorded: nobody wants them shrunk to zero, which has
 //! sent more than one rejection loop round for ever.
@@ -52,11 +55,15 @@ pub enum Subsystem {
     Signal = 12,
     /// How long file calls take and how short they are; what a host without power loses.
     Disk = 13,
+    /// Who goes on, where a strategy decides that. The identity is that of the thread that ran last.
+    Turn = 14,
+    /// Where code that has a `buggify!` goes wrong.
+    Mark = 15,
 }
 
 impl Subsystem {
     /// Every part that draws.
-    pub(crate) const ALL: [Subsystem; 13] = [
+    pub(crate) const ALL: [Subsystem; 15] = [
         Subsystem::Order,
         Subsystem::Cpu,
         Subsystem::Clock,
@@ -70,6 +77,8 @@ impl Subsystem {
         Subsystem::Name,
         Subsystem::Signal,
         Subsystem::Disk,
+        Subsystem::Turn,
+        Subsystem::Mark,
     ];
 }
 
@@ -138,6 +147,11 @@ impl Record {
         self.streams.is_empty()
     }
 
+    /// Whether strategies decided anything in the run.
+    pub(crate) fn has_turns(&self) -> bool {
+        self.streams.keys().any(|stream| stream.subsystem == Subsystem::Turn)
+    }
+
     /// How many draws were not the boring one.
     pub fn interesting(&self) -> usize {
         self.streams.values().flatten().filter(|choice| choice.answer != 0).count()
@@ -189,8 +203,14 @@ pub struct Choices {
     hints: [u32; HINTS],
     recording: bool,
     replay: Option<Record>,
+    /// Decisions are taken although a record answers the draws.
+    deciding: bool,
+    /// Where a stream of the record ends, it goes on with that of this seed.
+    beyond: Option<u64>,
     alignment: Alignment,
     mismatch: Option<Mismatch>,
+    /// The number of the draw before which a debugger is called; the first is 1.
+    break_at: u64,
     draws: u64,
     pub(crate) journal: Journal,
     /// World time, for the journal.
@@ -209,8 +229,11 @@ impl Choices {
             hints: [u32::MAX; HINTS],
             recording: false,
             replay: None,
+            deciding: true,
+            beyond: None,
             alignment: Alignment::default(),
             mismatch: None,
+            break_at: 0,
             draws: 0,
             journal: Journal::default(),
             now: 0,
@@ -220,7 +243,28 @@ impl Choices {
     /// The oracle that answers what `record` says.
     pub fn replay(record: Record) -> Choices {
         let alignment = Alignment { of: record.len() as u64, ..Alignment::default() };
-        Choices { alignment, replay: Some(record.clone()), ..Choices::new(record.seed) }
+        Choices { alignment, replay: Some(record.clone()), deciding: false, ..Choices::new(record.seed) }
+    }
+
+    /// The oracle that answers what `prefix` says, and goes on as `seed` wants. Bytes are still of the record's seed.
+    pub(crate) fn future(prefix: Record, seed: u64) -> Choices {
+        Choices { beyond: Some(seed), ..Choices::replay(prefix) }
+    }
+
+    /// The oracle whose draws are all boring, and only decisions are not.
+    pub(crate) fn dull() -> Choices {
+        Choices { replay: Some(Record::default()), ..Choices::new(0) }
+    }
+
+    /// Stops for a debugger when the draw of this number is asked for.
+    pub(crate) fn break_at(&mut self, number: u64) {
+        self.break_at = number;
+    }
+
+    fn perhaps_break(&self) {
+        if self.draws == self.break_at {
+            crate::thread::breakpoint();
+        }
     }
 
     /// Keeps every draw from now on, or stops to.
@@ -238,26 +282,63 @@ impl Choices {
             return 0;
         }
         self.draws += 1;
+        self.perhaps_break();
         let replaying = self.replay.is_some();
         let index = self.source(stream);
-        let source = &mut self.sources[index];
-        let answer = if replaying {
-            let recorded = source.script.get(source.ordinal).copied();
-            let fitting = recorded.filter(|choice| choice.site == site && choice.answer < n);
-            match fitting {
-                Some(_) => self.alignment.fitted += 1,
-                None => self.alignment.missed += 1,
-            }
-            if let (None, None, Some(recorded)) = (self.mismatch, fitting, recorded) {
-                self.mismatch = Some(Mismatch { draws: self.draws - 1, stream, site, recorded });
-            }
-            fitting.map_or(0, |choice| choice.answer)
-        } else {
-            below(&mut source.generator, n)
+        let answer = match replaying && !self.is_beyond(index) {
+            true => self.scripted(index, site, n),
+            false => below(&mut self.sources[index].generator, n),
         };
+        self.drawn(index, site, answer, n)
+    }
+
+    /// The answer that somebody wants, of `n`, unless a record has another one. `wanted` is asked only if it decides.
+    pub(crate) fn decide(
+        &mut self,
+        stream: Stream,
+        site: &'static str,
+        n: u64,
+        wanted: impl FnOnce() -> u64,
+    ) -> u64 {
+        self.draws += 1;
+        self.perhaps_break();
+        let index = self.source(stream);
+        let answer =
+            if self.deciding || self.is_beyond(index) { wanted() } else { self.scripted(index, site, n) };
+        assert!(answer < n, "{site}: {answer} is no answer of {n}");
+        self.drawn(index, site, answer, n)
+    }
+
+    /// Whether a stream goes on where its record has ended.
+    fn is_beyond(&self, index: usize) -> bool {
+        let source = &self.sources[index];
+        self.beyond.is_some() && source.ordinal >= source.script.len()
+    }
+
+    /// What the record says; 0 if it does not fit.
+    fn scripted(&mut self, index: usize, site: &'static str, n: u64) -> u64 {
+        let source = &self.sources[index];
+        let recorded = source.script.get(source.ordinal).copied();
+        let fitting = recorded.filter(|choice| choice.site == site && choice.answer < n);
+        match fitting {
+            Some(_) => self.alignment.fitted += 1,
+            None => self.alignment.missed += 1,
+        }
+        if let (None, None, Some(recorded)) = (self.mismatch, fitting, recorded) {
+            let stream = source.stream;
+            self.mismatch = Some(Mismatch { draws: self.draws - 1, stream, site, recorded });
+        }
+        fitting.map_or(0, |choice| choice.answer)
+    }
+
+    /// Keeps a draw.
+    #[inline]
+    fn drawn(&mut self, index: usize, site: &'static str, answer: u64, of: u64) -> u64 {
+        let source = &mut self.sources[index];
         if self.journal.is_on() {
             let choice = Choice { site, answer };
-            self.journal.push(Drawn { at: self.now, stream, ordinal: source.ordinal, of: n, choice });
+            let (stream, ordinal) = (source.stream, source.ordinal);
+            self.journal.push(Drawn { at: self.now, stream, ordinal, of, choice });
         }
         source.ordinal += 1;
         if self.recording {
@@ -332,16 +413,39 @@ impl Choices {
 
     fn open(&mut self, stream: Stream) -> usize {
         let index = self.sources.len();
+        let seed = self.beyond.filter(|_| stream.subsystem != Subsystem::Random).unwrap_or(self.seed);
         let script = self.replay.as_mut().and_then(|record| record.streams.remove(&stream));
         self.sources.push(Source {
             stream,
-            generator: generator(self.seed, stream),
+            generator: generator(seed, stream),
             drawn: Vec::new(),
             script: script.unwrap_or_default(),
             ordinal: 0,
         });
         self.index.insert(stream, index);
         index
+    }
+}
+
+/// Chance for those who decide: of the seed, and not recorded, since what they decide is.
+pub(crate) struct Dice {
+    generator: ChaCha8Rng,
+}
+
+impl Dice {
+    /// Those of `seed`.
+    pub(crate) fn new(seed: u64) -> Dice {
+        Dice { generator: generator(seed, Stream::new(Subsystem::Turn, u64::MAX)) }
+    }
+
+    /// Any number.
+    pub(crate) fn number(&mut self) -> u64 {
+        self.generator.next_u64()
+    }
+
+    /// A number below `n`.
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        below(&mut self.generator, n)
     }
 }
 
@@ -362,52 +466,6 @@ fn below(generator: &mut ChaCha8Rng, n: u64) -> u64 {
         (u64::from(generator.next_u32()) * n) >> 32
     } else {
         ((u128::from(generator.next_u64()) * u128::from(n)) >> 64) as u64
-    }
-}
-
-/// A rare event: it draws how far the next occurrence is, not at every call whether this is one.
-///
-/// The boring answer is that the next `2 * mean` calls have none.
-#[derive(Clone, Debug)]
-pub(crate) struct Rare {
-    stream: Stream,
-    site: &'static str,
-    mean: u64,
-    /// Calls until the next decision; 0: not drawn yet.
-    left: u64,
-    /// Whether that decision is an occurrence, or only a new draw.
-    occurs: bool,
-}
-
-impl Rare {
-    /// Something that happens once in `mean` calls; never if `mean` is 0.
-    pub(crate) const fn new(stream: Stream, site: &'static str, mean: u64) -> Rare {
-        Rare { stream, site, mean, left: 0, occurs: false }
-    }
-
-    /// From now on it happens once in `mean` calls.
-    pub(crate) fn set_mean(&mut self, mean: u64) {
-        *self = Rare::new(self.stream, self.site, mean);
-    }
-
-    /// Whether it happens at this call.
-    pub(crate) fn hit(&mut self, choices: &mut Choices) -> bool {
-        if self.mean == 0 {
-            return false;
-        }
-        if self.left == 0 {
-            self.aim(choices);
-        }
-        self.left -= 1;
-        self.left == 0 && self.occurs
-    }
-
-    fn aim(&mut self, choices: &mut Choices) {
-        let reach = self.mean.saturating_mul(2);
-        let distance = choices.draw(self.stream, self.site, reach);
-        self.occurs = distance != 0;
-        // An interesting draw near the boring one is a late occurrence: shrinking moves it away from the start.
-        self.left = reach - distance;
     }
 }
 
@@ -464,13 +522,5 @@ mod tests {
         let mut choices = Choices::new(1);
         let hits = (0..10_000).filter(|_| choices.chance(A, "one in four", 1, 4)).count();
         assert!((2_300..2_700).contains(&hits), "{hits}");
-    }
-
-    #[test]
-    fn a_rare_event_comes_about_as_often_as_it_says() {
-        let mut choices = Choices::new(3);
-        let mut rare = Rare::new(A, "rare", 50);
-        let hits = (0..100_000).filter(|_| rare.hit(&mut choices)).count();
-        assert!((1_700..2_300).contains(&hits), "{hits}");
     }
 }

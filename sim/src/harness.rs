@@ -9,7 +9,10 @@
 //! | `MACHINARIUM_SEED=0x1f3a` | this seed alone |
 //! | `MACHINARIUM_SEEDS=1000` | so many seeds, from 1 (the default is 64) |
 //! | `MACHINARIUM_BUDGET=30s` | as many seeds as fit into this real time (`s`, `m` or `h`) |
+//! | `MACHINARIUM_STRATEGY=pct3` | by what runs decide who goes on ([`Strategy`]) |
 //! | `MACHINARIUM_REPLAY=file` | the choices in this file |
+//!
+//! `MACHINARIUM_BREAK_AT=1204` stops the run of one of the first and the last before that choice, for a debugger.
 //!
 //! Without one of these, first comes what earlier runs have left: a seed that ended its process (`ahead`), and the records in
 //! `tests/regressions` (`regression`).
@@ -19,21 +22,29 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::ahead::{self, Ahead};
 use crate::choice::Record;
 use crate::confirm::{self, Fresh, confirm};
+use crate::explain::{Case, Explanation};
 use crate::fault::{Cpu, Faults};
 use crate::host::Ending;
 use crate::journal;
+use crate::marks::Marks;
+use crate::picture;
 use crate::regression::{self, Fit, Shelf};
 use crate::script::World;
 use crate::shrink::{self, Shrunk};
 use crate::simulation::{Outcome, Simulation, Stats};
+use crate::strategy::{Rehearsal, Strategy};
 
+const SEED: &str = "MACHINARIUM_SEED";
 /// How many seeds a test runs unless told.
 const SEEDS: u64 = 64;
+/// How many if every order is to be tried, at most.
+const EXHAUSTED: u64 = 10_000;
 /// How many events a report shows.
 const EVENTS: usize = 40;
 
@@ -74,6 +85,9 @@ pub struct Check {
     faults: Faults,
     cpu: Cpu,
     seeds: Option<u64>,
+    strategy: Strategy,
+    rehearsal: OnceLock<Arc<Rehearsal>>,
+    must_reach: bool,
     regressions: Option<PathBuf>,
     aligned: u8,
 }
@@ -114,40 +128,91 @@ impl Check {
         Check { aligned: percent.min(100), ..self }
     }
 
+    /// By what runs decide who goes on, unless the environment says otherwise. With [`Strategy::Exhaustive`] there are as many
+    /// seeds as it takes, but for a limit of [`seeds`](Check::seeds) or 10,000.
+    pub fn strategy(self, strategy: Strategy) -> Check {
+        Check { strategy, ..self }
+    }
+
+    /// The check also fails if there are marks that no run has reached ([`Marks::never`]), which it otherwise only tells.
+    ///
+    /// ```should_panic
+    /// machinarium_sim::Check::new().must_reach().run(|world| {
+    ///     machinarium::sometimes!(world.random(2) == 2, "two of two");
+    /// });
+    /// ```
+    pub fn must_reach(self) -> Check {
+        Check { must_reach: true, ..self }
+    }
+
     /// Runs the seeds.
     ///
     /// # Panics
     /// As [`check`].
     pub fn run<R: Ending + 'static>(&self, script: impl Fn(&World) -> R + 'static) {
-        let script: Script = Rc::new(move |world| script(world).ending());
+        let strategy = match env::var("MACHINARIUM_STRATEGY") {
+            Ok(text) => text.parse().unwrap_or_else(|error| panic!("MACHINARIUM_STRATEGY: {error}")),
+            Err(_) => self.strategy,
+        };
+        // Another script has another rehearsal.
+        let check = Check { strategy, rehearsal: OnceLock::new(), ..self.clone() };
+        check.run_all(&(Rc::new(move |world: &World| script(world).ending()) as Script));
+    }
+
+    fn run_all(&self, script: &Script) {
         if let Ok(path) = env::var("MACHINARIUM_REPLAY") {
-            return self.replay(&path, &script);
+            return self.replay(&path, script);
         }
         if let Some(journal) = confirm::asked() {
-            return self.answer(journal, &script);
+            return self.answer(journal, script);
         }
-        if env::var_os("MACHINARIUM_SEED").is_none() {
+        let alone = env::var_os(SEED).is_some();
+        if !alone {
             self.left_behind();
-            self.kept(&script);
+            self.kept(script);
         }
         let ahead = Ahead::new(self.name());
         let (seeds, end) = self.plan();
+        let last = *seeds.end();
+        let mut needed = 0;
+        let mut marks = Marks::default();
         for seed in seeds {
             ahead.begin(seed);
-            let outcome = run(&self.simulation(seed), &script);
+            let simulation = self.simulation(seed, script);
+            let simulation = if alone { simulation.break_at(break_at()) } else { simulation };
+            let outcome = run(&simulation, script);
             if outcome.failure.is_some() {
-                self.fail(&outcome, &script);
+                self.fail(&outcome, script);
+            }
+            self.explore(&outcome, &mut marks, script);
+            needed = needed.max(outcome.needed.unwrap_or(0));
+            if needed > 0 && (seed >= needed || seed == last) {
+                println!("{seed} seeds of {needed} that strategy {} needs", self.strategy);
+                break;
             }
             if end.is_some_and(|end| Stopwatch::now() >= end) {
                 break;
             }
         }
+        if env::var_os("MACHINARIUM_SEED").is_none() {
+            self.tell_of(&marks);
+        }
+    }
+
+    /// What no run has reached, of the marks of the code.
+    fn tell_of(&self, marks: &Marks) {
+        if marks.never().is_empty() {
+            return;
+        }
+        let text = format!("no run of {} has reached all of:\n{marks}", self.name());
+        assert!(!self.must_reach, "{text}");
+        let _ = writeln!(std::io::stderr(), "machinarium-sim: {text}");
     }
 
     /// In a process that was started to try one seed.
     fn answer(&self, journal: PathBuf, script: &Script) {
         let seed = *self.plan().0.start();
-        let outcome = run(&self.simulation(seed).journal(Some(journal)), script);
+        let outcome = run(&self.simulation(seed, script).journal(Some(journal)), script);
         confirm::answer(outcome.digest);
         assert!(outcome.passed(), "the seed fails here too");
     }
@@ -190,16 +255,34 @@ impl Check {
         self.regressions.as_ref().map_or_else(|| Shelf::of(name), |path| Some(Shelf::below(path, name)))
     }
 
-    fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.name.as_deref().unwrap_or("<test>")
     }
 
     fn command(&self, seed: u64) -> String {
-        format!("MACHINARIUM_SEED={seed:#x} cargo test {}", self.name())
+        let strategy = env::var("MACHINARIUM_STRATEGY").map(|text| format!("MACHINARIUM_STRATEGY={text} "));
+        let strategy = strategy.unwrap_or_default();
+        format!("{strategy}MACHINARIUM_SEED={seed:#x} cargo test {}", self.name())
     }
 
-    fn simulation(&self, seed: u64) -> Simulation {
-        Simulation::new(seed).faults(self.faults).cpu(self.cpu)
+    /// With all that a report tells.
+    pub(crate) fn detailed(&self, simulation: Simulation) -> Simulation {
+        simulation.keep_events(EVENTS).record(true).journal(None)
+    }
+
+    pub(crate) fn strategy_of(&self, seed: u64) -> Strategy {
+        self.strategy.of(seed)
+    }
+
+    pub(crate) fn simulation(&self, seed: u64, script: &Script) -> Simulation {
+        let simulation = Simulation::new(seed).faults(self.faults).cpu(self.cpu).strategy(self.strategy);
+        if !self.strategy.of(seed).wants_rehearsal() {
+            return simulation;
+        }
+        let script = script.clone();
+        let rehearse = || Arc::new(simulation.rehearse(move |world| script(world)));
+        let rehearsal = self.rehearsal.get_or_init(rehearse).clone();
+        simulation.rehearsed(rehearsal)
     }
 
     /// Which seeds, and until when.
@@ -207,20 +290,21 @@ impl Check {
         let number = |name: &str| {
             env::var(name).ok().map(|text| parse_seed(&text).unwrap_or_else(|| bad(name, &text)))
         };
-        if let Some(seed) = number("MACHINARIUM_SEED") {
+        if let Some(seed) = number(SEED) {
             return (seed..=seed, None);
         }
         if let Ok(text) = env::var("MACHINARIUM_BUDGET") {
             let budget = parse_duration(&text).unwrap_or_else(|| bad("MACHINARIUM_BUDGET", &text));
             return (1..=u64::MAX, Some(Stopwatch::now() + budget));
         }
-        (1..=number("MACHINARIUM_SEEDS").or(self.seeds).unwrap_or(SEEDS), None)
+        let usual = if matches!(self.strategy, Strategy::Exhaustive { .. }) { EXHAUSTED } else { SEEDS };
+        (1..=number("MACHINARIUM_SEEDS").or(self.seeds).unwrap_or(usual), None)
     }
 
     /// Explains a failure, and panics with it.
     fn fail(&self, first: &Outcome, script: &Script) -> ! {
         let seed = first.seed;
-        let told = run(&self.simulation(seed).keep_events(EVENTS).record(true).journal(None), script);
+        let told = run(&self.detailed(self.simulation(seed, script)), script);
         let command = self.command(seed);
         if told.digest != first.digest || told.failure.is_none() {
             panic!(
@@ -237,14 +321,33 @@ impl Check {
         panic!("seed {seed:#x} failed: {}\n{confirmed}\n{shrunk}", told.report(&command));
     }
 
-    fn shrink(&self, told: &Outcome, script: &Script) -> String {
+    pub(crate) fn shrink(&self, told: &Outcome, script: &Script) -> String {
         let (Some(record), Some(failure)) = (&told.record, &told.failure) else { return String::new() };
         let replay = |record: &Record| {
-            let outcome = run(&self.simulation(told.seed).replay(record.clone()).record(true), script);
+            let outcome =
+                run(&self.simulation(told.seed, script).replay(record.clone()).record(true), script);
             let like = outcome.failure.is_some_and(|other| other.is_like(failure));
             like.then_some(outcome.record).flatten()
         };
-        shrink::shrink(record, PATIENCE, replay).map_or_else(String::new, |shrunk| self.describe(&shrunk))
+        let Some(shrunk) = shrink::shrink(record, PATIENCE, replay) else { return String::new() };
+        let run = |simulation: &Simulation| run(simulation, script);
+        let case = Case { simulation: self.simulation(told.seed, script), run: &run, failure };
+        let explanation = case.explain(&shrunk.record, PATIENCE);
+        format!("{}\n{}\n{}", self.describe(&shrunk), explanation.text(), self.pictures(&explanation))
+    }
+
+    fn pictures(&self, explanation: &Explanation) -> String {
+        let name = format!("{}-{:x}", ahead::slug(self.name()), explanation.run.seed);
+        match picture::write(&ahead::directory(), &name, explanation) {
+            Ok(paths) => {
+                let lines = paths.iter().map(|path| format!("  {}\n", path.display()));
+                format!(
+                    "pictures, for a browser, ui.perfetto.dev and Wireshark:\n{}",
+                    lines.collect::<String>()
+                )
+            }
+            Err(error) => format!("the pictures cannot be written: {error}\n"),
+        }
     }
 
     fn describe(&self, shrunk: &Shrunk) -> String {
@@ -254,7 +357,7 @@ impl Check {
             Some(Err(error)) => format!("they cannot be kept as a regression: {error}"),
             None => shrunk.record.save(self.name()),
         };
-        format!("{shrunk}{kept}\n")
+        format!("{shrunk}\n{kept}\n")
     }
 
     fn replay(&self, path: &str, script: &Script) {
@@ -267,7 +370,8 @@ impl Check {
     /// # Panics
     /// If the run fails.
     fn again(&self, path: &Path, record: Record, script: &Script) -> Fit {
-        let outcome = run(&self.simulation(record.seed).replay(record).keep_events(EVENTS), script);
+        let simulation = self.simulation(record.seed, script).break_at(break_at());
+        let outcome = run(&simulation.replay(record).keep_events(EVENTS), script);
         let fit = Fit { alignment: outcome.alignment, mismatch: outcome.mismatch };
         let command = format!("MACHINARIUM_REPLAY={} cargo test {}", path.display(), self.name());
         assert!(outcome.passed(), "{}: {fit}\n{}", path.display(), outcome.report(&command));
@@ -283,14 +387,21 @@ impl Check {
     }
 }
 
-type Script = Rc<dyn Fn(&World) -> Result<(), String>>;
+pub(crate) type Script = Rc<dyn Fn(&World) -> Result<(), String>>;
 
 /// For how long a record is shrunk.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-fn run(simulation: &Simulation, script: &Script) -> Outcome {
+pub(crate) fn run(simulation: &Simulation, script: &Script) -> Outcome {
     let script = script.clone();
     simulation.run(move |world| script(world))
+}
+
+/// The choice before which a debugger is wanted; 0: none.
+pub(crate) fn break_at() -> u64 {
+    let text = env::var("MACHINARIUM_BREAK_AT").ok();
+    let choice = text.map(|text| parse_seed(&text).unwrap_or_else(|| bad("MACHINARIUM_BREAK_AT", &text)));
+    choice.unwrap_or(0)
 }
 
 fn bad(name: &str, text: &str) -> ! {
@@ -305,7 +416,7 @@ pub fn parse_seed(text: &str) -> Option<u64> {
     }
 }
 
-fn parse_duration(text: &str) -> Option<Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let unit = text.trim_start_matches(|letter: char| letter.is_ascii_digit());
     let count: u64 = text[..text.len() - unit.len()].parse().ok()?;
     let seconds = match unit {
@@ -322,10 +433,21 @@ fn parse_duration(text: &str) -> Option<Duration> {
 pub struct Hunt {
     /// The first seed.
     pub first: u64,
+    /// How far the next one is from each: 1 for all of them.
+    pub step: u64,
     /// How many seeds.
     pub seeds: u64,
     /// On how many OS threads.
     pub jobs: usize,
+    /// No seed begins after so much real time.
+    pub budget: Option<Duration>,
+}
+
+impl Default for Hunt {
+    /// The first thousand seeds, one after the other, for as long as they take.
+    fn default() -> Hunt {
+        Hunt { first: 1, step: 1, seeds: 1000, jobs: 1, budget: None }
+    }
 }
 
 /// What a hunt has found until now.
@@ -335,6 +457,8 @@ pub struct Found {
     pub seeds: u64,
     /// What they did together.
     pub stats: Stats,
+    /// What marks of the code have said.
+    pub marks: Marks,
     /// The failure of the lowest seed.
     pub failure: Option<Outcome>,
 }
@@ -346,22 +470,25 @@ impl Hunt {
         #[allow(clippy::disallowed_types)] // of real threads, outside of all worlds
         let found = std::sync::Mutex::new(Found::default());
         let name = ahead::program();
-        let next = AtomicU64::new(self.first);
-        // Seeds from here on need not be run. Relaxed: a seed too many does no harm.
-        let end = AtomicU64::new(self.first.saturating_add(self.seeds));
+        let until = self.budget.map(|budget| Stopwatch::now() + budget);
+        let next = AtomicU64::new(0);
+        // Places in the line of seeds from here on need not be run. Relaxed: a seed too many does no harm.
+        let end = AtomicU64::new(self.seeds);
         std::thread::scope(|scope| {
             for _ in 0..self.jobs.max(1) {
                 scope.spawn(|| {
                     let ahead = Ahead::new(&name);
                     loop {
-                        let seed = next.fetch_add(1, Relaxed);
-                        if seed >= end.load(Relaxed) {
+                        let place = next.fetch_add(1, Relaxed);
+                        if place >= end.load(Relaxed) || until.is_some_and(|until| Stopwatch::now() >= until)
+                        {
                             return;
                         }
+                        let seed = self.first.wrapping_add(place.wrapping_mul(self.step));
                         ahead.begin(seed);
                         let outcome = one(seed);
                         if outcome.failure.is_some() {
-                            end.fetch_min(seed, Relaxed);
+                            end.fetch_min(place, Relaxed);
                         }
                         let mut found = found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                         found.add(outcome);
@@ -378,6 +505,7 @@ impl Found {
     fn add(&mut self, outcome: Outcome) {
         self.seeds += 1;
         self.stats.add(&outcome.stats);
+        self.marks.add(&outcome.marks);
         let lowest = self.failure.as_ref().is_none_or(|other| outcome.seed < other.seed);
         if outcome.failure.is_some() && lowest {
             self.failure = Some(outcome);

@@ -88,8 +88,10 @@ impl Kernel for SimKernel {
     }
 
     fn sched_yield(&self) {
+        self.shared.asking.set(None);
         let _ = self.shared.ask(self.thread, Asking::Call, |state, thread| {
-            if self.hit(state, Fault::Preempt) {
+            // With turns, this is a place where another thread may go on anyway.
+            if state.sched.turns.is_none() && self.hit(state, Fault::Preempt) {
                 state.sched.hold_up(thread);
             }
             Served::Done(())

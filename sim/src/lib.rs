@@ -47,9 +47,12 @@
 //! | a main function, or the script, panics or returns an error; a panic of a thread or a coroutine that nobody joins | `Panic`, `Failed` |
 //! | a machine that cannot be unwound aborts its process | `Aborted` |
 //! | a coroutine sleeps, its machine sleeps, and the descriptor that it waits for is ready, or another machine's letter is there | `LostWakeUp` |
-//! | nothing can run and nothing will ever happen; or the run does not end | `Stuck`, `Endless` |
+//! | nothing can run and nothing will ever happen; some wait for each other in a circle | `Stuck`, `Deadlock` |
+//! | calls without end, by which nothing moves; other runs that do not end | `Livelock`, `Endless` |
+//! | what [`World::eventually`] wants comes too late; one waits for its turn all the time; it does not come | `TooSlow`, `Starvation`, `Unmet` |
 //! | a process that ended well left descriptors open | `Leak` |
 //! | TLS in a process draws its secrets from elsewhere than the seed | `Undetermined` |
+//! | what `machinarium::always!` says does not hold | `Broken` |
 //!
 //! # What a seed varies
 //!
@@ -57,6 +60,9 @@
 //! kinds are about the library itself: [`Fault::Preempt`] switches threads between any two operations on what machines share,
 //! and [`Fault::Limits`] shrinks budgets, batches and buffers. They change the tuning of a process's machines when these start,
 //! below programs that know nothing of it.
+//!
+//! Which of the threads that can run goes on is decided by time, or by a [`Strategy`] ([`Check::strategy`],
+//! [`Simulation::strategy`]): priorities, walks, lines with delays, every order of a tiny program, or a portfolio of them.
 //!
 //! # What a simulated main function may touch
 //!
@@ -76,21 +82,28 @@
 //! | file | what |
 //! |---|---|
 //! | `harness`, `simulation`, `shrink`, `report` | many seeds, one seed, what mattered, what is said |
+//! | `explain`, `words`, `film`, `picture` | why a run fails; its choices in words; what pictures are made of, and they |
 //! | `ahead`, `journal`, `regression`, `confirm` | what a run leaves on the disk; the order of its choices; failures that are kept; a seed in a fresh process |
 //! | `exhaust` | one call after the other fails |
+//! | `cli` | the command line of a program that is hunted |
+//! | `history` | calls that tests write down, and whether one order explains all answers |
 //! | `script`, `host`, `process` | what the script is lent, and what runs on it |
 //! | `world`, `scheduler`, `queue`, `clock` | the loop; who runs when; what will happen; what clocks show |
+//! | `strategy`, `turns` | by what a run decides who goes on, where time does not |
 //! | `kernel`, `wake` | `Kernel` and `Wake`, served by the world |
 //! | `crypto` | what TLS in a process draws its secrets from |
 //! | `thread` | stacks and the switch: all unsafe code |
-//! | `choice`, `record`, `fault`, `tuning`, `trace` | the one source of chance; its records; what goes wrong; small limits; what happened |
+//! | `choice`, `rare`, `record`, `fault`, `tuning`, `trace` | the one source of chance; its records; what goes wrong; small limits; what happened |
 //! | `dns`, `signal`, `disk` | names, signals and files of the simulated hosts |
-//! | `oracle` | what must hold at every quiet moment |
+//! | `oracle`, `waits`, `verdict` | what must hold at every quiet moment; who waits for whom; what a world that does not get on has |
+//! | `marks`, `future` | what the code under test says about itself, and how runs go on from there |
 //! | `net`, `sockets`, `tcp`, `udp`, `unix`, `epoll`, `eventfd`, `files`, `options`, `link` | the objects of the simulated kernels, which know only `env` |
 //! | `outside`, `panics`, `monitor` | what is of the OS thread or the whole program, and not of a world |
 
 mod ahead;
 mod choice;
+#[cfg(feature = "cli")]
+pub mod cli;
 mod clock;
 mod confirm;
 #[cfg(feature = "tls")]
@@ -101,13 +114,18 @@ mod env;
 mod epoll;
 mod eventfd;
 mod exhaust;
+mod explain;
 mod fault;
 mod files;
+mod film;
+mod future;
 mod harness;
+pub mod history;
 mod host;
 mod journal;
 mod kernel;
 mod link;
+mod marks;
 mod monitor;
 mod net;
 #[cfg(test)]
@@ -116,8 +134,10 @@ mod options;
 mod oracle;
 mod outside;
 mod panics;
+mod picture;
 mod process;
 mod queue;
+mod rare;
 mod record;
 mod regression;
 mod report;
@@ -128,14 +148,19 @@ mod signal;
 mod simulation;
 mod slab;
 mod sockets;
+mod strategy;
 mod tcp;
 #[allow(unsafe_code)] // stacks and switches of simulated threads
 mod thread;
 mod trace;
 mod tuning;
+mod turns;
 mod udp;
 mod unix;
+mod verdict;
+mod waits;
 mod wake;
+mod words;
 mod world;
 
 pub use choice::{Alignment, Choice, Choices, Mismatch, Record, Stream, Subsystem};
@@ -145,8 +170,10 @@ pub use fault::{Cpu, Fault, FaultCounts, Faults};
 pub use harness::{Check, Found, Hunt, check, check_named, parse_seed};
 pub use host::{Ending, Host};
 pub use link::{Distribution, LinkOptions, Ratio};
+pub use marks::Marks;
 pub use panics::PanicNote;
 pub use report::{Failure, FailureKind};
 pub use script::{Durations, World};
 pub use shrink::Shrunk;
 pub use simulation::{Outcome, Simulation, Stats, with_kernel};
+pub use strategy::{Rehearsal, Strategy};

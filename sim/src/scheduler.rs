@@ -1,6 +1,6 @@
 //! Who runs when: virtual time, the queue of what will happen, and the simulated threads in it.
 //!
-//! There is no ready list. A thread that can run has an event in the queue, at the instant at which it gets the
+//! There is no ready list, but for strategies that decide by turns (`turns`). A thread that can run has an event in the queue, at the instant at which it gets the
 //! processor; time jumps from event to event. So threads of different hosts, and of one host, run at the same time as far
 //! as the clocks can tell, and time is not work-conserving: whoever is stalled just has a later event.
 //!
@@ -22,12 +22,16 @@ use std::time::Duration;
 
 use machinarium::kernel::{Call, CpuSet, Errno, Result, Signal, ThreadEnd};
 
-use crate::choice::{Choices, Rare, Stream, Subsystem};
+use crate::choice::{Choices, Stream, Subsystem};
 use crate::clock::Clocks;
 use crate::env::{Env, EpollKey, HostIndex, NetEvent, ProcessIndex};
 use crate::fault::{Cpu, Fault, FaultCounts, Faults, Injector, Sweep};
+use crate::film::Carried;
 use crate::queue::Queue;
+use crate::rare::Rare;
+use crate::strategy::Kind;
 use crate::trace::{CallName, Keep, Trace};
+use crate::turns::Turns;
 
 /// What a call costs at least, in nanoseconds.
 const CALL: u64 = 150;
@@ -154,7 +158,9 @@ pub(crate) struct HostCpu {
 
 pub(crate) struct Scheduler {
     pub(crate) now: u64,
-    queue: Queue<Event>,
+    pub(crate) queue: Queue<Event>,
+    /// Where threads that can run are, if a strategy picks among them; else they are in the queue.
+    pub(crate) turns: Option<Box<Turns>>,
     pub(crate) threads: Vec<Thread>,
     pub(crate) hosts: Vec<HostCpu>,
     /// By the index of an epoll instance's key: who sleeps on it.
@@ -178,6 +184,7 @@ impl Scheduler {
         Scheduler {
             now: 0,
             queue: Queue::new(),
+            turns: None,
             threads: Vec::new(),
             hosts: Vec::new(),
             sleepers: Vec::new(),
@@ -241,6 +248,9 @@ impl Scheduler {
             refusals: 0,
             glances: 0,
         });
+        if let Some(turns) = &mut self.turns {
+            turns.born(index, identity, place.map(|(_, process)| process));
+        }
         self.make_ready(index);
         index
     }
@@ -251,6 +261,11 @@ impl Scheduler {
 
     /// The next event; time is then its instant. `None`: nothing will ever happen.
     pub(crate) fn next(&mut self) -> Option<Event> {
+        if self.turns.is_some() { self.next_turn() } else { self.next_event() }
+    }
+
+    /// The next event of the queue.
+    pub(crate) fn next_event(&mut self) -> Option<Event> {
         let choices = &mut self.choices;
         let order = |n: usize| choices.draw(Stream::new(Subsystem::Order, 0), "order", n as u64) as usize;
         let (at, event) = self.queue.pop(order)?;
@@ -263,7 +278,18 @@ impl Scheduler {
 
     /// For how long nothing will happen: `None` for ever.
     pub(crate) fn gap(&self) -> Option<u64> {
-        self.queue.next_at().map(|at| at.saturating_sub(self.now))
+        let turns = self.turns.as_ref().and_then(|turns| turns.next_at());
+        let next = self.queue.next_at().into_iter().chain(turns).min();
+        next.map(|at| at.saturating_sub(self.now))
+    }
+
+    /// The thread gets the processor at this instant, or about then.
+    fn run_at(&mut self, thread: ThreadIndex, at: u64) {
+        match &mut self.turns {
+            // The script runs when it wants to: it is an event for everybody else.
+            Some(turns) if self.threads[thread.0 as usize].process.is_some() => turns.ready(thread, at),
+            _ => self.queue.push(at, Event::Run(thread)),
+        }
     }
 
     /// Whether `thread`, whose `Run` event has come, gets the processor; else it gets another event.
@@ -276,28 +302,38 @@ impl Scheduler {
         let host_stalls = record.host.map_or(0, |host| self.hosts[host.0 as usize].stalled_until);
         let stalled_until = record.paused_until.max(host_stalls);
         if stalled_until > now {
-            self.queue.push(stalled_until, Event::Run(thread));
+            self.run_at(thread, stalled_until);
             return false;
         }
         record.phase = Phase::Running;
         record.glances = 0;
+        if let Some(turns) = &mut self.turns {
+            turns.goes_on(thread);
+        }
         true
     }
 
     /// The running thread makes a call. True: it goes on at once, and time has passed; false: it has an event for when it does.
-    pub(crate) fn charge(&mut self, thread: ThreadIndex) -> bool {
+    pub(crate) fn charge(&mut self, thread: ThreadIndex, call: Option<Call>) -> bool {
+        if let Some(turns) = &mut self.turns {
+            turns.about(thread, Kind::of(call));
+        }
         self.calls += 1;
         self.threads[thread.0 as usize].calls += 1;
         self.threads[thread.0 as usize].inside = false;
         let at = self.instant_after(thread, CALL);
-        if self.queue.next_at().is_none_or(|next| at < next) {
+        let alone = self.turns.as_ref().is_none_or(|turns| turns.next_at().is_none());
+        if alone && self.queue.next_at().is_none_or(|next| at < next) {
             self.now = at;
             self.choices.now = at;
             self.threads[thread.0 as usize].glances = 0;
+            if let Some(turns) = &mut self.turns {
+                turns.goes_on(thread);
+            }
             return true;
         }
         self.threads[thread.0 as usize].phase = Phase::Ready;
-        self.queue.push(at, Event::Run(thread));
+        self.run_at(thread, at);
         false
     }
 
@@ -378,6 +414,9 @@ impl Scheduler {
     pub(crate) fn kill(&mut self, thread: ThreadIndex) {
         self.leave_sleepers(thread);
         self.thread(thread).phase = Phase::Dead;
+        if let Some(turns) = &mut self.turns {
+            turns.forget(thread);
+        }
     }
 
     /// The thread's sleep is over, if it has one.
@@ -395,7 +434,7 @@ impl Scheduler {
             return false;
         }
         self.threads[thread.0 as usize].phase = Phase::Ready;
-        self.queue.push(self.now + stall, Event::Run(thread));
+        self.run_at(thread, self.now + stall);
         true
     }
 
@@ -456,13 +495,13 @@ impl Scheduler {
     /// Makes a line of the trace. Callers ask whether the trace is on.
     pub(crate) fn line(&mut self, host: Option<HostIndex>, text: fmt::Arguments<'_>) {
         let name = host.map_or("script", |host| &self.hosts[host.0 as usize].name);
-        self.trace.line(self.now, host, name, text);
+        self.trace.line((self.now, self.choices.draws()), host, name, text);
     }
 
     fn make_ready(&mut self, thread: ThreadIndex) {
         let at = self.instant_after(thread, WAKE) + self.stall(thread).unwrap_or(0);
         self.threads[thread.0 as usize].phase = Phase::Ready;
-        self.queue.push(at, Event::Run(thread));
+        self.run_at(thread, at);
     }
 
     /// The instant at which something that costs at least `least` is done.
@@ -546,5 +585,13 @@ impl Env for Scheduler {
 
     fn tracing(&self) -> bool {
         self.trace.is_on()
+    }
+
+    fn filming(&self) -> bool {
+        self.trace.film.is_some()
+    }
+
+    fn film(&mut self, packet: Carried) {
+        self.trace.shoot(self.now, self.choices.draws(), packet);
     }
 }

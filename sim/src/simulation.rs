@@ -15,20 +15,25 @@ use std::time::Duration;
 
 use machinarium::kernel::Kernel;
 
-use crate::choice::{Alignment, Choices, Mismatch, Record};
+use crate::choice::{Alignment, Choices, Mismatch, Record, Stream, Subsystem};
 use crate::dns::Names;
 use crate::fault::{Cpu, FaultCounts, Faults, Sweep};
+use crate::film::{Cast, Film};
 use crate::host::Ending;
 use crate::journal::{Drawn, Journal};
+use crate::marks::{self, Heard, Marks};
 use crate::monitor::Pulse;
 use crate::net::Net;
 use crate::panics::{self, Hook, PanicNote};
 use crate::process::Life;
 use crate::report::{self, Failure, FailureKind};
-use crate::scheduler::Scheduler;
+use crate::scheduler::{Scheduler, Thread};
 use crate::script::{SCRIPT, World};
+use crate::strategy::{Rehearsal, Strategy};
 use crate::thread::Stage;
-use crate::trace::Keep;
+use crate::trace::{Keep, Line};
+use crate::turns::Turns;
+use crate::verdict::Progress;
 use crate::world::{Identity, Limits, Mode, Shared, State};
 
 /// How a seed is to be run.
@@ -40,9 +45,15 @@ pub struct Simulation {
     keep: Keep,
     recording: bool,
     journal: Option<Option<PathBuf>>,
+    film: bool,
+    break_at: u64,
     replay: Option<Record>,
+    /// After what is replayed, as this seed wants.
+    future: Option<u64>,
     limits: Limits,
     sweep: Sweep,
+    strategy: Strategy,
+    rehearsal: Option<Arc<Rehearsal>>,
 }
 
 /// What came of a run.
@@ -58,12 +69,25 @@ pub struct Outcome {
     pub stats: Stats,
     /// All choices, if they were recorded.
     pub record: Option<Record>,
+    /// By what it decided who goes on. Of a replay: by what it would have.
+    pub strategy: Strategy,
+    /// How many seeds it takes, from 1 on, until nothing is left to try, as far as this run shows: for [`Strategy::Exhaustive`]. All
+    /// is tried when the greatest of these numbers is reached.
+    pub needed: Option<u64>,
     /// How well the record that was replayed has fitted.
     pub alignment: Alignment,
     /// Where it did not fit for the first time.
     pub mismatch: Option<Mismatch>,
     /// All choices in their order, if that was wanted.
     pub(crate) journal: Vec<Drawn>,
+    /// The events that were kept.
+    pub(crate) lines: Vec<Line>,
+    pub(crate) film: Film,
+    pub(crate) cast: Cast,
+    /// What marks of the code have said.
+    pub marks: Marks,
+    /// The `sometimes!` that held, by number, with how many choices were made until then.
+    pub(crate) firsts: Vec<(usize, u64)>,
     /// In how many ways calls could have failed, if [`fail_nth`](Simulation::fail_nth) was asked for.
     pub opportunities: u64,
     /// Panics in their order, also those that somebody caught.
@@ -114,8 +138,8 @@ impl Outcome {
         let Some(failure) = &self.failure else { return format!("seed {:#x} passed", self.seed) };
         let mut text = format!("{failure}\n\nreproduce: {reproduce}\ndigest: {:016x}\n", self.digest);
         text += &format!(
-            "{} choices, {} calls, faults: {}\n",
-            self.stats.choices, self.stats.calls, self.stats.faults
+            "found by strategy {}, {} choices, {} calls, faults: {}\n",
+            self.strategy, self.stats.choices, self.stats.calls, self.stats.faults
         );
         if let Some(backtrace) = failure.panic.as_ref().and_then(|panic| panic.backtrace.as_ref()) {
             text += &format!("\n{backtrace}");
@@ -142,9 +166,14 @@ impl Simulation {
             keep: Keep::Nothing,
             recording: false,
             journal: None,
+            film: false,
+            break_at: 0,
             replay: None,
+            future: None,
             limits: Limits { calls: 50_000_000 },
             sweep: Sweep::default(),
+            strategy: Strategy::Random,
+            rehearsal: None,
         }
     }
 
@@ -191,6 +220,68 @@ impl Simulation {
         self
     }
 
+    /// Keeps what pictures are made of.
+    pub(crate) fn film(mut self) -> Simulation {
+        self.film = true;
+        self
+    }
+
+    /// Stops before the choice of this number, the first of which is 1: for a debugger, which this process should run under. The
+    /// signal is SIGTRAP.
+    pub fn break_at(mut self, choice: u64) -> Simulation {
+        self.break_at = choice;
+        self
+    }
+
+    /// By what it decides who goes on; [`Strategy::Random`] unless told.
+    pub fn strategy(mut self, strategy: Strategy) -> Simulation {
+        self.strategy = strategy;
+        self
+    }
+
+    /// With what a rehearsal has shown. It is a part of the run like its seed: with another one, some strategies do something else.
+    pub fn rehearsed(mut self, rehearsal: Arc<Rehearsal>) -> Simulation {
+        self.rehearsal = Some(rehearsal);
+        self
+    }
+
+    /// Runs the script with nothing but boring answers, and tells what its threads have done, also if it fails. `script` is one that can
+    /// be run again, and this is the same for all seeds.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use machinarium_sim::{Durations, Simulation, Strategy};
+    ///
+    /// let script = |world: &machinarium_sim::World| {
+    ///     let host = world.host("sleeper").run(|| ());
+    ///     world.eventually(1.secs(), || host.finished());
+    /// };
+    /// let rehearsal = Arc::new(Simulation::new(1).rehearse(script));
+    /// for seed in 1..10 {
+    ///     let run = Simulation::new(seed).strategy(Strategy::Walk).rehearsed(rehearsal.clone());
+    ///     assert!(run.run(script).passed());
+    /// }
+    /// ```
+    pub fn rehearse<R: Ending>(&self, script: impl FnOnce(&World) -> R + 'static) -> Rehearsal {
+        let hook = panics::set(Hook::Keep);
+        let outer = panics::take();
+        let shared = self.build_with(Choices::dull(), Some(Turns::plain()));
+        start_script(&shared, self.seed, script);
+        shared.run(SCRIPT);
+        let rehearsal = shared.state.borrow().sched.turns.as_ref().map(|turns| turns.rehearsal());
+        shared.tear_down();
+        drop(panics::take());
+        panics::set(hook);
+        panics::put_back(outer);
+        rehearsal.expect("it has turns")
+    }
+
+    /// Answers choices from the beginning of a record, and goes on from there as the seed `future` wants.
+    pub(crate) fn future(mut self, prefix: Record, future: u64) -> Simulation {
+        self.future = Some(future);
+        self.replay(prefix)
+    }
+
     /// Fails a run that makes more kernel calls than this (the default is 50 million).
     pub fn limit_calls(mut self, calls: u64) -> Simulation {
         self.limits.calls = calls;
@@ -209,6 +300,7 @@ impl Simulation {
         let hook = panics::set(if self.keep == Keep::Nothing { Hook::Keep } else { Hook::KeepBacktrace });
         // What an outer world's thread has caught before it started this one is not ours.
         let outer = panics::take();
+        marks::install();
         let shared = self.build();
         start_script(&shared, self.seed, script);
         shared.run(SCRIPT);
@@ -219,13 +311,36 @@ impl Simulation {
     }
 
     fn build(&self) -> Rc<Shared> {
-        let mut choices = self.replay.clone().map_or_else(|| Choices::new(self.seed), Choices::replay);
+        let strategy = self.strategy.of(self.seed);
+        let has_turns = self.replay.as_ref().map_or(strategy.has_turns(), Record::has_turns);
+        let mut choices = match (&self.replay, self.future) {
+            (Some(record), Some(future)) => Choices::future(record.clone(), future),
+            (Some(record), None) => Choices::replay(record.clone()),
+            (None, _) if matches!(strategy, Strategy::Exhaustive { .. }) => Choices::dull(),
+            (None, _) => Choices::new(self.seed),
+        };
         choices.record(self.recording);
+        choices.break_at(self.break_at);
         if let Some(ahead) = &self.journal {
             choices.journal = Journal::new(ahead.as_ref().and_then(|path| File::create(path).ok()));
         }
+        // That there are turns is a choice as well, the first of a record that has them. The boring answer is that there are none.
+        let stream = Stream::new(Subsystem::Turn, 0);
+        if !has_turns || choices.decide(stream, "turns", 2, || 1) == 0 {
+            return self.build_with(choices, None);
+        }
+        let turns = match self.replay {
+            Some(_) if self.future.is_none() => Turns::plain(),
+            _ => Turns::new(strategy, self.future.unwrap_or(self.seed), self.rehearsal.clone()),
+        };
+        self.build_with(choices, Some(turns))
+    }
+
+    fn build_with(&self, choices: Choices, turns: Option<Turns>) -> Rc<Shared> {
         let mut sched = Scheduler::new(choices, self.faults, self.cpu, self.keep);
+        sched.turns = turns.map(Box::new);
         sched.sweep = self.sweep;
+        sched.trace.film = self.film.then(Film::default);
         let faults = sched.faults;
         let mut state = State {
             sched,
@@ -237,12 +352,15 @@ impl Simulation {
             verdict: None,
             panics: Vec::new(),
             limits: self.limits,
+            halfway: Progress::default(),
+            heard: Heard::default(),
         };
         state.apply(&faults);
         Rc::new(Shared {
             stage: Stage::new(),
             mode: Cell::new(Mode::Running),
             rounds: Cell::new(0),
+            asking: Cell::new(None),
             current: Cell::new(None),
             strands: RefCell::default(),
             state: RefCell::new(state),
@@ -259,7 +377,8 @@ impl Simulation {
             (state.verdict.is_some(), state.sched.trace.digest(), state.stats())
         };
         let wanted = failed && matches!(self.keep, Keep::Last(_));
-        let scene = if wanted { report::scene(shared) } else { String::new() };
+        let lines = shared.state.borrow_mut().sched.trace.take_lines();
+        let scene = if wanted { report::scene(shared, &lines) } else { String::new() };
         let leaked = shared.tear_down();
         let mut guard = shared.state.borrow_mut();
         let state = &mut *guard;
@@ -271,9 +390,16 @@ impl Simulation {
             digest,
             stats,
             record: self.recording.then(|| state.sched.choices.take_record()),
+            strategy: self.strategy.of(self.seed),
+            needed: state.sched.turns.as_ref().and_then(|turns| turns.needed()),
             alignment: state.sched.choices.alignment(),
             mismatch: state.sched.choices.mismatch(),
             journal: state.sched.choices.journal.take(),
+            lines,
+            film: state.sched.trace.film.take().unwrap_or_default(),
+            cast: state.cast(),
+            marks: std::mem::take(&mut state.heard.marks),
+            firsts: std::mem::take(&mut state.heard.firsts),
             opportunities: state.sched.sweep.seen,
             panics: std::mem::take(&mut state.panics),
             leaked,
@@ -283,6 +409,18 @@ impl Simulation {
 }
 
 impl State {
+    /// Who is who. Cheap for a run that nobody tells of.
+    fn cast(&self) -> Cast {
+        if !self.sched.trace.is_on() {
+            return Cast::default();
+        }
+        let name = |thread: &Thread| format!("{}/{}", self.sched.host_name(thread.host), thread.name);
+        Cast {
+            hosts: self.sched.hosts.iter().map(|host| host.name.clone()).collect(),
+            threads: self.sched.threads.iter().map(|thread| (thread.identity, name(thread))).collect(),
+        }
+    }
+
     fn stats(&self) -> Stats {
         Stats {
             time: Duration::from_nanos(self.sched.now),

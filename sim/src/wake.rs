@@ -40,6 +40,7 @@ impl SimWake {
             return Err(TEARDOWN);
         }
         let Some(thread) = shared.current.get() else { return Err(TEARDOWN) };
+        shared.asking.set(Some(call));
         let answer = shared.ask(thread, Asking::Call, |state, _| {
             // Anything across processes is refused, and the dead have no descriptors.
             let own = state.sched.thread(thread).process == Some(self.process);

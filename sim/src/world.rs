@@ -19,13 +19,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use machinarium::kernel::ThreadEnd;
+use machinarium::kernel::{Call, ThreadEnd};
 
 use crate::dns::Names;
 use crate::env::HostIndex;
 use crate::fault::{Fault, Faults, Injector};
 use crate::host::HostState;
 use crate::link::{LinkOptions, Ratio};
+use crate::marks::Heard;
 use crate::monitor::Pulse;
 use crate::net::Net;
 use crate::oracle::Watch;
@@ -35,6 +36,7 @@ use crate::process::ProcessState;
 use crate::report::{Failure, FailureKind};
 use crate::scheduler::{Event, Phase, Scheduler, Sleep, ThreadIndex, WaitsFor};
 use crate::thread::{Stage, Step, Strand};
+use crate::verdict::Progress;
 
 /// What a call is told when it is served.
 pub(crate) enum Served<R> {
@@ -60,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) mode: Cell<Mode>,
     /// How often all threads were asked to end, after the world's end.
     pub(crate) rounds: Cell<u32>,
+    /// Which call the thread that runs makes; `None`: one that cannot fail.
+    pub(crate) asking: Cell<Option<Call>>,
     /// Whose thread runs.
     pub(crate) current: Cell<Option<ThreadIndex>>,
     pub(crate) strands: RefCell<Vec<Rc<Strand>>>,
@@ -90,6 +94,9 @@ pub(crate) struct State {
     /// Panics in the order in which they happened, whoever caught them.
     pub(crate) panics: Vec<PanicNote>,
     pub(crate) limits: Limits,
+    /// What had been done when half of the calls were made that it may make.
+    pub(crate) halfway: Progress,
+    pub(crate) heard: Heard,
 }
 
 /// When a world that goes on and on is stopped.
@@ -117,12 +124,17 @@ impl Shared {
             if watch.is_time(&self.state.borrow()) {
                 self.look_at_sleepers();
             }
-            let thread = self.state.borrow_mut().next_thread();
+            let (thread, from) = {
+                let mut state = self.state.borrow_mut();
+                (state.next_thread(), state.sched.now)
+            };
             match thread {
                 Some(thread) => self.turn(thread),
                 None => self.stuck(),
             }
             let mut state = self.state.borrow_mut();
+            let to = state.sched.now;
+            thread.iter().for_each(|thread| state.sched.trace.turn(thread.0, from, to));
             if state.verdict.is_some() || state.sched.thread(script).phase == Phase::Ended {
                 break;
             }
@@ -211,7 +223,10 @@ impl Shared {
     fn charge(&self, thread: ThreadIndex) -> bool {
         self.pulse.beat();
         let mut state = self.state.borrow_mut();
-        let goes_on = state.sched.charge(thread);
+        let goes_on = state.sched.charge(thread, self.asking.get());
+        if state.sched.calls == state.limits.calls / 2 {
+            state.halfway = state.progress();
+        }
         if state.sched.calls > state.limits.calls {
             state.endless();
             return false;
@@ -325,8 +340,7 @@ impl Shared {
     fn stuck(&self) {
         self.look_at_sleepers();
         let mut state = self.state.borrow_mut();
-        let message = "the world is stuck: no thread can run and nothing will ever happen".to_owned();
-        state.fail(FailureKind::Stuck, message, None);
+        self.standstill(&mut state);
     }
 
     /// The end of a thread's main function, on that thread.
@@ -384,15 +398,6 @@ impl State {
             at: Duration::from_nanos(self.sched.now),
             panic: None,
         });
-    }
-
-    fn endless(&mut self) {
-        let message = format!(
-            "the world does not end: {} calls in {:?} of its time",
-            self.sched.calls,
-            Duration::from_nanos(self.sched.now)
-        );
-        self.fail(FailureKind::Endless, message, None);
     }
 
     /// A thread has returned or panicked.
@@ -472,7 +477,7 @@ impl State {
     }
 
     /// Host and thread.
-    fn full_name(&self, thread: ThreadIndex) -> String {
+    pub(crate) fn full_name(&self, thread: ThreadIndex) -> String {
         let record = &self.sched.threads[thread.0 as usize];
         format!("{}/{}", self.sched.host_name(record.host), record.name)
     }

@@ -16,7 +16,9 @@
 //! | open | its source ends | ending |
 //! | ending | its bytes are passed on, and the end is said (`close_notify` on TLS) and sent | ended: the target's writing half is shut down |
 //!
-//! A source that fails is not heard of while its direction is full: bytes come first, then the error.
+//! A target that has ended itself may be gone when its turn comes to hear of the end: nothing but that is lost, and it is no failure.
+//! A source that fails is not heard of while its direction is full: bytes come first, then the error. What a target had sent
+//! before it failed is passed on too, but no end of it: after a reset the system may answer a read as if there had been one.
 
 use std::fmt;
 use std::io;
@@ -86,7 +88,7 @@ pub struct Flow {
     pub read: u64,
     /// Given to the target: with the system, or encrypted. `read - written` bytes were lost by an error.
     pub written: u64,
-    /// The source's end was read, and passed on.
+    /// The source's end was read, and passed on, unless its target had ended too and was gone.
     pub ended: bool,
 }
 
@@ -148,9 +150,9 @@ impl Relay {
     /// wait for it. See [`relay()`].
     ///
     /// # Errors
-    /// [`RelayError`], at the first failure of either side, at the idle timeout, and by deadlines and cancellation. What had
-    /// been read by then is passed on as far as that goes without waiting (not after a cancellation); the rest is lost, and
-    /// counted. `InvalidInput` for a stream with itself.
+    /// [`RelayError`], at the first failure of either side, at the idle timeout, and by deadlines and cancellation. What a side
+    /// had sent that takes no more is passed on before. Otherwise what had been read by then is passed on as far as that goes without
+    /// waiting (not after a cancellation); the rest is lost, and counted. `InvalidInput` for a stream with itself.
     pub fn run(&self, a: &impl Duplex, b: &impl Duplex) -> Result<Relayed, RelayError> {
         self.run_dyn(a, b)
     }
@@ -166,7 +168,16 @@ impl Relay {
         let mut there = Half::new(high_water);
         let mut back = Half::new(high_water);
         let result = self.carry(&machine, &mut there, &mut back, &mut a, &mut b);
-        if result.is_err() {
+        if let Err(failure) = &result {
+            match failure.step {
+                Step::Write(Side::A) if failure.is_final() => {
+                    self.rescue(&machine, &mut there, &mut a, &mut b);
+                }
+                Step::Write(Side::B) if failure.is_final() => {
+                    self.rescue(&machine, &mut back, &mut b, &mut a);
+                }
+                _ => {}
+            }
             // One more time without waiting; what fails now is no news.
             let _ = there.pass_on(&mut b);
             let _ = back.pass_on(&mut a);
@@ -209,6 +220,28 @@ impl Relay {
         Ok(())
     }
 
+    /// Passes on what a side had sent that takes no more: all, unless the other side takes no more either.
+    fn rescue(&self, machine: &Machine, half: &mut Half, from: &mut End<'_>, to: &mut End<'_>) {
+        let mut idle = self.idle_end(machine);
+        while half.state == State::Open {
+            let pulled = if half.wants_more() { half.pull(from) } else { Ok(None) };
+            let is_all = matches!(pulled, Ok(Some(0)) | Err(_));
+            let mut moved = matches!(pulled, Ok(Some(1..)));
+            let passed = half.pass_bytes(to, &mut moved);
+            if passed.is_err() || (is_all && !half.has_more(to)) {
+                return;
+            }
+            if moved {
+                idle = self.idle_end(machine);
+                continue;
+            }
+            let waits = [(half.wants_more() && !is_all, &from.reading), (half.has_more(to), &to.writing)];
+            if sleep_for_any(machine, &waits, "relay", idle).is_err() {
+                return;
+            }
+        }
+    }
+
     fn idle_end(&self, machine: &Machine) -> Instant {
         self.idle.map_or(Instant::FAR, |timeout| machine.now() + timeout)
     }
@@ -220,6 +253,8 @@ struct End<'a> {
     reading: Turn<'a>,
     writing: Turn<'a>,
     side: Side,
+    /// Its end was read.
+    has_ended: bool,
 }
 
 /// All four turns, those of the lower descriptor first, so that two relays do not wait for each other.
@@ -240,7 +275,7 @@ fn take_turns<'a>(a: &'a dyn sealed::Duplex, b: &'a dyn sealed::Duplex) -> io::R
 impl<'a> End<'a> {
     fn take(stream: &'a dyn sealed::Duplex, side: Side) -> io::Result<End<'a>> {
         let socket: &'a Socket = stream.descriptor();
-        Ok(End { stream, reading: socket.reading()?, writing: socket.writing()?, side })
+        Ok(End { stream, reading: socket.reading()?, writing: socket.writing()?, side, has_ended: false })
     }
 
     fn socket(&self) -> &'a Socket {
@@ -258,6 +293,27 @@ impl<'a> End<'a> {
         }
         Ok(true)
     }
+
+    /// Sends the end that was said, and ends what is written. Whether that is done.
+    fn end(&mut self, moved: &mut bool) -> io::Result<bool> {
+        let result = self.flush(moved).and_then(|sent| {
+            if sent {
+                self.socket().kernel().shutdown(self.socket().fd(), Shutdown::Write)?;
+            }
+            Ok(sent)
+        });
+        match result {
+            // It had said its last word, and there is nobody left to hear this one.
+            Err(error) if self.has_ended && has_gone(&error) => Ok(true),
+            result => result,
+        }
+    }
+}
+
+/// Whether a write has failed because the peer is not there any more.
+fn has_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | NotConnected)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -290,6 +346,11 @@ impl Failure {
             Failure { step, source }
         }
     }
+
+    /// Whether the side that failed sends nothing more: it has gone, or its TLS is broken.
+    fn is_final(&self) -> bool {
+        has_gone(&self.source) || self.source.kind() == io::ErrorKind::InvalidData
+    }
 }
 
 impl Half {
@@ -304,48 +365,67 @@ impl Half {
 
     /// Whether there is something that `to` has to take. (A layer may have made something that has nothing to do with these bytes.)
     fn has_more(&self, to: &End<'_>) -> bool {
-        let unsaid = matches!(self.state, State::Ending { .. });
-        unsaid || !self.buffer.is_empty() || !to.socket().behind.is_empty()
+        match self.state {
+            State::Open => !self.buffer.is_empty() || !to.socket().behind.is_empty(),
+            State::Ending { .. } => true,
+            State::Ended => false,
+        }
     }
 
     /// Reads once and writes what can be written. Whether anything has moved.
     fn round(&mut self, from: &mut End<'_>, to: &mut End<'_>) -> Result<bool, Failure> {
         let mut moved = false;
         if self.wants_more() {
-            let room = self.high_water - self.buffer.len();
-            let pulled = from.stream.pull(&mut from.reading, &mut self.buffer, room);
-            let pulled = pulled.map_err(Failure::at(Step::Read(from.side)))?;
+            let pulled = self.pull(from).map_err(Failure::at(Step::Read(from.side)))?;
             moved = pulled.is_some();
             match pulled {
                 None => self.buffer.fit(),
-                Some(0) => self.state = State::Ending { said: false },
-                Some(count) => self.flow.read += count as u64,
+                Some(0) => {
+                    from.has_ended = true;
+                    self.state = State::Ending { said: false };
+                }
+                Some(_) => {}
             }
         }
         let passed = self.pass_on(to).map_err(Failure::at(Step::Write(to.side)))?;
         Ok(moved | passed)
     }
 
+    /// Reads once, if there is room. 0 is the end; `None`: it would have to wait.
+    fn pull(&mut self, from: &mut End<'_>) -> io::Result<Option<usize>> {
+        let room = self.high_water - self.buffer.len();
+        let count = from.stream.pull(&mut from.reading, &mut self.buffer, room)?;
+        self.flow.read += count.unwrap_or(0) as u64;
+        Ok(count)
+    }
+
     /// Writes until that would wait or all is written; then the end, if that is what comes. Whether anything has moved.
     fn pass_on(&mut self, to: &mut End<'_>) -> io::Result<bool> {
         let mut moved = false;
-        while to.flush(&mut moved)? && !self.buffer.is_empty() {
-            let Some(count) = to.stream.push(&mut to.writing, &mut self.buffer)? else { break };
-            self.flow.written += count as u64;
-            moved = true;
-        }
-        if self.buffer.is_empty() && self.state == (State::Ending { said: false }) {
+        let unsaid = matches!(self.state, State::Open | State::Ending { said: false });
+        if unsaid && self.pass_bytes(to, &mut moved)? && self.state != State::Open {
             to.stream.say_end()?;
             self.state = State::Ending { said: true };
         }
-        if self.state == (State::Ending { said: true }) && to.flush(&mut moved)? {
-            let socket = to.socket();
-            socket.kernel().shutdown(socket.fd(), Shutdown::Write)?;
+        if self.state == (State::Ending { said: true }) && to.end(&mut moved)? {
             self.state = State::Ended;
             self.flow.ended = true;
             moved = true;
         }
         Ok(moved)
+    }
+
+    /// Writes until that would wait, or all is with the system: then true.
+    fn pass_bytes(&mut self, to: &mut End<'_>, moved: &mut bool) -> io::Result<bool> {
+        while to.flush(moved)? {
+            if self.buffer.is_empty() {
+                return Ok(true);
+            }
+            let Some(count) = to.stream.push(&mut to.writing, &mut self.buffer)? else { break };
+            self.flow.written += count as u64;
+            *moved = true;
+        }
+        Ok(false)
     }
 }
 

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`Certificate`](Error::Certificate), [`NoCertificate`](Error::NoCertificate) | the peer's: we do not accept what it shows | `InvalidData` |
 //! | [`Alert`](Error::Alert) | ours, says the peer | `InvalidData` |
-//! | [`Incompatible`](Error::Incompatible) | nobody's: nothing in common | `InvalidData` |
+//! | [`Incompatible`](Error::Incompatible), [`UnknownName`](Error::UnknownName) | nobody's: nothing in common | `InvalidData` |
 //! | [`Misbehaved`](Error::Misbehaved) | the peer's: no TLS, or against its rules | `InvalidData` |
 //! | [`Truncated`](Error::Truncated) | the peer's, or the network's: the connection ended before TLS did | `UnexpectedEof` |
 //! | [`Local`](Error::Local) | ours | `Other` |
@@ -29,6 +29,8 @@ pub enum Error {
     Alert(AlertDescription),
     /// No protocol version, cipher or application protocol that both accept.
     Incompatible(rustls::Error),
+    /// A client has asked for a name, or for none, for which this server has no certificate.
+    UnknownName(Option<Box<str>>),
     /// The peer has sent what is no TLS, or broken its rules.
     Misbehaved(rustls::Error),
     /// The connection ended without the peer's `close_notify`: what was read may not be all that was sent.
@@ -78,7 +80,7 @@ impl Error {
         match self {
             Error::Certificate(_) | Error::NoCertificate | Error::Misbehaved(_) => Fault::Peer,
             Error::Alert(_) | Error::Local(_) => Fault::Local,
-            Error::Incompatible(_) | Error::Truncated(_) => Fault::Either,
+            Error::Incompatible(_) | Error::UnknownName(_) | Error::Truncated(_) => Fault::Either,
         }
     }
 }
@@ -122,6 +124,12 @@ impl fmt::Display for Error {
             Error::NoCertificate => f.write_str("TLS: the peer has shown no certificate"),
             Error::Alert(alert) => write!(f, "TLS: the peer refuses this end: alert {alert:?}"),
             Error::Incompatible(why) => write!(f, "TLS: nothing in common with the peer: {why}"),
+            Error::UnknownName(Some(name)) => {
+                write!(f, "TLS: the peer asks for {name:?}, and there is no certificate for that")
+            }
+            Error::UnknownName(None) => {
+                f.write_str("TLS: the peer asks for no name, and there is no certificate for all")
+            }
             Error::Misbehaved(why) => write!(f, "TLS: the peer breaks the protocol: {why}"),
             Error::Truncated(During::Handshake) => {
                 f.write_str("TLS: the connection ended during the handshake")

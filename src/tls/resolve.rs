@@ -11,6 +11,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use super::error::Error;
 use crate::machine::MachineLocal;
 
 static NOTE: MachineLocal<RefCell<Option<Noted>>> = MachineLocal::new(RefCell::default);
@@ -27,10 +28,15 @@ pub(crate) fn forget() {
     NOTE.with(|note| note.take());
 }
 
-/// Takes the note, if there is one.
-pub(crate) fn recall(noted: &mut Noted) {
-    if let Some(fresh) = NOTE.with(|note| note.take()) {
-        *noted = fresh;
+/// Takes the note, if there is one, and of a step that has failed what rustls does not say: that there was nothing to show.
+pub(crate) fn recall(noted: &mut Noted, result: Result<(), Error>) -> Result<(), Error> {
+    let Some(fresh) = NOTE.with(|note| note.take()) else { return result };
+    *noted = fresh;
+    match result {
+        Err(Error::Local(_)) if noted.certificate.is_none() => {
+            Err(Error::UnknownName(noted.server_name.clone()))
+        }
+        result => result,
     }
 }
 

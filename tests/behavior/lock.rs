@@ -198,6 +198,54 @@ fn a_semaphore_counts() {
     });
 }
 
+/// Permits are given back at about the instant when those who wait for them give up, by deadlines and by cancellation: who gets one has
+/// got one, whatever else came, and at the end all are there.
+#[test]
+fn a_semaphore_loses_no_permit_when_deadlines_meet_grants() {
+    both(|| {
+        in_a_machine(|| {
+            let semaphore = Arc::new(Semaphore::new(2));
+            let theirs = semaphore.clone();
+            let there = machine::spawn("there", move || {
+                for _ in 0..10 {
+                    // From another machine, and for as long as others here are patient.
+                    if let Ok(permit) = theirs.acquire_timeout(SHORT) {
+                        let _ = sleep(SHORT);
+                        drop(permit);
+                    }
+                }
+            })?;
+            let mut waiters = Vec::new();
+            for number in 0..12u32 {
+                let semaphore = semaphore.clone();
+                waiters.push(spawn(move || {
+                    let mut got = 0;
+                    for round in 0..10 {
+                        let count = 1 + (number + round) as usize % 2;
+                        let permits = timeout(SHORT * (1 + round % 3), || semaphore.acquire_many(count));
+                        if let Ok(permits) = permits {
+                            got += 1;
+                            let _ = sleep(SHORT);
+                            drop(permits);
+                        }
+                    }
+                    got
+                }));
+            }
+            for waiter in waiters.iter().step_by(3) {
+                sleep(SHORT)?;
+                waiter.cancel("enough")?;
+            }
+            let got = waiters.into_iter().map(|waiter| waiter.join());
+            assert!(got.sum::<Result<u32, _>>()? > 0);
+            there.join()?;
+            assert_eq!(semaphore.available_permits(), 2);
+            drop(semaphore.acquire_many(2)?);
+            Ok(())
+        });
+    });
+}
+
 /// The one before in the line wants more than there is, and gives up: those behind, who want less, go on.
 #[test]
 fn who_stands_behind_a_large_wish_goes_on_when_it_is_given_up() {

@@ -23,6 +23,7 @@
 
 #![allow(unreachable_pub)] // a test binary has no public names
 
+mod arrival;
 mod big_stack;
 #[path = "../tls/certificates.rs"]
 mod certificates;
@@ -40,6 +41,7 @@ mod family;
 mod file;
 mod giving_up;
 mod inspect;
+mod ipv6;
 #[allow(unsafe_code)] // two system calls that the kernel trait has not
 #[path = "../conformance/limit.rs"]
 mod limit;
@@ -56,6 +58,7 @@ mod readahead;
 mod ready;
 mod refusal;
 mod relay;
+mod relay_tls;
 mod select;
 mod shutdown;
 mod signal;
@@ -68,6 +71,8 @@ mod tls;
 mod tls_bytes;
 mod tls_hostile;
 mod tls_moves;
+mod tls_ready;
+mod tls_trust;
 mod turn;
 mod udp;
 mod unix;

@@ -15,7 +15,7 @@ const SHORT: Duration = Duration::from_millis(20);
 const LONG: Duration = Duration::from_secs(60);
 
 /// A stream whose writing half can be ended.
-trait Ends: Duplex {
+pub(crate) trait Ends: Duplex {
     fn send(&self, bytes: &[u8]) -> io::Result<()>;
     fn end(&self) -> io::Result<()>;
     fn receive_all(&self) -> io::Result<Vec<u8>>;
@@ -43,21 +43,22 @@ macro_rules! ends {
 ends!(TcpStream, |stream: &TcpStream| stream.shutdown(Shutdown::Write));
 ends!(UnixStream, |stream: &UnixStream| stream.shutdown(Shutdown::Write));
 ends!(TlsStream, TlsStream::close_write);
+ends!(TlsStream<UnixStream>, TlsStream::close_write);
 
-fn in_machine(body: impl FnOnce() -> io::Result<()>) {
+pub(crate) fn in_machine(body: impl FnOnce() -> io::Result<()>) {
     run(|| timeout(LONG, body)).unwrap();
 }
 
-fn tls() -> io::Result<(TlsStream, TlsStream)> {
+pub(crate) fn tls() -> io::Result<(TlsStream, TlsStream)> {
     tls_pair(&client().build()?, &server().build()?)
 }
 
-fn text(size: usize, step: u8) -> Vec<u8> {
+pub(crate) fn text(size: usize, step: u8) -> Vec<u8> {
     (0..size).map(|place| (place / 3) as u8 ^ step).collect()
 }
 
 /// Sends so much each way at once, by way of a relay with small buffers.
-fn carry<A: Ends, B: Ends>(
+pub(crate) fn carry<A: Ends, B: Ends>(
     (ours, a): (A, A),
     (b, theirs): (B, B),
     size: usize,

@@ -1,5 +1,6 @@
 //! Runs one test of this binary again in a process of its own.
 
+use std::ffi::OsStr;
 use std::process::{Command, Output};
 
 /// Set in a child, to the name of the test that it is to run.
@@ -7,11 +8,18 @@ pub const VARIABLE: &str = "MACHINARIUM_TEST_CHILD";
 
 /// In the child, runs `body` and ends the process with success; in the parent, runs the child and gives what it left.
 pub fn in_child(name: &str, body: impl FnOnce()) -> Output {
+    in_child_with(name, &[], body)
+}
+
+/// The same with variables in the child's environment.
+#[allow(dead_code)] // not every binary has such tests
+pub fn in_child_with(name: &str, variables: &[(&str, &OsStr)], body: impl FnOnce()) -> Output {
     if std::env::var(VARIABLE).as_deref() == Ok(name) {
         body();
         std::process::exit(0);
     }
-    command(Command::new(std::env::current_exe().unwrap()), name).output().unwrap()
+    let mut command = command(Command::new(std::env::current_exe().unwrap()), name);
+    command.envs(variables.iter().copied()).output().unwrap()
 }
 
 /// `program`, told to run that test as a child.

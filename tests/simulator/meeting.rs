@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use machinarium::shared::primitive::point;
-use machinarium::sync::{Barrier, Condvar, Mutex, OnceCell, RwLock, Semaphore, WaitGroup};
+use machinarium::sync::{Barrier, Condvar, Event, Mutex, OnceCell, RwLock, Semaphore, WaitGroup};
 use machinarium::{WaitError, machine, now};
 use machinarium_sim::{Check, Durations, Fault, Faults};
 
@@ -16,22 +16,26 @@ const MACHINES: u64 = 3;
 /// Has `part` run on so many machines at once, with the number of each and a patience of a few turns of a thread, and what they
 /// share looked at after all have ended.
 fn meet<S: Send + Sync + 'static>(
-    make: impl Fn() -> S + Copy + Send + 'static,
-    part: impl Fn(&S, u64, Duration) + Copy + Send + 'static,
-    after: impl Fn(&S) + Copy + Send + 'static,
+    make: impl Fn() -> S + Copy + Send + Sync + 'static,
+    part: impl Fn(&S, u64, Duration) + Copy + Send + Sync + 'static,
+    after: impl Fn(&S) + Copy + Send + Sync + 'static,
 ) {
     let faults = Faults::none().rate(Fault::Preempt, 20).with(Fault::Limits);
     Check::new().seeds(150).faults(faults).run(move |world| {
         let patience = Duration::from_nanos(world.random(20_000));
         let host = world.host("host").run(move || {
             machinarium::run(|| {
-                let shared = Arc::new(make());
+                let (shared, all_are_there) = (Arc::new(make()), Event::new());
                 let machines: Vec<_> = (0..MACHINES)
                     .map(|number| {
-                        let shared = shared.clone();
-                        machine::spawn("one", move || part(&shared, number, patience))
+                        let (shared, begin) = (shared.clone(), all_are_there.clone());
+                        machine::spawn("one", move || {
+                            begin.wait().unwrap();
+                            part(&shared, number, patience);
+                        })
                     })
                     .collect::<Result<_, _>>()?;
+                all_are_there.set();
                 machines.into_iter().try_for_each(machine::Handle::join)?;
                 after(&shared);
                 io::Result::Ok(())
@@ -95,7 +99,7 @@ fn permits_of_a_semaphore() {
 }
 
 /// A list of at most one item between machines that put in and take out: everything that goes in comes out, and nobody sleeps
-/// while there is something for him. A notification that finds one whose time is over goes to another.
+/// while there is something for him. A notification that comes to one who then leaves goes to another.
 #[test]
 fn two_conditions_of_one_lock() {
     #[derive(Default)]
@@ -113,16 +117,17 @@ fn two_conditions_of_one_lock() {
                     guard = shelf.empty.wait(guard).unwrap();
                 }
                 guard.0.push(round);
-                drop(guard);
+                // Before the lock is free: whoever is told may leave before he has it.
                 shelf.full.notify_one();
+                point();
+                drop(guard);
             }
             return;
         }
-        // Two take, of which one gives up again and again and comes back.
+        // One takes all that comes, others as long as nothing keeps them waiting.
         machinarium::scope(|scope| {
-            for impatient in [false, true] {
-                scope.spawn(move || take_all(shelf, impatient.then_some(patience)));
-            }
+            scope.spawn(move || take_all(shelf, None));
+            (1..6).for_each(|times| drop(scope.spawn(move || take_all(shelf, Some(patience * times)))));
         });
     };
     fn take_all(shelf: &Shelf, patience: Option<Duration>) {
@@ -136,7 +141,7 @@ fn two_conditions_of_one_lock() {
                 };
                 match in_time(waited) {
                     Some(again) => guard = again,
-                    None => guard = shelf.items.lock().unwrap(),
+                    None => return,
                 }
             }
             let (items, taken) = &mut *guard;
@@ -229,7 +234,10 @@ fn the_value_of_a_cell() {
     let part = |shared: &Made, number: u64, patience: Duration| {
         let mut failures = number;
         loop {
-            let got = machinarium::timeout(patience + Duration::from_micros(1), || {
+            // The last one waits as long as it takes.
+            let patience =
+                if number + 1 < MACHINES { patience + Duration::from_micros(1) } else { 3600.secs() };
+            let got = machinarium::timeout(patience, || {
                 shared.cell.get_or_try_init(|| -> Result<u64, io::Error> {
                     assert_eq!(shared.making.fetch_add(1, SeqCst), 0, "two make it at once");
                     point();

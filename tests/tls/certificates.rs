@@ -26,12 +26,16 @@ pub(crate) struct Pair {
 pub(crate) struct Certificates {
     /// Has signed all but `stranger`.
     pub(crate) root: String,
+    /// Has signed `stranger`.
+    pub(crate) other_root: String,
     /// For localhost and 127.0.0.1.
     pub(crate) localhost: Pair,
     /// For other.example.
     pub(crate) other: Pair,
     /// For localhost, until 2001.
     pub(crate) expired: Pair,
+    /// For localhost, from 3000 on.
+    pub(crate) future: Pair,
     /// For localhost, in January of 2026 only: when worlds begin.
     pub(crate) january: Pair,
     pub(crate) client: Pair,
@@ -45,10 +49,12 @@ pub(crate) static PEM: LazyLock<Certificates> = LazyLock::new(|| {
         localhost: leaf(&["localhost", "127.0.0.1"], &root, 4000),
         other: leaf(&["other.example"], &root, 4000),
         expired: leaf(&["localhost"], &root, 2001),
-        january: leaf_until(&["localhost"], &root, (2026, 2)),
+        future: leaf_between(&["localhost"], &root, (3000, 1), (4000, 1)),
+        january: leaf_between(&["localhost"], &root, (1975, 1), (2026, 2)),
         client: leaf(&["client.example"], &root, 4000),
         stranger: leaf(&["localhost"], &other_root, 4000),
         root: root.pem(),
+        other_root: other_root.pem(),
     }
 });
 
@@ -65,15 +71,21 @@ fn issuer(name: &str, index: usize) -> CertifiedIssuer<'static, KeyPair> {
 }
 
 fn leaf(names: &[&str], root: &CertifiedIssuer<'_, KeyPair>, until: i32) -> Pair {
-    leaf_until(names, root, (until, 1))
+    leaf_between(names, root, (1975, 1), (until, 1))
 }
 
-/// Until the first of a month.
-fn leaf_until(names: &[&str], root: &CertifiedIssuer<'_, KeyPair>, until: (i32, u8)) -> Pair {
+/// From the first of a month until that of another.
+fn leaf_between(
+    names: &[&str],
+    root: &CertifiedIssuer<'_, KeyPair>,
+    from: (i32, u8),
+    until: (i32, u8),
+) -> Pair {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     // One key for two certificates would not do: the hash of one must differ from the other's.
     let key = key(if names.len() > 1 { 2 } else { 3 });
     let mut params = CertificateParams::new(names).unwrap();
+    params.not_before = date_time_ymd(from.0, from.1, 1);
     params.not_after = date_time_ymd(until.0, until.1, 1);
     params.extended_key_usages =
         vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];

@@ -37,6 +37,7 @@ impl SimKernel {
         shown: fmt::Arguments<'_>,
         mut serve: impl FnMut(&mut State, ProcessIndex) -> Result<R>,
     ) -> Result<R> {
+        self.shared.asking.set(Some(call));
         let answer = self.shared.ask(self.thread, Asking::Call, |state, thread| {
             let errno = if injected { self.injected(state, call) } else { None };
             let answer = match errno {
@@ -56,6 +57,7 @@ impl SimKernel {
         shown: fmt::Arguments<'_>,
         mut serve: impl FnMut(&mut State, bool) -> Served<Result<R>>,
     ) -> Result<R> {
+        self.shared.asking.set(Some(call));
         let answer = self.shared.ask(self.thread, Asking::Call, |state, thread| {
             let again = std::mem::replace(&mut state.sched.thread(thread).inside, true);
             let injected = if again { None } else { self.injected(state, call) };

@@ -33,6 +33,8 @@ pub enum Problem {
     NoCertificate,
     /// There is no private key in it.
     NoKey,
+    /// Its private key is encrypted, and nobody is asked for a password here.
+    EncryptedKey,
     /// The certificate cannot be used.
     BadCertificate(rustls::Error),
     /// The key cannot be used.
@@ -84,6 +86,7 @@ impl fmt::Display for ConfigError {
             Problem::NotPem(why) => write!(f, "is not PEM: {why}"),
             Problem::NoCertificate => f.write_str("has no certificate"),
             Problem::NoKey => f.write_str("has no private key"),
+            Problem::EncryptedKey => f.write_str("has a private key that needs a password: decrypt it first"),
             Problem::BadCertificate(error) => write!(f, "has a certificate that cannot be used: {error}"),
             Problem::BadKey(error) => write!(f, "has a key that cannot be used: {error}"),
             Problem::OtherKey => f.write_str("has a key that is not the certificate's"),

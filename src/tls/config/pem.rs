@@ -101,7 +101,9 @@ fn certificates(file: Option<&Path>, text: &[u8]) -> Result<Vec<CertificateDer<'
 }
 
 fn private_key(file: Option<&Path>, text: &[u8]) -> Result<PrivateKeyDer<'static>, ConfigError> {
+    let encrypted = || text.windows(9).any(|word| word == b"ENCRYPTED");
     PrivateKeyDer::from_pem_slice(text).map_err(|error| match error {
+        _ if encrypted() => ConfigError::new(file, Problem::EncryptedKey),
         PemError::NoItemsFound => ConfigError::new(file, Problem::NoKey),
         error => ConfigError::new(file, Problem::NotPem(error.to_string())),
     })

@@ -2,8 +2,12 @@
 //!
 //! The load of a machine is how many coroutines it was given here that have not ended: a number that is raised before the work is sent,
 //! so that many who come at once are spread too. Nobody takes work from another: a coroutine stays where it was started.
+//!
+//! How a group accepts connections is in `listen`.
 
-use std::cell::Cell;
+mod listen;
+
+use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -13,7 +17,10 @@ use crate::error::{Cause, Misuse};
 use crate::kernel::Instant;
 use crate::machine::builder::Builder;
 use crate::machine::{self, Handle, Remote, RemoteJoin, Tuning, current, shield};
+use crate::shutdown::Shutdown;
 use crate::time::sleep_until;
+
+pub use listen::{ListenError, Listening};
 
 /// This machine and some that it has started, for work that any of them can do. Dropping it asks the others to end.
 ///
@@ -30,12 +37,20 @@ use crate::time::sleep_until;
 /// assert_eq!(result.unwrap(), 204);
 /// ```
 pub struct Group {
-    members: Vec<Member>,
+    members: Arc<Members>,
     others: Vec<Handle<()>>,
-    /// Whose turn it is, of those that have equal loads.
-    turn: Cell<usize>,
+    /// The ends of those who accept for it.
+    listening: RefCell<Vec<Shutdown>>,
 }
 
+/// The machines, this one first.
+struct Members {
+    list: Vec<Member>,
+    /// Whose turn it is, of those that have equal loads.
+    turn: AtomicUsize,
+}
+
+#[derive(Clone)]
 struct Member {
     remote: Remote,
     load: Arc<AtomicUsize>,
@@ -76,18 +91,19 @@ impl Group {
     /// # Errors
     /// As for [`start`](Self::start).
     pub fn start_with(count: usize, configure: impl Fn(usize) -> Builder) -> io::Result<Group> {
-        let mut group =
-            Group { members: vec![member(machine::current()?)], others: Vec::new(), turn: Cell::new(0) };
+        let mut starting = Starting(Vec::new());
+        let mut list = vec![Member::new(machine::current()?)];
         for number in 1..count {
             let other = configure(number).spawn(wait_for_stop)?;
-            group.members.push(member(other.remote()));
-            group.others.push(other);
+            list.push(Member::new(other.remote()));
+            starting.0.push(other);
         }
-        Ok(group)
+        let members = Arc::new(Members { list, turn: AtomicUsize::new(0) });
+        Ok(Group { members, others: std::mem::take(&mut starting.0), listening: RefCell::default() })
     }
 
     /// Starts a coroutine on the machine that has fewest of those that were started so; of several that have equally few, on the next
-    /// in turn.
+    /// in turn. One that has ended, though the group has not, gets none.
     ///
     /// # Errors
     /// As for [`Remote::spawn`](crate::machine::Remote::spawn).
@@ -95,7 +111,7 @@ impl Group {
         &self,
         f: impl FnOnce() -> T + Send + 'static,
     ) -> Result<RemoteJoin<T>, Misuse> {
-        let member = &self.members[self.least_loaded()];
+        let member = self.members.least_loaded().ok_or(Misuse::MachineEnded)?;
         let part = Part::of(&member.load);
         member.remote.spawn(move || {
             let _part = part;
@@ -103,32 +119,24 @@ impl Group {
         })
     }
 
-    fn least_loaded(&self) -> usize {
-        let (count, first) = (self.members.len(), self.turn.get());
-        let places = (0..count).map(|place| (first + place) % count);
-        let least = places.min_by_key(|place| self.members[*place].load.load(Ordering::Relaxed));
-        let least = least.expect("this machine is one of them");
-        self.turn.set((least + 1) % count);
-        least
-    }
-
     /// The machines, this one first.
     pub fn machines(&self) -> impl Iterator<Item = &Remote> {
-        self.members.iter().map(|member| &member.remote)
+        self.members.list.iter().map(|member| &member.remote)
     }
 
-    /// How many coroutines each has that were started by [`spawn`](Self::spawn) and have not ended.
+    /// How many coroutines each has that were started by [`spawn`](Self::spawn), or for a connection, and have not ended.
     pub fn loads(&self) -> Vec<usize> {
-        self.members.iter().map(|member| member.load.load(Ordering::Relaxed)).collect()
+        self.members.list.iter().map(|member| member.load.load(Ordering::Relaxed)).collect()
     }
 
-    /// Ends the other machines: what still runs there may go on for as long as [`Builder::drain`](crate::Builder::drain) says, and is
+    /// Ends the other machines, once nobody accepts for the group any more: what still runs there may go on for as long as [`Builder::drain`](crate::Builder::drain) says, and is
     /// cancelled then. Waits for them, out of reach of deadlines and cancellation.
     ///
     /// # Errors
     /// If the end of one of them has failed; all have ended then, too.
     pub fn end(mut self, cause: impl Into<Cause>) -> io::Result<()> {
         let (cause, others) = (cause.into(), std::mem::take(&mut self.others));
+        self.listen_no_more(&cause);
         others.iter().for_each(|other| other.stop(cause.clone()));
         let mut result = Ok(());
         for other in others {
@@ -136,10 +144,15 @@ impl Group {
         }
         result
     }
+
+    fn listen_no_more(&self, cause: &Cause) {
+        self.listening.take().into_iter().for_each(|end| _ = end.begin(cause.clone()));
+    }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
+        self.listen_no_more(&Cause::Borrowed("the group was dropped"));
         self.others.iter().for_each(|other| other.stop("the group was dropped"));
     }
 }
@@ -150,8 +163,32 @@ impl fmt::Debug for Group {
     }
 }
 
-fn member(remote: Remote) -> Member {
-    Member { remote, load: Arc::default() }
+impl Members {
+    /// `None`: all have ended.
+    fn least_loaded(&self) -> Option<&Member> {
+        // Relaxed: a hint.
+        let (count, first) = (self.list.len(), self.turn.load(Ordering::Relaxed));
+        let places = (0..count).map(|place| (first + place) % count);
+        let serving = places.filter(|place| !self.list[*place].remote.has_ended());
+        let least = serving.min_by_key(|place| self.list[*place].load.load(Ordering::Relaxed))?;
+        self.turn.store((least + 1) % count, Ordering::Relaxed);
+        Some(&self.list[least])
+    }
+}
+
+impl Member {
+    fn new(remote: Remote) -> Member {
+        Member { remote, load: Arc::default() }
+    }
+}
+
+/// Those that have been started for a group that is not there yet.
+struct Starting(Vec<Handle<()>>);
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|other| other.stop("the group could not start"));
+    }
 }
 
 /// The main function of the others.

@@ -29,7 +29,7 @@
 //! - `pool`: threads for calls that block. [`mod@file`]: files, by way of them; names too ([`net::lookup`]).
 //! - [`mark`]: what code says about itself to whoever searches it for bugs ([`always!`], [`sometimes!`], [`reachable!`], [`buggify!`]).
 //! - [`inspect`]: what machines have counted, and what all coroutines do.
-//! - `group`: several machines as one, for work that any of them can do.
+//! - `group`: several machines as one, for work and connections that any of them can do.
 //! - [`signal`]: signals as values. `shutdown`: how a service ends.
 //! - [`sync`]: channels, select, locks, events.
 //! - [`net`], `io`: sockets and their buffers. `tls`: TLS on any connected stream. `time`, `scope`, `error`: what their names say.
@@ -78,7 +78,7 @@ pub mod tls;
 
 pub use coroutine::{Guards, StackError};
 pub use error::{Cancelled, Cause, Expired, JoinError, Misuse, WaitError, cancelled};
-pub use group::Group;
+pub use group::{Group, ListenError, Listening};
 pub use kernel::Instant;
 pub use machine::builder::{Builder, Tuning};
 pub use machine::coroutine_local::{AccessError, CoroutineLocal};

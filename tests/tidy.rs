@@ -47,7 +47,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("signal", &["machine", "shared", "sync", "kernel", "error", "time"]),
     ("shutdown", &["machine", "shared", "signal", "sync", "scope", "kernel", "error", "time"]),
     ("pool", &["machine", "shared", "sync", "kernel", "error", "time"]),
-    ("group", &["machine", "kernel", "error", "time"]),
+    ("group", &["machine", "net", "sync", "shared", "shutdown", "kernel", "error", "time"]),
     ("inspect", &["machine", "coroutine", "shared", "signal", "kernel", "error", "time"]),
     ("file", &["machine", "pool", "net", "kernel", "error"]),
 ];

@@ -250,6 +250,11 @@ impl Remote {
         self.shared.number
     }
 
+    /// Whether it opens no letters any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.shared.thread().is_none()
+    }
+
     /// Whether that is the machine this is called on.
     pub fn is_here(&self) -> bool {
         current::machine().is_some_and(|machine| Arc::ptr_eq(&machine.shared, &self.shared))

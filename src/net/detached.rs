@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ahead::Unread;
+use super::listener::patiently;
 use super::stream::{Kind, Stream};
 use super::tcp::Tcp;
 use super::unix::Unix;
@@ -106,6 +107,21 @@ impl<K: Kind> DetachedStream<K> {
                 Err(AttachError { stream: DetachedStream { descriptor, ..self }, source })
             }
         }
+    }
+}
+
+impl<K: Kind> DetachedStream<K> {
+    /// As [`attach`](Self::attach), of a connection that has come just now: waits while the system is out of memory, as accepting does.
+    pub(crate) fn attach_patiently(self) -> io::Result<Stream<K>> {
+        let machine = current::machine_rc().ok_or(Misuse::NoMachine)?;
+        let mut kept = Some(self);
+        patiently(&machine, || {
+            let stream = kept.take().expect("an attach that fails gives the stream back");
+            stream.attach().map_err(|AttachError { stream, source }| {
+                kept = Some(stream);
+                source
+            })
+        })
     }
 }
 

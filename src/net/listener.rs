@@ -220,7 +220,7 @@ pub(super) fn look_for_connection(listener: &Socket) -> Look {
 
 /// Tries again after every failure that is not the listener's own: at once when it was a connection's, after a pause when
 /// the process or the system is out of something.
-fn patiently<T>(machine: &Machine, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+pub(super) fn patiently<T>(machine: &Machine, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let (mut pause, longest) = machine.tuning.accept_backoff;
     loop {
         let error = match attempt() {

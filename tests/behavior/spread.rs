@@ -1,17 +1,21 @@
 //! Work over several machines: the least loaded gets it, processors are given, and what is to be done at a machine's end is done.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::{both, both_with_kernel};
+use machinarium::kernel::UnixName;
 use machinarium::machine::at_exit;
+use machinarium::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use machinarium::sync::Event;
 use machinarium::{
-    Builder, Group, JoinError, Misuse, cancelled, machine, run, shield, sleep, spawn, timeout, yield_now,
+    Builder, Group, JoinError, ListenError, Misuse, Shutdown, cancelled, machine, run, scope, shield, sleep,
+    spawn, timeout, yield_now,
 };
 
 const SHORT: Duration = Duration::from_millis(5);
@@ -212,5 +216,242 @@ fn a_hook_that_panics_or_wants_to_wait_ends_no_other() {
             Ok(other.join()?)
         });
         assert_eq!((count.load(Ordering::SeqCst), refused.load(Ordering::SeqCst)), (1, true));
+    });
+}
+
+/// Tells a client the number of the machine that serves it, and then echoes.
+fn tells_and_echoes(stream: &TcpStream) {
+    let number = machine::current().unwrap().number() as u8;
+    let told = stream.write_all(&[number]);
+    let _ = told.map_err(io::Error::from).and_then(|()| io::copy(&mut &*stream, &mut &*stream));
+}
+
+/// Connects, and says by which machine it is served.
+fn client(address: SocketAddr) -> io::Result<(TcpStream, u8)> {
+    let stream = TcpStream::connect(address)?;
+    let mut number = [0];
+    stream.read_exact(&mut number)?;
+    Ok((stream, number[0]))
+}
+
+fn is_echoed(stream: &TcpStream) -> io::Result<()> {
+    stream.write_all(b"x")?;
+    stream.read_exact(&mut [0; 1])
+}
+
+fn is_refused(address: SocketAddr) -> bool {
+    TcpStream::connect(address).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+#[test]
+fn every_machine_of_a_group_listens() {
+    both(|| {
+        in_a_machine(|| {
+            let group = Group::start("worker", 3)?;
+            let listening = group.listen("127.0.0.1:0", |stream, peer| {
+                assert!(peer.ip().is_loopback());
+                tells_and_echoes(&stream);
+            })?;
+            let address = listening.local_addr().unwrap();
+            let clients: Vec<_> = (0..16).map(|_| client(address)).collect::<Result<_, _>>()?;
+            clients.iter().try_for_each(|(stream, _)| is_echoed(stream))?;
+            let counts = [0, 1, 2].map(|number| clients.iter().filter(|client| client.1 == number).count());
+            assert_eq!(counts.iter().sum::<usize>(), 16);
+            assert!(counts.iter().filter(|count| **count > 0).count() > 1, "{counts:?}: nothing is spread");
+            assert_eq!(group.loads(), counts);
+            listening.end()?;
+            assert!(is_refused(address));
+            clients.iter().try_for_each(|(stream, _)| is_echoed(stream))?;
+            drop(clients);
+            group.end("enough")
+        });
+    });
+}
+
+#[test]
+fn a_strangers_port_is_shared_by_request_only() {
+    both(|| {
+        in_a_machine(|| {
+            let stranger = TcpListener::builder().reuse_port(true).bind("127.0.0.1:0")?;
+            let address = stranger.local_addr()?;
+            let group = Group::start("worker", 2)?;
+            let error = group.listen(address, |_, _| ()).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+            let inner = error.get_ref().unwrap().downcast_ref::<ListenError>().unwrap();
+            assert_eq!(inner.machine(), "machine-0");
+            assert!(std::error::Error::source(inner).is_some() && error.to_string().contains("machine-0"));
+            let sharing = TcpListener::builder().reuse_port(true);
+            let listening = group.listen_with(sharing, address, |stream, _| tells_and_echoes(&stream))?;
+            drop(stranger);
+            is_echoed(&client(address)?.0)?;
+            listening.end()?;
+            group.end("enough")
+        });
+    });
+}
+
+#[test]
+fn what_one_accepts_goes_to_who_has_least() {
+    both(|| {
+        in_a_machine(|| {
+            let group = Group::start("worker", 3)?;
+            let listener = TcpListener::bind("127.0.0.1:0")?;
+            let address = listener.local_addr()?;
+            let listening =
+                group.hand_over(move || listener.accept(), |stream, _| tells_and_echoes(&stream))?;
+            assert_eq!(listening.local_addr(), None);
+            let mut clients: Vec<_> = (0..6).map(|_| client(address)).collect::<Result<_, _>>()?;
+            let served: Vec<u8> = clients.iter().map(|client| client.1).collect();
+            assert_eq!(served, [0, 1, 2, 0, 1, 2]);
+            clients.retain(|client| client.1 != 1);
+            while group.loads() != [2, 0, 2] {
+                sleep(SHORT)?;
+            }
+            for _ in 0..2 {
+                clients.push(client(address)?);
+                assert_eq!(clients.last().unwrap().1, 1);
+            }
+            clients.iter().try_for_each(|(stream, _)| is_echoed(stream))?;
+            // One that has ended, and would have least to do, gets none.
+            let ended = group.machines().nth(2).unwrap();
+            ended.stop("on purpose");
+            while group.loads()[2] > 0 || ended.spawn(|| ()).is_ok() {
+                sleep(SHORT)?;
+            }
+            let others = [client(address)?, client(address)?, client(address)?];
+            assert!(others.iter().all(|client| client.1 != 2));
+            drop((clients, others));
+            listening.end()?;
+            assert!(is_refused(address));
+            group.end("enough")
+        });
+    });
+}
+
+#[test]
+fn unix_streams_are_handed_over_too() {
+    both(|| {
+        in_a_machine(|| {
+            let group = Group::start("worker", 2)?;
+            let listener = UnixListener::bind_addr(&UnixName::UNNAMED)?;
+            let name = listener.local_addr()?;
+            let listening = group.hand_over(
+                move || listener.accept(),
+                |stream, _| drop(stream.write_all(&[machine::current().unwrap().number() as u8])),
+            )?;
+            let mut numbers = [0; 2];
+            for number in &mut numbers {
+                let stream = UnixStream::connect_addr(&name)?;
+                stream.read_exact(std::slice::from_mut(number))?;
+            }
+            assert_eq!(numbers, [0, 1]);
+            listening.end()?;
+            group.end("enough")
+        });
+    });
+}
+
+#[test]
+fn a_shutdown_ends_listening_and_who_was_let_in_is_served() {
+    both(|| {
+        in_a_machine(|| {
+            let (group, shutdown) = (Group::start("worker", 2)?, Shutdown::new());
+            let listening = group.listen("127.0.0.1:0", |stream, _| tells_and_echoes(&stream))?;
+            let address = listening.local_addr().unwrap();
+            let (let_in, _) = client(address)?;
+            let ends = shutdown.clone();
+            spawn(move || {
+                sleep(SHORT).unwrap();
+                ends.begin("enough")
+            });
+            listening.until(&shutdown)?;
+            assert!(shutdown.begun() && is_refused(address));
+            is_echoed(&let_in)?;
+            // A deadline and a cancellation end it as well.
+            let never = Shutdown::new();
+            let listening = group.listen(address, |_, _| ())?;
+            let error = timeout(SHORT, || listening.until(&never)).unwrap_err();
+            assert!(error.kind() == io::ErrorKind::TimedOut && is_refused(address));
+            let listening = group.listen(address, |_, _| ())?;
+            let waits = spawn(move || listening.until(&never));
+            yield_now();
+            waits.cancel("enough")?;
+            let error = waits.join()?.unwrap_err();
+            assert!(cancelled(&error).is_some() && is_refused(address));
+            drop(let_in);
+            group.end("enough")
+        });
+    });
+}
+
+#[test]
+fn listening_ends_with_its_group_and_when_it_is_dropped() {
+    both(|| {
+        in_a_machine(|| {
+            for drops in [false, true] {
+                let group = Group::start("worker", 2)?;
+                let listening = group.listen("127.0.0.1:0", |_, _| ())?;
+                let address = listening.local_addr().unwrap();
+                if drops {
+                    drop(listening);
+                    while !is_refused(address) {
+                        sleep(SHORT)?;
+                    }
+                    group.end("enough")?;
+                } else {
+                    group.end("enough")?;
+                    listening.until(&Shutdown::new())?;
+                    assert!(is_refused(address));
+                }
+            }
+            Ok(())
+        });
+    });
+}
+
+#[test]
+fn a_listener_that_fails_for_good_ends_listening() {
+    both(|| {
+        in_a_machine(|| {
+            let group = Group::start("worker", 2)?;
+            let listener = TcpListener::bind("127.0.0.1:0")?;
+            let address = listener.local_addr()?;
+            let count = Cell::new(0);
+            let accept = move || {
+                count.set(count.get() + 1);
+                if count.get() == 1 { listener.accept() } else { Err(io::ErrorKind::BrokenPipe.into()) }
+            };
+            let listening = group.hand_over(accept, |stream, _| tells_and_echoes(&stream))?;
+            let (served, _) = client(address)?;
+            let error = listening.until(&Shutdown::new()).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+            assert!(error.get_ref().unwrap().is::<ListenError>() && is_refused(address));
+            is_echoed(&served)?;
+            drop(served);
+            group.end("enough")
+        });
+    });
+}
+
+#[test]
+fn a_listen_that_is_given_up_leaves_no_listener() {
+    both(|| {
+        in_a_machine(|| {
+            let group = Group::start("worker", 3)?;
+            let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+            let error = timeout(Duration::ZERO, || group.listen(address, |_, _| ())).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            let starter = scope(|scope| {
+                let starter = scope.spawn(|| group.listen(address, |_, _| ()).map(drop));
+                yield_now();
+                scope.cancel("enough");
+                shield(|| starter.join())
+            })?;
+            assert!(starter.is_ok() || cancelled(&starter.unwrap_err()).is_some());
+            while !is_refused(address) {
+                sleep(SHORT)?;
+            }
+            group.end("enough")
+        });
     });
 }

@@ -409,3 +409,58 @@ fn sigterm_ends_a_service_when_it_has_served_whom_it_let_in() {
         assert_eq!(server.killed_by(), None);
     });
 }
+
+/// A server of two machines, whichever way it accepts, and a client that wants four echoes, one of which may need a second attempt.
+fn spread(world: &World, listens: bool) {
+    let started = Arc::new(AtomicU32::new(0));
+    let theirs = started.clone();
+    let server = world.host("server").may_fail().run(move || {
+        let echo = |stream: TcpStream, _: SocketAddr| drop(io::copy(&mut &stream, &mut &stream));
+        let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, raw::PORT));
+        machinarium::run(|| {
+            let group = Group::start("worker", 2)?;
+            let _listening = if listens {
+                group.listen(address, echo)?
+            } else {
+                let listener = TcpListener::bind(address)?;
+                group.hand_over(move || listener.accept(), echo)?
+            };
+            theirs.fetch_add(1, SeqCst);
+            machinarium::sleep(3600.secs()).map_err(io::Error::from)
+        })
+    });
+    world.sleep(1.secs());
+    if started.load(SeqCst) == 0 {
+        assert!(!server.running(), "a start that fails leaves nothing");
+        return;
+    }
+    let client = world.host("client").run(|| {
+        let mut left = 4;
+        let mut attempts = 0;
+        while left > 0 {
+            attempts += 1;
+            assert!(attempts < 4 + 2, "the server serves no more");
+            let result: io::Result<()> = machinarium::run(|| {
+                while left > 0 {
+                    let stream = TcpStream::connect_timeout(raw::server(1), 5.secs())?;
+                    stream.write_all(b"x")?;
+                    machinarium::timeout(5.secs(), || stream.read_exact(&mut [0; 1]))?;
+                    left -= 1;
+                }
+                Ok(())
+            });
+            drop(result);
+        }
+    });
+    world.eventually(60.secs(), || client.finished());
+    assert!(server.running(), "one failure ends no server");
+}
+
+/// Each call fails once, as long as the start lasts and after it.
+#[test]
+fn each_call_of_a_group_that_listens_fails_once() {
+    for listens in [true, false] {
+        let runs = exhaust(Faults::all(), move |world| spread(world, listens));
+        assert!(runs > 60, "{runs} runs");
+    }
+}

@@ -1,17 +1,17 @@
 //! The server as a whole: `serve` is the entry point, the same on Linux and in a simulated world.
 //!
-//! The calling thread becomes the first machine, which accepts, and where the room is. Streams go to the machines in turn. There
+//! The calling thread becomes the first machine, which accepts, and where the room is. Streams go to whichever machine has fewest. There
 //! each member has two coroutines: one reads its lines and says them in the room, one writes what is said there. How the
 //! server ends is in `common/service.rs`.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use machinarium::machine::{self, Handle};
 use machinarium::net::{TcpListener, TcpStream};
-use machinarium::{Builder, scope};
+use machinarium::{Builder, Group, Listening, scope};
 
-use crate::common::service::{Clients, End, start_machine};
+use crate::common::service::{Clients, End};
 use crate::config::Config;
 use crate::room::{self, Member};
 
@@ -25,56 +25,35 @@ const LINE: usize = 4096;
 pub(crate) fn serve(config: &Config, ready: impl FnOnce(SocketAddr)) -> io::Result<()> {
     Builder::new().name("chat-0").run(|| {
         let (end, clients) = (End::on_signals()?, Clients::new(config.clients));
-        let mut others = Vec::new();
-        let started = start(config, &end, &clients, &mut others).map(ready);
-        end.live(started, others, |cause| {
-            (config.say)(&format!(
-                "{cause}: members: {}; they have {:?} to leave",
-                clients.count(),
-                config.drain
-            ));
-            clients.wait(config.drain);
+        let places = clients.clone();
+        let start = |group: &Group| {
+            let (address, listening) = start(config, group, places)?;
+            ready(address);
+            Ok(vec![listening])
+        };
+        end.live(("chat", config.machines), start, |cause| {
+            let (count, drain) = (clients.count(), config.drain);
+            (config.say)(&format!("{cause}: members: {count}; they have {drain:?} to leave"));
+            clients.wait(drain);
         })
     })
 }
 
-/// Listens, and lets in who comes. Returns the address.
-fn start(
-    config: &Config,
-    end: &End,
-    clients: &Clients,
-    others: &mut Vec<Handle<()>>,
-) -> io::Result<SocketAddr> {
+/// Listens, and lets in who comes.
+fn start(config: &Config, group: &Group, clients: Clients) -> io::Result<(SocketAddr, Listening)> {
     let listener = TcpListener::bind(config.listen).map_err(|error| {
         io::Error::new(error.kind(), format!("cannot listen on {}: {error}", config.listen))
     })?;
     let address = listener.local_addr()?;
-    let mut peers = vec![machine::current()?];
-    for index in 1..config.machines {
-        peers.push(start_machine(&format!("chat-{index}"), others)?);
-    }
-    let (end, clients, door) = (end.clone(), clients.clone(), room::open(config.queue, config.bug));
-    machinarium::spawn_named("listener", move || {
-        let (mut turns, mut number) = (peers.iter().cycle(), 0);
-        end.accept(
-            || Ok(listener.accept()?.0),
-            |stream| {
-                number += 1;
-                let to = turns.next().expect("there is a machine");
-                // A stream that finds no place, no machine or no stack is closed, and its client sees that.
-                let Some(place) = clients.place() else { return };
-                let Some(member) = door.enter(number) else { return };
-                let _ = stream.detach().map(|stream| {
-                    to.spawn(move || {
-                        let _place = place;
-                        // However it ended, the member has seen it.
-                        stream.attach().map_err(io::Error::from).and_then(|stream| attend(stream, &member))
-                    })
-                });
-            },
-        );
-    });
-    Ok(address)
+    let (door, numbers) = (room::open(config.queue, config.bug), AtomicU64::new(1));
+    let attend = move |stream, _| {
+        // A stream that finds no place is closed, and its client sees that.
+        let Some(_place) = clients.place() else { return };
+        let Some(member) = door.enter(numbers.fetch_add(1, Relaxed)) else { return };
+        // However it ended, the member has seen it.
+        let _ = attend(stream, &member);
+    };
+    Ok((address, group.hand_over(move || listener.accept(), attend)?))
 }
 
 /// One member's stay: until it ends its half, fails, or is cut off.

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use machinarium::machine::{self, Handle, Remote};
 use machinarium::signal::Signal;
 use machinarium::sync::WaitGroup;
 use machinarium::sync::channel::{Receiver, Sender, bounded};
-use machinarium::{Instant, Shutdown, cancelled, shield};
+use machinarium::{Group, Listening, Shutdown, cancelled, scope};
 
 /// The beginning of a server's end, and its reason if that is an error. Clones are the same one, on any machine.
 #[derive(Clone)]
@@ -50,44 +49,46 @@ impl End {
         }
     }
 
-    /// The rest of a server's life, if its start went well, and the end of its other machines: waits for the beginning of the end, tells
-    /// its cause, and lets `drain` wait for the clients.
+    /// The life of a server of so many machines, the calling one and others called `name`: starts them, lets `start` have them listen, waits
+    /// for the beginning of the end, tells its cause, lets `drain` wait for the clients, and ends the machines.
     pub(crate) fn live(
         self,
-        started: io::Result<()>,
-        others: Vec<Handle<()>>,
+        (name, machines): (&str, usize),
+        start: impl FnOnce(&Group) -> io::Result<Vec<Listening>>,
         drain: impl FnOnce(&str),
     ) -> io::Result<()> {
-        // Whoever asks for the end before the start gets it, however the start went.
+        let group = match Group::start(name, machines) {
+            // Whoever asks for the end before the start gets it, however the start went.
+            Err(_) if self.shutdown.begun() => return Ok(()),
+            group => group?,
+        };
+        let started = start(&group);
         let asked = started.is_err() && self.shutdown.begun();
-        let lived = started.and_then(|()| Ok(self.shutdown.wait()?));
+        let lived = started.and_then(|listening| self.wait(listening));
         if lived.is_ok() {
             drain(&self.shutdown.cause().unwrap_or_default());
         }
-        // One that could not start may listen already.
         self.shutdown.begin("the server could not start");
-        others.iter().for_each(|other| other.stop("the server ends"));
-        // This coroutine may have been cancelled, which must not keep it from waiting for them.
-        shield(|| others.into_iter().try_for_each(|other| other.join().map_err(io::Error::from)))?;
+        group.end("the server ends")?;
         match lived {
             _ if !self.failure.is_empty() => Err(self.failure.try_recv().map_err(io::Error::other)?),
             Err(error) if asked || cancelled(&error).is_some() => Ok(()),
             other => other,
         }
     }
-}
 
-/// Starts a machine that does what others send it.
-pub(crate) fn start_machine(name: &str, others: &mut Vec<Handle<()>>) -> io::Result<Remote> {
-    let machine = machine::spawn(name, wait_for_stop)?;
-    let remote = machine.remote();
-    others.push(machine);
-    Ok(remote)
-}
-
-/// Returns when the machine is asked to stop.
-fn wait_for_stop() {
-    while machinarium::sleep_until(Instant::FAR).is_ok() {}
+    /// Waits for the beginning of the end, and until nobody accepts any more. A listener that fails is what begins it.
+    fn wait(&self, listening: Vec<Listening>) -> io::Result<()> {
+        scope(|scope| {
+            for one in listening {
+                scope.spawn(move || match one.until(&self.shutdown) {
+                    Err(error) if cancelled(&error).is_none() => self.fail(error),
+                    _ => {}
+                });
+            }
+            Ok(self.shutdown.wait()?)
+        })
+    }
 }
 
 /// Those who are served: so many at once.

@@ -1,7 +1,7 @@
 //! The server as a whole: `serve` is the entry point, the same on Linux and in a simulated world.
 //!
-//! The calling thread becomes the first machine and has all listeners: what they accept goes, detached, to each machine in
-//! turn, and TLS shakes hands there. How it ends is in `common/service.rs`.
+//! The calling thread becomes the first machine and has all listeners: what they accept goes to whichever machine has fewest clients,
+//! and TLS shakes hands there. How it ends is in `common/service.rs`.
 //!
 //! A connection echoes what it reads until its client ends its half, and ends its own then. It reads no further than it
 //! has written, so a client that takes nothing is held back by its own socket. Idle ones hold no buffer.
@@ -10,13 +10,12 @@ use std::io::{self, BufRead, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
-use machinarium::machine::{self, Handle, Remote};
-use machinarium::net::{Kind, Stream, TcpListener, TcpStream, UnixListener, UnixStream};
+use machinarium::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use machinarium::tls::{ServerConfig, TlsStream};
-use machinarium::{Builder, timeout};
+use machinarium::{Builder, Group, Listening, timeout};
 
 use crate::common::place::UnixAddress;
-use crate::common::service::{Clients, End, Place, start_machine};
+use crate::common::service::{Clients, End, Place};
 use crate::config::{Bug, Config};
 
 /// Where the server listens, told once all listeners do.
@@ -33,51 +32,43 @@ pub(crate) struct Addresses {
 pub(crate) fn serve(config: &Config, ready: impl FnOnce(Addresses)) -> io::Result<()> {
     Builder::new().name("echo-0").run(|| {
         let (end, clients) = (End::on_signals()?, Clients::new(config.clients));
-        let mut others = Vec::new();
-        let started = start(config, &end, &clients, &mut others).map(ready);
-        end.live(started, others, |cause| {
-            (config.say)(&format!(
-                "{cause}: clients: {}; they have {:?} to end",
-                clients.count(),
-                config.drain
-            ));
-            clients.wait(config.drain);
+        let places = clients.clone();
+        let start = |group: &Group| {
+            let (addresses, listening) = start(config, group, places)?;
+            ready(addresses);
+            Ok(listening)
+        };
+        end.live(("echo", config.machines), start, |cause| {
+            let (count, drain) = (clients.count(), config.drain);
+            (config.say)(&format!("{cause}: clients: {count}; they have {drain:?} to end"));
+            clients.wait(drain);
         })
     })
 }
 
-/// Listens, and has what comes served.
-fn start(
-    config: &Config,
-    end: &End,
-    clients: &Clients,
-    others: &mut Vec<Handle<()>>,
-) -> io::Result<Addresses> {
+/// Listens everywhere, and then has what comes served.
+fn start(config: &Config, group: &Group, clients: Clients) -> io::Result<(Addresses, Vec<Listening>)> {
     let tcp = config.tcp.map(listen).transpose()?;
     let tls = config.tls.as_ref();
     let tls =
         tls.map(|(address, certificate)| Ok::<_, io::Error>((listen(*address)?, certificate.config()?)));
     let tls = tls.transpose()?;
     let unix = config.unix.as_ref().map(listen_unix).transpose()?;
-    let mut peers = vec![machine::current()?];
-    for index in 1..config.machines {
-        peers.push(start_machine(&format!("echo-{index}"), others)?);
-    }
-    let door = Door::new(config, peers, end, clients);
-    let mut addresses = Addresses::default();
+    let door = Door { clients, idle: config.idle.unwrap_or(NEVER), bug: config.bug };
+    let (mut addresses, mut listening) = (Addresses::default(), Vec::new());
     if let Some(listener) = tcp {
         addresses.tcp = Some(listener.local_addr()?);
-        door.clone().admit("tcp", move || Ok(listener.accept()?.0), Session::tcp);
+        listening.push(group.hand_over(move || listener.accept(), door.clone().serves(Session::tcp))?);
     }
     if let Some((listener, tls)) = tls {
         addresses.tls = Some(listener.local_addr()?);
         let serve = move |session: Session, stream| session.tls(&tls, stream);
-        door.clone().admit("tls", move || Ok(listener.accept()?.0), serve);
+        listening.push(group.hand_over(move || listener.accept(), door.clone().serves(serve))?);
     }
     if let Some(listener) = unix {
-        door.admit("unix", move || Ok(UnixListener::accept(&listener)?.0), Session::unix);
+        listening.push(group.hand_over(move || listener.accept(), door.serves(Session::unix))?);
     }
-    Ok(addresses)
+    Ok((addresses, listening))
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -90,11 +81,9 @@ fn listen_unix(address: &UnixAddress) -> io::Result<UnixListener> {
     listener.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address:?}: {error}")))
 }
 
-/// What every listener leads to: the machines that serve.
+/// What every listener leads to.
 #[derive(Clone)]
 struct Door {
-    peers: Vec<Remote>,
-    end: End,
     clients: Clients,
     idle: Duration,
     bug: Option<Bug>,
@@ -104,40 +93,13 @@ struct Door {
 const NEVER: Duration = Duration::from_secs(1 << 32);
 
 impl Door {
-    fn new(config: &Config, peers: Vec<Remote>, end: &End, clients: &Clients) -> Door {
-        let (idle, bug) = (config.idle.unwrap_or(NEVER), config.bug);
-        Door { peers, end: end.clone(), clients: clients.clone(), idle, bug }
-    }
-
-    /// Accepts until the end begins, and hands what came to each machine in turn.
-    fn admit<K: Kind + 'static>(
-        self,
-        name: &str,
-        accept: impl Fn() -> io::Result<Stream<K>> + 'static,
-        serve: impl FnOnce(Session, Stream<K>) -> io::Result<()> + Clone + Send + 'static,
-    ) {
-        machinarium::spawn_named(&format!("{name} listener"), move || {
-            let mut turns = (0..self.peers.len()).cycle();
-            self.end.accept(accept, |stream| {
-                let to = turns.next().expect("there is a machine");
-                // A stream that finds no place, no machine or no stack is closed, and its client sees that.
-                let _ = self.hand_over(to, stream, serve.clone());
-            });
-        });
-    }
-
-    fn hand_over<K: Kind + 'static>(
-        &self,
-        to: usize,
-        stream: Stream<K>,
-        serve: impl FnOnce(Session, Stream<K>) -> io::Result<()> + Send + 'static,
-    ) -> io::Result<()> {
-        let Some(place) = self.clients.place() else { return Ok(()) };
-        let session = Session { _place: place, idle: self.idle, bug: self.bug };
-        let stream = stream.detach()?;
-        // However it ends, the client has seen it.
-        self.peers[to].spawn(move || serve(session, stream.attach()?))?;
-        Ok(())
+    /// What is done with a stream that was let in. One that finds no place is closed, and its client sees that; and however it ends.
+    fn serves<S, P>(self, serve: impl Fn(Session, S) -> io::Result<()>) -> impl Fn(S, P) {
+        move |stream, _| {
+            if let Some(place) = self.clients.place() {
+                let _ = serve(Session { _place: place, idle: self.idle, bug: self.bug }, stream);
+            }
+        }
     }
 }
 

@@ -10,12 +10,12 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use machinarium::machine::{self, Handle};
+use machinarium::machine::Remote;
 use machinarium::net::{Kind, Stream, TcpListener, UnixListener};
 use machinarium::tls::ServerConfig;
-use machinarium::{Builder, timeout};
+use machinarium::{Builder, Group, timeout};
 
-use crate::common::service::{End, start_machine};
+use crate::common::service::End;
 use crate::config::{Config, Totals};
 use crate::connection::Connection;
 use crate::hub::Hub;
@@ -26,28 +26,27 @@ use crate::wire::Wire;
 pub(crate) fn serve(config: Config, ready: impl FnOnce(SocketAddr)) -> io::Result<()> {
     Builder::new().name("kv-0").run(|| {
         let (end, say) = (End::on_signals()?, config.say);
-        let mut others = Vec::new();
-        let started = start(config, &end, &mut others).map(ready);
-        end.live(started, others, |cause| say(&format!("{cause}: what was asked before is answered")))
+        let ends = end.clone();
+        let start = |group: &Group| {
+            ready(start(config, ends, group)?);
+            Ok(Vec::new())
+        };
+        let machines = config.machines;
+        end.live(("kv", machines), start, |cause| say(&format!("{cause}: what was asked before is answered")))
     })
 }
 
-fn start(mut config: Config, end: &End, others: &mut Vec<Handle<()>>) -> io::Result<SocketAddr> {
+fn start(mut config: Config, end: End, group: &Group) -> io::Result<SocketAddr> {
     let listener = listen_first(&config)?;
     config.listen = listener.local_addr()?;
-    for index in 1..config.machines {
-        start_machine(&format!("kv-{index}"), others)?;
-    }
     let address = config.listen;
-    begin(config, end.clone(), others, listener)?;
+    begin(config, end, group.machines().cloned().collect(), listener)?;
     Ok(address)
 }
 
 /// Connects the machines, lets each listen, and when all do, lets each accept: a start that fails has served nobody.
-fn begin(config: Config, end: End, others: &[Handle<()>], listener: TcpListener) -> io::Result<()> {
-    let address = config.listen;
-    let mut peers = vec![machine::current()?];
-    peers.extend(others.iter().map(Handle::remote));
+fn begin(config: Config, end: End, peers: Vec<Remote>, listener: TcpListener) -> io::Result<()> {
+    let (address, others) = (config.listen, peers[1..].to_vec());
     let (config, totals, started) = (Arc::new(config), Arc::new(Totals::default()), machinarium::now());
     let hub = Hub::new(config.queue);
     let common = Common { config, totals, started, hub, peers, end };
@@ -55,18 +54,18 @@ fn begin(config: Config, end: End, others: &[Handle<()>], listener: TcpListener)
     // All have their keys before any has a client.
     for (index, other) in others.iter().enumerate() {
         let common = common.clone();
-        other.remote().spawn(move || drop(Shard::install(index + 1, common)))?.join()?;
+        other.spawn(move || drop(Shard::install(index + 1, common)))?.join()?;
     }
-    for other in others {
-        let listening = other.remote().spawn(move || {
+    for other in &others {
+        let listening = other.spawn(move || {
             *Shard::here().listener.borrow_mut() = Some(listen(address, true)?);
             io::Result::Ok(())
         })?;
         listening.join()??;
     }
     let (tls, unix) = (listen_tls(&shard.config)?, listen_unix(&shard.config)?);
-    for other in others {
-        other.remote().spawn(|| accept_on(Shard::here()))?.join()?;
+    for other in &others {
+        other.spawn(|| accept_on(Shard::here()))?.join()?;
     }
     *shard.listener.borrow_mut() = Some(listener);
     accept_on(shard.clone());

@@ -1,6 +1,6 @@
 //! The proxy as a whole: `serve` is the entry point, the same on Linux and in a simulated world.
 //!
-//! The calling thread becomes the first machine, which accepts and hands each stream, detached, to the machines in turn. There
+//! The calling thread becomes the first machine, which accepts and hands each stream to whichever machine has fewest. There
 //! one coroutine shakes hands with the client, connects to the target, shakes hands there, and relays until both sides have
 //! ended, one has failed, or nothing has moved for too long. A client whose target cannot be reached is closed.
 
@@ -8,13 +8,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use machinarium::machine::{self, Handle, Remote};
-use machinarium::net::{DetachedTcpStream, Duplex, Relay, RelayError, Side, Step, TcpListener, TcpStream};
+use machinarium::net::{Duplex, Relay, RelayError, Side, Step, TcpListener, TcpStream};
 use machinarium::signal::{Signal, Signals};
 use machinarium::tls::{ClientConfig, ServerConfig, TlsStream};
-use machinarium::{Builder, inspect, timeout};
+use machinarium::{Builder, Group, Listening, inspect, timeout};
 
-use crate::common::service::{Clients, End, Place, start_machine};
+use crate::common::service::{Clients, End};
 use crate::config::{Bug, Config, Trust};
 
 /// Serves until it is told to end, by SIGTERM or SIGINT or by its main coroutine's cancellation. SIGHUP has it read its files again, SIGUSR1 print what all its
@@ -26,26 +25,22 @@ use crate::config::{Bug, Config, Trust};
 pub(crate) fn serve(config: &Config, ready: impl FnOnce(SocketAddr)) -> io::Result<()> {
     Builder::new().name("proxy-0").run(|| {
         let (end, clients) = (End::on_signals()?, Clients::new(config.clients));
-        let mut others = Vec::new();
-        let started = start(config, &end, &clients, &mut others).map(ready);
-        end.live(started, others, |cause| {
-            (config.say)(&format!(
-                "{cause}: connections: {}; they have {:?} to end",
-                clients.count(),
-                config.drain
-            ));
-            clients.wait(config.drain);
+        let places = clients.clone();
+        let start = |group: &Group| {
+            let (address, listening) = start(config, group, places)?;
+            ready(address);
+            Ok(vec![listening])
+        };
+        end.live(("proxy", config.machines), start, |cause| {
+            let (count, drain) = (clients.count(), config.drain);
+            (config.say)(&format!("{cause}: connections: {count}; they have {drain:?} to end"));
+            clients.wait(drain);
         })
     })
 }
 
-/// Listens, and has what comes carried. Returns the address.
-fn start(
-    config: &Config,
-    end: &End,
-    clients: &Clients,
-    others: &mut Vec<Handle<()>>,
-) -> io::Result<SocketAddr> {
+/// Listens, and has what comes carried.
+fn start(config: &Config, group: &Group, clients: Clients) -> io::Result<(SocketAddr, Listening)> {
     let link = Arc::new(Link::new(config)?);
     let signals = Signals::new([Signal::Hup])?;
     inspect::dump_on(Signal::Usr1)?;
@@ -53,25 +48,14 @@ fn start(
         io::Error::new(error.kind(), format!("cannot listen on {}: {error}", config.listen))
     })?;
     let address = listener.local_addr()?;
-    let mut peers = vec![machine::current()?];
-    for index in 1..config.machines {
-        peers.push(start_machine(&format!("proxy-{index}"), others)?);
-    }
     let operated = link.clone();
     machinarium::spawn_named("operator", move || operated.obey(&signals));
-    let (end, clients) = (end.clone(), clients.clone());
-    machinarium::spawn_named("listener", move || {
-        let mut turns = peers.iter().cycle();
-        end.accept(
-            || listener.accept(),
-            |(stream, client)| {
-                let to = turns.next().expect("there is a machine");
-                // A stream that finds no place, no machine or no stack is closed, and its client sees that.
-                let _ = link.hand_over(to, stream, client, clients.place());
-            },
-        );
-    });
-    Ok(address)
+    let carry = move |stream, client| {
+        // A stream that finds no place is closed, and its client sees that.
+        let Some(_place) = clients.place() else { return };
+        link.serve(stream, client);
+    };
+    Ok((address, group.hand_over(move || listener.accept(), carry)?))
 }
 
 /// How each client is joined to the target.
@@ -108,28 +92,15 @@ impl Link {
         }
     }
 
-    fn hand_over(
-        self: &Arc<Link>,
-        to: &Remote,
-        stream: TcpStream,
-        client: SocketAddr,
-        place: Option<Place>,
-    ) -> io::Result<()> {
-        let Some(place) = place else { return Ok(()) };
-        let (link, stream) = (self.clone(), stream.detach()?);
-        to.spawn(move || {
-            let _place = place;
-            if let Err(error) = link.carry(stream)
-                && machinarium::cancelled(&error).is_none()
-            {
-                (link.config.say)(&format!("{client}: {error}"));
-            }
-        })?;
-        Ok(())
+    fn serve(&self, stream: TcpStream, client: SocketAddr) {
+        if let Err(error) = self.carry(stream)
+            && machinarium::cancelled(&error).is_none()
+        {
+            (self.config.say)(&format!("{client}: {error}"));
+        }
     }
 
-    fn carry(&self, client: DetachedTcpStream) -> io::Result<()> {
-        let client = client.attach()?;
+    fn carry(&self, client: TcpStream) -> io::Result<()> {
         client.set_nodelay(true)?;
         match &self.accept {
             None => self.carry_from(&client),

@@ -59,8 +59,8 @@
 //! and [`Fault::Limits`] shrinks budgets, batches and buffers. They change the tuning of a process's machines when these start,
 //! below programs that know nothing of it.
 //!
-//! Which of the threads that can run goes on is decided by time, or by a [`Strategy`] ([`Check::strategy`],
-//! [`Simulation::strategy`]): priorities, walks, lines with delays, every order of a tiny program, or a portfolio of them.
+//! Which of the threads that can run goes on is decided by time, or by a [`Strategy`]: priorities, walks, lines with delays, every order
+//! of a tiny program, or a portfolio of them by seed, which is what [`check`] runs ([`Check::strategy`], [`Simulation::strategy`]).
 //!
 //! # What a simulated main function may touch
 //!
@@ -82,6 +82,7 @@
 //! | `harness`, `simulation`, `shrink`, `report` | many seeds, one seed, what mattered, what is said |
 //! | `ahead`, `journal`, `regression`, `confirm` | what a run leaves on the disk; the order of its choices; failures that are kept; a seed in a fresh process |
 //! | `exhaust` | one call after the other fails |
+//! | `bubble` | unit tests: one machine in virtual time |
 //! | `script`, `host`, `process` | what the script is lent, and what runs on it |
 //! | `world`, `scheduler`, `queue`, `clock` | the loop; who runs when; what will happen; what clocks show |
 //! | `strategy`, `turns` | by what a run decides who goes on, where time does not |
@@ -96,6 +97,7 @@
 //! | `outside`, `panics`, `monitor` | what is of the OS thread or the whole program, and not of a world |
 
 mod ahead;
+mod bubble;
 mod choice;
 mod clock;
 mod confirm;
@@ -148,6 +150,7 @@ mod unix;
 mod wake;
 mod world;
 
+pub use bubble::{bubble, wait_idle};
 pub use choice::{Alignment, Choice, Choices, Mismatch, Record, Stream, Subsystem};
 pub use dns::Dns;
 pub use exhaust::exhaust;

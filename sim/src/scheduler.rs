@@ -174,6 +174,10 @@ pub(crate) struct Scheduler {
     pub(crate) calm: bool,
     pub(crate) calls: u64,
     pub(crate) events: u64,
+    /// How many want to know when all wait.
+    pub(crate) lookers: u32,
+    /// When all did, for the last time that somebody wanted to know.
+    pub(crate) idle_at: u64,
 }
 
 impl Scheduler {
@@ -196,6 +200,8 @@ impl Scheduler {
             calm: false,
             calls: 0,
             events: 0,
+            lookers: 0,
+            idle_at: 0,
         }
     }
 
@@ -351,6 +357,9 @@ impl Scheduler {
                 self.sleepers.resize_with(index + 1, Vec::new);
             }
             self.sleepers[index].push(thread);
+        }
+        if self.lookers > 0 {
+            self.look_around();
         }
     }
 

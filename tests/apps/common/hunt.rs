@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use machinarium::Instant;
 use machinarium::signal::Signal;
-use machinarium_sim::{Faults, Found, Host, Outcome, Simulation, World};
+use machinarium_sim::{Faults, Found, Host, Outcome, Simulation, Strategy, World};
 
 use super::cli::Mistake;
 
@@ -114,7 +114,7 @@ fn summary(found: &Found, started: Instant) {
 }
 
 fn simulation(seed: u64) -> Simulation {
-    Simulation::new(seed).faults(Faults::swarm())
+    Simulation::new(seed).faults(Faults::swarm()).strategy(Strategy::Portfolio)
 }
 
 /// Asks a server to end as an operator does, and starts it again when it has.

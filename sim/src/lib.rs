@@ -83,6 +83,7 @@
 //! | `ahead`, `journal`, `regression`, `confirm` | what a run leaves on the disk; the order of its choices; failures that are kept; a seed in a fresh process |
 //! | `exhaust` | one call after the other fails |
 //! | `bubble` | unit tests: one machine in virtual time |
+//! | `history` | calls that tests write down, and whether one order explains all answers |
 //! | `script`, `host`, `process` | what the script is lent, and what runs on it |
 //! | `world`, `scheduler`, `queue`, `clock` | the loop; who runs when; what will happen; what clocks show |
 //! | `strategy`, `turns` | by what a run decides who goes on, where time does not |
@@ -113,6 +114,7 @@ mod fault;
 mod files;
 mod future;
 mod harness;
+pub mod history;
 mod host;
 mod journal;
 mod kernel;

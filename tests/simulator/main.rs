@@ -8,6 +8,7 @@ mod certificates;
 mod datagrams;
 mod disk;
 mod faults;
+mod history;
 mod library;
 mod mark;
 mod names;

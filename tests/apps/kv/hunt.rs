@@ -3,7 +3,8 @@
 //! A world has a server of one to three machines, a few clients (`workload.rs`), and a script that for some seconds cuts
 //! links, crashes and restarts the server or its whole host, and stalls it, on top of the faults that the swarm of its
 //! seed has. Then all is well again: within a minute every client must have read all that it wrote, and the server must
-//! stop cleanly when it is asked to.
+//! stop cleanly when it is asked to. In the end, one order must explain what the clients did to the keys that all of them
+//! write (`together.rs`).
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ use crate::config::{Bug, Config};
 use crate::feed::{self, Published};
 use crate::hub::QueueLimits;
 use crate::server;
+use crate::together::Together;
 use crate::workload::{self, Tally, Task};
 
 /// What `common::hunt` hunts.
@@ -29,7 +31,7 @@ pub(crate) const PROGRAM: Program<Bug> = Program { name: "kv", script };
 
 /// What happens in a world.
 fn script(world: &World, bug: Option<Bug>) {
-    let tally = Tally::default();
+    let (tally, together) = (Tally::default(), Together::default());
     world.cpu([Cpu::Ideal, Cpu::Loaded, Cpu::Loaded, Cpu::Starved][world.random(4) as usize]);
     let server = world.host("server");
     let address = SocketAddr::new(server.address(), 6380);
@@ -41,7 +43,8 @@ fn script(world: &World, bug: Option<Bug>) {
             let (seed, sessions) = (world.random(1 << 32), 3 + world.random(10) as usize);
             let tls = number % 3 == 1;
             let server = if tls { encrypted } else { address };
-            let task = Task { server, tls, number, seed, sessions, tally: tally.clone() };
+            let (tally, together) = (tally.clone(), together.clone());
+            let task = Task { server, tls, number, seed, sessions, tally, together };
             world.host(&format!("client{number}")).run(move || workload::client(&task))
         })
         .collect();
@@ -53,6 +56,7 @@ fn script(world: &World, bug: Option<Bug>) {
     world.eventually(60.secs(), || last.finished() && server.finished());
     let runs = tally.runs();
     assert!(runs <= starts, "clients met {runs} servers, but it was started {starts} times");
+    together.check();
 }
 
 /// In some worlds, subscribers and one who publishes.
@@ -64,7 +68,8 @@ fn feed(world: &World, [plain, encrypted]: [SocketAddr; 2], published: &Publishe
     let reader = |number: usize| {
         let tls = number == 2;
         let (server, seed) = (if tls { encrypted } else { plain }, world.random(1 << 32));
-        let task = Task { server, tls, number, seed, sessions: 0, tally: Tally::default() };
+        let (tally, together) = (Tally::default(), Together::default());
+        let task = Task { server, tls, number, seed, sessions: 0, tally, together };
         let published = published.clone();
         let run = if number == 0 { feed::publisher } else { feed::subscriber };
         world.host(&format!("feed{number}")).run(move || run(&task, &published, enough))

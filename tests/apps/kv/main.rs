@@ -30,6 +30,7 @@ mod session;
 mod shard;
 mod store;
 mod subscriber;
+mod together;
 mod wire;
 mod workload;
 

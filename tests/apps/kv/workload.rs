@@ -4,7 +4,8 @@
 //! could read all it ever wrote. A wrong answer panics, which fails the world. An error of the network is no wrong answer:
 //! what was not answered is in doubt, and the session is over.
 //!
-//! What all clients know together, the counter that each of them increments, is in `Tally`.
+//! What all clients know together, the counter that each of them increments, is in `Tally`; what they do to the keys that all of
+//! them write is in `together.rs`.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,6 +22,7 @@ use crate::client::{Answer, Client};
 use crate::common::init::keep_starting;
 use crate::common::random::Random;
 use crate::model::{Model, Request, Span, Wrong};
+use crate::together::{self, Call, Pending, Together};
 use crate::wire::Wire;
 
 /// The key that all clients increment.
@@ -40,6 +42,7 @@ pub(crate) struct Task {
     pub(crate) seed: u64,
     pub(crate) sessions: usize,
     pub(crate) tally: Tally,
+    pub(crate) together: Together,
 }
 
 impl Task {
@@ -81,6 +84,8 @@ struct Step {
     requests: Vec<Request>,
     /// An increment of the shared counter, and what it was at least when this was sent.
     shared: Option<i64>,
+    /// What it does to a key that all clients write.
+    together: Option<Call>,
 }
 
 impl<'a> Worker<'a> {
@@ -121,7 +126,10 @@ impl<'a> Worker<'a> {
     /// Reads all that was ever written.
     fn last_session(&mut self) -> io::Result<()> {
         let mut client = self.connect()?;
-        let steps: Vec<Step> = self.model.requests_for_all().into_iter().map(Step::one).collect();
+        let own = self.model.requests_for_all().into_iter().map(Step::one);
+        let shared =
+            self.task.together.keys(&self.server_run()).into_iter().map(Call::Get).map(Step::together);
+        let steps: Vec<Step> = own.chain(shared).collect();
         self.exchange(&mut client, steps)?;
         let (run, least) = (self.server_run(), self.task.tally.acknowledged(&self.server_run()));
         let answer = timeout(self.patience(), || client.call(&[b"GET", SHARED.as_bytes()]))?;
@@ -167,22 +175,29 @@ impl<'a> Worker<'a> {
     fn exchange(&mut self, client: &mut Client<Box<dyn Wire>>, steps: Vec<Step>) -> io::Result<()> {
         let patience = self.patience();
         let sent = machinarium::now().as_nanos();
+        let name = format!("client {}", self.task.number);
+        let writer = self.task.together.client(&self.server_run(), &name);
+        let mut written: Vec<Option<Pending>> =
+            steps.iter().map(|step| step.together.clone().map(|call| writer.begin(call))).collect();
         let words: Vec<Vec<&[u8]>> =
             steps.iter().map(|step| step.words.iter().map(String::as_bytes).collect()).collect();
         let commands: Vec<&[&[u8]]> = words.iter().map(Vec::as_slice).collect();
         let mut result = timeout(patience, || client.send(&commands));
-        for step in &steps {
+        for (step, written) in steps.iter().zip(&mut written) {
             let answer = result.and_then(|()| timeout(patience, || client.receive()));
             result = match answer {
                 Ok(answer) => {
                     let received = machinarium::now().as_nanos();
-                    let checked = self.answered(step, &answer, Span { sent, received });
+                    let checked = self.answered(step, &answer, Span { sent, received }, written.take());
                     checked
                         .unwrap_or_else(|wrong| panic!("client {}: {}", self.task.number, squeeze(&wrong)));
                     Ok(())
                 }
                 Err(error) => {
                     step.requests.iter().for_each(|request| self.model.in_doubt(request, sent));
+                    if let Some(pending) = written.take() {
+                        self.task.together.in_doubt(&self.server_run(), pending);
+                    }
                     Err(error)
                 }
             };
@@ -194,7 +209,16 @@ impl<'a> Worker<'a> {
         result
     }
 
-    fn answered(&mut self, step: &Step, answer: &Answer, span: Span) -> Result<(), Wrong> {
+    fn answered(
+        &mut self,
+        step: &Step,
+        answer: &Answer,
+        span: Span,
+        written: Option<Pending>,
+    ) -> Result<(), Wrong> {
+        if let Some((call, pending)) = step.together.as_ref().zip(written) {
+            return together::answered(pending, call, answer);
+        }
         if let Some(least) = step.shared {
             let Answer::Integer(count) = *answer else { return Err(format!("INCR was answered {answer:?}")) };
             return self.task.tally.counted(&self.server_run(), least, count);
@@ -210,7 +234,7 @@ impl<'a> Worker<'a> {
     }
 
     fn step(&mut self) -> Step {
-        match self.random.below(16) {
+        match self.random.below(18) {
             0..=3 => self.write(),
             4..=7 => Step::one(Request::Get(self.any_key())),
             8 => self.several("MGET", |worker| Request::Get(worker.any_key())),
@@ -224,6 +248,7 @@ impl<'a> Worker<'a> {
                     words: ["INCR", SHARED].map(str::to_owned).to_vec(),
                     requests: Vec::new(),
                     shared: Some(least),
+                    together: None,
                 }
             }
             13 => {
@@ -231,6 +256,7 @@ impl<'a> Worker<'a> {
                 let life = Duration::from_millis(1 + self.random.below(500) as u64);
                 Step::one(Request::SetTimed(key, value, life.as_nanos() as u64))
             }
+            14 | 15 => self.together(),
             _ => {
                 let known = self.model.requests_for_all();
                 match known.len() {
@@ -250,10 +276,24 @@ impl<'a> Worker<'a> {
         })
     }
 
+    /// Something with a key that all clients write.
+    fn together(&mut self) -> Step {
+        let key = self.task.together.key(&self.server_run(), self.random.below(10));
+        self.fresh += 1;
+        let value = format!("{}:{}", self.task.number, self.fresh);
+        Step::together(match self.random.below(6) {
+            0 => Call::Remove(key),
+            1 => Call::PutNew(key, value),
+            2 | 3 => Call::Put(key, value),
+            _ => Call::Get(key),
+        })
+    }
+
     fn several(&mut self, name: &str, mut request: impl FnMut(&mut Self) -> Request) -> Step {
         let requests: Vec<Request> = (0..2 + self.random.below(3)).map(|_| request(self)).collect();
         let words = requests.iter().flat_map(|request| request.words().into_iter().skip(1));
-        Step { words: std::iter::once(name.to_owned()).chain(words).collect(), requests, shared: None }
+        let words = std::iter::once(name.to_owned()).chain(words).collect();
+        Step { words, requests, shared: None, together: None }
     }
 
     fn any_key(&mut self) -> String {
@@ -284,7 +324,11 @@ impl<'a> Worker<'a> {
 
 impl Step {
     fn one(request: Request) -> Step {
-        Step { words: request.words(), requests: vec![request], shared: None }
+        Step { words: request.words(), requests: vec![request], shared: None, together: None }
+    }
+
+    fn together(call: Call) -> Step {
+        Step { words: together::words(&call), requests: Vec::new(), shared: None, together: Some(call) }
     }
 }
 

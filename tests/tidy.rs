@@ -53,7 +53,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// What of the library the simulator may name.
-const SIM_MAY_NAME: &[&str] = &["kernel", "coroutine", "machine::current", "mark"];
+const SIM_MAY_NAME: &[&str] = &["kernel", "coroutine", "machine::current", "mark", "run", "sleep"];
 
 /// Where unsafe code may stand, and why.
 const UNSAFE: &[(&str, &str)] = &[

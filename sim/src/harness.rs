@@ -85,7 +85,7 @@ pub struct Check {
     faults: Faults,
     cpu: Cpu,
     seeds: Option<u64>,
-    strategy: Strategy,
+    strategy: Option<Strategy>,
     rehearsal: OnceLock<Arc<Rehearsal>>,
     must_reach: bool,
     regressions: Option<PathBuf>,
@@ -128,10 +128,10 @@ impl Check {
         Check { aligned: percent.min(100), ..self }
     }
 
-    /// By what runs decide who goes on, unless the environment says otherwise. With [`Strategy::Exhaustive`] there are as many
+    /// By what runs decide who goes on, unless the environment says otherwise; [`Strategy::Portfolio`] if nobody says. With [`Strategy::Exhaustive`] there are as many
     /// seeds as it takes, but for a limit of [`seeds`](Check::seeds) or 10,000.
     pub fn strategy(self, strategy: Strategy) -> Check {
-        Check { strategy, ..self }
+        Check { strategy: Some(strategy), ..self }
     }
 
     /// The check also fails if there are marks that no run has reached ([`Marks::never`]), which it otherwise only tells.
@@ -152,10 +152,10 @@ impl Check {
     pub fn run<R: Ending + 'static>(&self, script: impl Fn(&World) -> R + 'static) {
         let strategy = match env::var("MACHINARIUM_STRATEGY") {
             Ok(text) => text.parse().unwrap_or_else(|error| panic!("MACHINARIUM_STRATEGY: {error}")),
-            Err(_) => self.strategy,
+            Err(_) => self.strategy.unwrap_or(Strategy::Portfolio),
         };
         // Another script has another rehearsal.
-        let check = Check { strategy, rehearsal: OnceLock::new(), ..self.clone() };
+        let check = Check { strategy: Some(strategy), rehearsal: OnceLock::new(), ..self.clone() };
         check.run_all(&(Rc::new(move |world: &World| script(world).ending()) as Script));
     }
 
@@ -187,7 +187,7 @@ impl Check {
             self.explore(&outcome, &mut marks, script);
             needed = needed.max(outcome.needed.unwrap_or(0));
             if needed > 0 && (seed >= needed || seed == last) {
-                println!("{seed} seeds of {needed} that strategy {} needs", self.strategy);
+                println!("{seed} seeds of {needed} that strategy {} needs", self.strategy_of(seed));
                 break;
             }
             if end.is_some_and(|end| Stopwatch::now() >= end) {
@@ -271,12 +271,13 @@ impl Check {
     }
 
     pub(crate) fn strategy_of(&self, seed: u64) -> Strategy {
-        self.strategy.of(seed)
+        self.strategy.unwrap_or(Strategy::Portfolio).of(seed)
     }
 
     pub(crate) fn simulation(&self, seed: u64, script: &Script) -> Simulation {
-        let simulation = Simulation::new(seed).faults(self.faults).cpu(self.cpu).strategy(self.strategy);
-        if !self.strategy.of(seed).wants_rehearsal() {
+        let strategy = self.strategy_of(seed);
+        let simulation = Simulation::new(seed).faults(self.faults).cpu(self.cpu).strategy(strategy);
+        if !strategy.wants_rehearsal() {
             return simulation;
         }
         let script = script.clone();
@@ -297,7 +298,8 @@ impl Check {
             let budget = parse_duration(&text).unwrap_or_else(|| bad("MACHINARIUM_BUDGET", &text));
             return (1..=u64::MAX, Some(Stopwatch::now() + budget));
         }
-        let usual = if matches!(self.strategy, Strategy::Exhaustive { .. }) { EXHAUSTED } else { SEEDS };
+        let usual =
+            if matches!(self.strategy, Some(Strategy::Exhaustive { .. })) { EXHAUSTED } else { SEEDS };
         (1..=number("MACHINARIUM_SEEDS").or(self.seeds).unwrap_or(usual), None)
     }
 

@@ -61,8 +61,8 @@
 //! and [`Fault::Limits`] shrinks budgets, batches and buffers. They change the tuning of a process's machines when these start,
 //! below programs that know nothing of it.
 //!
-//! Which of the threads that can run goes on is decided by time, or by a [`Strategy`] ([`Check::strategy`],
-//! [`Simulation::strategy`]): priorities, walks, lines with delays, every order of a tiny program, or a portfolio of them.
+//! Which of the threads that can run goes on is decided by time, or by a [`Strategy`]: priorities, walks, lines with delays, every order
+//! of a tiny program, or a portfolio of them by seed, which is what [`check`] runs ([`Check::strategy`], [`Simulation::strategy`]).
 //!
 //! # What a simulated main function may touch
 //!
@@ -85,6 +85,7 @@
 //! | `explain`, `words`, `film`, `picture` | why a run fails; its choices in words; what pictures are made of, and they |
 //! | `ahead`, `journal`, `regression`, `confirm` | what a run leaves on the disk; the order of its choices; failures that are kept; a seed in a fresh process |
 //! | `exhaust` | one call after the other fails |
+//! | `bubble` | unit tests: one machine in virtual time |
 //! | `cli` | the command line of a program that is hunted |
 //! | `history` | calls that tests write down, and whether one order explains all answers |
 //! | `script`, `host`, `process` | what the script is lent, and what runs on it |
@@ -101,6 +102,7 @@
 //! | `outside`, `panics`, `monitor` | what is of the OS thread or the whole program, and not of a world |
 
 mod ahead;
+mod bubble;
 mod choice;
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -163,6 +165,7 @@ mod wake;
 mod words;
 mod world;
 
+pub use bubble::{bubble, wait_idle};
 pub use choice::{Alignment, Choice, Choices, Mismatch, Record, Stream, Subsystem};
 pub use dns::Dns;
 pub use exhaust::exhaust;

@@ -32,6 +32,11 @@ impl<E> Queue<E> {
         self.heap.push(Entry { at, sequence: self.sequence, event });
     }
 
+    /// Whether any event is such a one.
+    pub(crate) fn any(&self, is_one: impl Fn(&E) -> bool) -> bool {
+        self.heap.iter().any(|entry| is_one(&entry.event))
+    }
+
     /// The instant of the next event.
     pub(crate) fn next_at(&self) -> Option<u64> {
         self.heap.peek().map(|entry| entry.at)

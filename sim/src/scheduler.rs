@@ -176,6 +176,10 @@ pub(crate) struct Scheduler {
     pub(crate) calm: bool,
     pub(crate) calls: u64,
     pub(crate) events: u64,
+    /// How many want to know when all wait.
+    pub(crate) lookers: u32,
+    /// When all did, for the last time that somebody wanted to know.
+    pub(crate) idle_at: u64,
 }
 
 impl Scheduler {
@@ -198,6 +202,8 @@ impl Scheduler {
             calm: false,
             calls: 0,
             events: 0,
+            lookers: 0,
+            idle_at: 0,
         }
     }
 
@@ -283,15 +289,6 @@ impl Scheduler {
         next.map(|at| at.saturating_sub(self.now))
     }
 
-    /// The thread gets the processor at this instant, or about then.
-    fn run_at(&mut self, thread: ThreadIndex, at: u64) {
-        match &mut self.turns {
-            // The script runs when it wants to: it is an event for everybody else.
-            Some(turns) if self.threads[thread.0 as usize].process.is_some() => turns.ready(thread, at),
-            _ => self.queue.push(at, Event::Run(thread)),
-        }
-    }
-
     /// Whether `thread`, whose `Run` event has come, gets the processor; else it gets another event.
     pub(crate) fn admit(&mut self, thread: ThreadIndex) -> bool {
         let now = self.now;
@@ -353,6 +350,9 @@ impl Scheduler {
                 self.sleepers.resize_with(index + 1, Vec::new);
             }
             self.sleepers[index].push(thread);
+        }
+        if self.lookers > 0 {
+            self.look_around();
         }
     }
 

@@ -183,4 +183,13 @@ impl Scheduler {
         self.events += 1;
         Some(Event::Run(thread))
     }
+
+    /// The thread gets the processor at this instant, or about then.
+    pub(crate) fn run_at(&mut self, thread: ThreadIndex, at: u64) {
+        match &mut self.turns {
+            // The script runs when it wants to: it is an event for everybody else.
+            Some(turns) if self.threads[thread.0 as usize].process.is_some() => turns.ready(thread, at),
+            _ => self.queue.push(at, Event::Run(thread)),
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The simulator itself: what a world promises, tried on programs on the bare kernel.
 
 mod blocked;
+mod bubble;
 mod calls;
 #[path = "../tls/certificates.rs"]
 mod certificates;

@@ -51,6 +51,7 @@ use crate::fault::{Cpu, Faults};
 use crate::harness::{parse_duration, parse_seed};
 use crate::script::World;
 use crate::simulation::{Outcome, Simulation};
+use crate::strategy::Strategy;
 
 /// The events that a report shows.
 const EVENTS: usize = 40;
@@ -82,13 +83,15 @@ pub struct Program<B> {
     script: fn(&World, Option<B>),
     faults: Faults,
     cpu: Cpu,
+    strategy: Strategy,
 }
 
 impl<B: Mistake> Program<B> {
     /// The program `name`, which one starts with `command`; in each world happens what `script` says, with the mistake that it is
-    /// given. There are [`Faults::swarm`] and [`Cpu::Ideal`], which the script may change.
+    /// given. There are [`Faults::swarm`] and [`Cpu::Ideal`], which the script may change, and [`Strategy::Portfolio`].
     pub fn new(name: &'static str, command: &'static str, script: fn(&World, Option<B>)) -> Program<B> {
-        Program { name, command, script, faults: Faults::swarm(), cpu: Cpu::Ideal }
+        let strategy = Strategy::Portfolio;
+        Program { name, command, script, faults: Faults::swarm(), cpu: Cpu::Ideal, strategy }
     }
 
     /// Which faults there are.
@@ -101,8 +104,13 @@ impl<B: Mistake> Program<B> {
         Program { cpu, ..self }
     }
 
+    /// By what runs decide who goes on.
+    pub fn strategy(self, strategy: Strategy) -> Program<B> {
+        Program { strategy, ..self }
+    }
+
     fn simulation(&self, seed: u64) -> Simulation {
-        Simulation::new(seed).faults(self.faults).cpu(self.cpu)
+        Simulation::new(seed).faults(self.faults).cpu(self.cpu).strategy(self.strategy)
     }
 
     fn run(&self, simulation: &Simulation, bug: Option<B>) -> Outcome {

@@ -123,6 +123,12 @@ impl fmt::Display for WaitError {
 
 impl std::error::Error for WaitError {}
 
+impl From<Cancelled> for WaitError {
+    fn from(cancelled: Cancelled) -> WaitError {
+        WaitError::Cancelled(cancelled)
+    }
+}
+
 impl From<Misuse> for WaitError {
     fn from(misuse: Misuse) -> WaitError {
         WaitError::Misuse(misuse)

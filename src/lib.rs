@@ -89,6 +89,6 @@ pub use machine::{MachineLocal, ProcessLocal};
 pub use machine::{SpawnOptions, StackClass, context, on_big_stack, spawn_with, try_on_big_stack};
 pub use message::{Message, MessageBuilder};
 pub use pool::{BlockingError, blocking};
-pub use scope::{Scope, ScopedJoinHandle, scope};
+pub use scope::{Scope, ScopedJoinHandle, ScopedJoining, scope};
 pub use shutdown::Shutdown;
 pub use time::{current_deadline, deadline, now, sleep, sleep_until, timeout};

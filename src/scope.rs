@@ -6,12 +6,15 @@
 //! parent reaches them.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
 use crate::error::{Cause, JoinError, Misuse};
 use crate::kernel::Instant;
+use crate::machine::block::{Attempt, Case};
+use crate::machine::seat::Seat;
 use crate::machine::{
     Family, Machine, Reason, SpawnError, SpawnOptions, WaitList, Waiter, current, is_unwinding, quietly,
     throw_unwind,
@@ -45,6 +48,8 @@ struct Children {
 }
 
 struct ChildState<T> {
+    /// Whether it has ended; the result is there then, until it is taken.
+    over: Cell<bool>,
     result: RefCell<Option<std::thread::Result<T>>>,
     ended: WaitList,
     children: Rc<Children>,
@@ -158,7 +163,8 @@ impl<'scope> Scope<'scope, '_> {
             machine.owns(self.family.parent).map_err(SpawnError::Misuse)?;
         }
         let (ended, children) = (WaitList::default(), self.children.clone());
-        let state = Rc::new(ChildState { result: RefCell::new(None), ended, children });
+        let state =
+            Rc::new(ChildState { over: Cell::new(false), result: RefCell::new(None), ended, children });
         let child = Child { f, state: state.clone(), alive: Alive::new(&self.children) };
         // Detached: its result is in its state, and the scope counts.
         drop(machine.start(name, Some(self.family), move || child.run())?);
@@ -202,6 +208,7 @@ impl<F: FnOnce() -> T, T> Child<F, T> {
             state.children.panics.set(state.children.panics.get() + 1);
         }
         *state.result.borrow_mut() = Some(result);
+        state.over.set(true);
         state.ended.notify_all();
         // The result's borrow of the scope ends with the last handle, before the scope does.
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(state))) {
@@ -242,22 +249,92 @@ impl<T> ScopedJoinHandle<'_, T> {
     pub fn join(self) -> Result<T, JoinError> {
         let machine = current::machine().ok_or(JoinError::Wait(Misuse::NoMachine.into()))?;
         machine.operation().map_err(JoinError::Wait)?;
-        while self.state.result.borrow().is_none() {
+        while !self.is_finished() {
             self.state.ended.wait(Reason::of("join child"), Instant::FAR).map_err(JoinError::Wait)?;
         }
-        let result = self.state.result.take().expect("the loop ends when it is there");
-        result.map_err(|panic| {
-            if is_unwinding(&*panic) {
-                return JoinError::Unwound;
-            }
-            let panics = &self.state.children.panics;
-            panics.set(panics.get() - 1);
-            JoinError::Panicked(panic)
-        })
+        self.state.take()
+    }
+
+    /// Waiting for the child's end, as a case of [`select`](crate::sync::select()). After it was chosen, [`ScopedJoining::joined`] has
+    /// what it returned.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let parts = [1, 2];
+    /// let result: std::io::Result<()> = machinarium::run(|| {
+    ///     machinarium::scope(|scope| {
+    ///         let mut slow = scope.spawn(|| machinarium::sleep(Duration::from_secs(60)));
+    ///         let mut quick = scope.spawn(|| parts.iter().sum());
+    ///         let sum: Result<u32, _> = machinarium::select! {
+    ///             join(slow) -> _ended => panic!("it sleeps"),
+    ///             join(quick) -> sum => sum,
+    ///         }?;
+    ///         assert_eq!(sum?, 3);
+    ///         scope.cancel("enough");
+    ///         Ok(())
+    ///     })
+    /// });
+    /// result.unwrap();
+    /// ```
+    pub fn joining(&mut self) -> ScopedJoining<'_, T> {
+        ScopedJoining { state: &self.state }
     }
 
     /// Whether `join` would not wait.
     pub fn is_finished(&self) -> bool {
-        self.state.result.borrow().is_some()
+        self.state.over.get()
+    }
+}
+
+impl<T> ChildState<T> {
+    /// The result of a child that has ended.
+    fn take(&self) -> Result<T, JoinError> {
+        let nothing_left = JoinError::Wait(Misuse::MachineEnded.into());
+        self.result.take().ok_or(nothing_left)?.map_err(|panic| {
+            if is_unwinding(&*panic) {
+                return JoinError::Unwound;
+            }
+            self.children.panics.set(self.children.panics.get() - 1);
+            JoinError::Panicked(panic)
+        })
+    }
+}
+
+/// A join of a scope's child that is one case of several: see [`ScopedJoinHandle::joining`].
+pub struct ScopedJoining<'a, T> {
+    state: &'a ChildState<T>,
+}
+
+impl<T> ScopedJoining<'_, T> {
+    /// How the child ended, if this case was chosen.
+    ///
+    /// # Errors
+    /// As for [`JoinHandle::join`](crate::JoinHandle::join); [`Misuse::NotChosen`] if the child has not ended, and
+    /// [`Misuse::MachineEnded`] once the result was taken.
+    pub fn joined(self) -> Result<T, JoinError> {
+        if self.state.over.get() { self.state.take() } else { Err(JoinError::Wait(Misuse::NotChosen.into())) }
+    }
+}
+
+impl<T> Case for ScopedJoining<'_, T> {
+    fn attempt(&mut self, me: Option<&Seat>) -> Attempt {
+        Attempt::of(self.state.over.get(), me, |me| match self.state.ended.stand(me) {
+            Ok(()) => Attempt::Waits,
+            // On another machine: `joined` says that there is nothing.
+            Err(_) => Attempt::found(me),
+        })
+    }
+
+    fn leave(&mut self) -> bool {
+        // That it has ended stays true: the next look finds it.
+        self.state.ended.leave();
+        false
+    }
+}
+
+impl<T> fmt::Debug for ScopedJoining<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScopedJoining").field("over", &self.state.over.get()).finish()
     }
 }

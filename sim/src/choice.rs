@@ -209,6 +209,8 @@ pub struct Choices {
     beyond: Option<u64>,
     alignment: Alignment,
     mismatch: Option<Mismatch>,
+    /// The number of the draw before which a debugger is called; the first is 1.
+    break_at: u64,
     draws: u64,
     pub(crate) journal: Journal,
     /// World time, for the journal.
@@ -231,6 +233,7 @@ impl Choices {
             beyond: None,
             alignment: Alignment::default(),
             mismatch: None,
+            break_at: 0,
             draws: 0,
             journal: Journal::default(),
             now: 0,
@@ -253,6 +256,17 @@ impl Choices {
         Choices { replay: Some(Record::default()), ..Choices::new(0) }
     }
 
+    /// Stops for a debugger when the draw of this number is asked for.
+    pub(crate) fn break_at(&mut self, number: u64) {
+        self.break_at = number;
+    }
+
+    fn perhaps_break(&self) {
+        if self.draws == self.break_at {
+            crate::thread::breakpoint();
+        }
+    }
+
     /// Keeps every draw from now on, or stops to.
     pub fn record(&mut self, on: bool) {
         self.recording = on;
@@ -268,6 +282,7 @@ impl Choices {
             return 0;
         }
         self.draws += 1;
+        self.perhaps_break();
         let replaying = self.replay.is_some();
         let index = self.source(stream);
         let answer = match replaying && !self.is_beyond(index) {
@@ -286,6 +301,7 @@ impl Choices {
         wanted: impl FnOnce() -> u64,
     ) -> u64 {
         self.draws += 1;
+        self.perhaps_break();
         let index = self.source(stream);
         let answer =
             if self.deciding || self.is_beyond(index) { wanted() } else { self.scripted(index, site, n) };
@@ -453,52 +469,6 @@ fn below(generator: &mut ChaCha8Rng, n: u64) -> u64 {
     }
 }
 
-/// A rare event: it draws how far the next occurrence is, not at every call whether this is one.
-///
-/// The boring answer is that the next `2 * mean` calls have none.
-#[derive(Clone, Debug)]
-pub(crate) struct Rare {
-    stream: Stream,
-    site: &'static str,
-    mean: u64,
-    /// Calls until the next decision; 0: not drawn yet.
-    left: u64,
-    /// Whether that decision is an occurrence, or only a new draw.
-    occurs: bool,
-}
-
-impl Rare {
-    /// Something that happens once in `mean` calls; never if `mean` is 0.
-    pub(crate) const fn new(stream: Stream, site: &'static str, mean: u64) -> Rare {
-        Rare { stream, site, mean, left: 0, occurs: false }
-    }
-
-    /// From now on it happens once in `mean` calls.
-    pub(crate) fn set_mean(&mut self, mean: u64) {
-        *self = Rare::new(self.stream, self.site, mean);
-    }
-
-    /// Whether it happens at this call.
-    pub(crate) fn hit(&mut self, choices: &mut Choices) -> bool {
-        if self.mean == 0 {
-            return false;
-        }
-        if self.left == 0 {
-            self.aim(choices);
-        }
-        self.left -= 1;
-        self.left == 0 && self.occurs
-    }
-
-    fn aim(&mut self, choices: &mut Choices) {
-        let reach = self.mean.saturating_mul(2);
-        let distance = choices.draw(self.stream, self.site, reach);
-        self.occurs = distance != 0;
-        // An interesting draw near the boring one is a late occurrence: shrinking moves it away from the start.
-        self.left = reach - distance;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -552,13 +522,5 @@ mod tests {
         let mut choices = Choices::new(1);
         let hits = (0..10_000).filter(|_| choices.chance(A, "one in four", 1, 4)).count();
         assert!((2_300..2_700).contains(&hits), "{hits}");
-    }
-
-    #[test]
-    fn a_rare_event_comes_about_as_often_as_it_says() {
-        let mut choices = Choices::new(3);
-        let mut rare = Rare::new(A, "rare", 50);
-        let hits = (0..100_000).filter(|_| rare.hit(&mut choices)).count();
-        assert!((1_700..2_300).contains(&hits), "{hits}");
     }
 }

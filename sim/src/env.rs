@@ -13,6 +13,8 @@
 
 use std::fmt;
 
+use crate::film::Carried;
+
 pub(crate) use crate::choice::{Stream, Subsystem};
 pub(crate) use crate::fault::Fault;
 pub(crate) use crate::slab::Key;
@@ -33,6 +35,14 @@ pub(crate) trait Env {
     fn note(&mut self, host: HostIndex, text: fmt::Arguments<'_>);
     /// Whether anybody reads the notes.
     fn tracing(&self) -> bool;
+    /// Whether anybody looks at packets.
+    fn filming(&self) -> bool {
+        false
+    }
+    /// A packet has left. Callers look at [`filming`](Env::filming) first.
+    fn film(&mut self, packet: Carried) {
+        let _ = packet;
+    }
 }
 
 /// A host of the world, in the order in which they were added.

@@ -12,6 +12,8 @@
 //! | `MACHINARIUM_STRATEGY=pct3` | by what runs decide who goes on ([`Strategy`]) |
 //! | `MACHINARIUM_REPLAY=file` | the choices in this file |
 //!
+//! `MACHINARIUM_BREAK_AT=1204` stops the run of one of the first and the last before that choice, for a debugger.
+//!
 //! Without one of these, first comes what earlier runs have left: a seed that ended its process (`ahead`), and the records in
 //! `tests/regressions` (`regression`).
 
@@ -26,16 +28,19 @@ use std::time::Duration;
 use crate::ahead::{self, Ahead};
 use crate::choice::Record;
 use crate::confirm::{self, Fresh, confirm};
+use crate::explain::{Case, Explanation};
 use crate::fault::{Cpu, Faults};
 use crate::host::Ending;
 use crate::journal;
 use crate::marks::Marks;
+use crate::picture;
 use crate::regression::{self, Fit, Shelf};
 use crate::script::World;
 use crate::shrink::{self, Shrunk};
 use crate::simulation::{Outcome, Simulation, Stats};
 use crate::strategy::{Rehearsal, Strategy};
 
+const SEED: &str = "MACHINARIUM_SEED";
 /// How many seeds a test runs unless told.
 const SEEDS: u64 = 64;
 /// How many if every order is to be tried, at most.
@@ -161,7 +166,8 @@ impl Check {
         if let Some(journal) = confirm::asked() {
             return self.answer(journal, script);
         }
-        if env::var_os("MACHINARIUM_SEED").is_none() {
+        let alone = env::var_os(SEED).is_some();
+        if !alone {
             self.left_behind();
             self.kept(script);
         }
@@ -172,7 +178,9 @@ impl Check {
         let mut marks = Marks::default();
         for seed in seeds {
             ahead.begin(seed);
-            let outcome = run(&self.simulation(seed, script), script);
+            let simulation = self.simulation(seed, script);
+            let simulation = if alone { simulation.break_at(break_at()) } else { simulation };
+            let outcome = run(&simulation, script);
             if outcome.failure.is_some() {
                 self.fail(&outcome, script);
             }
@@ -282,7 +290,7 @@ impl Check {
         let number = |name: &str| {
             env::var(name).ok().map(|text| parse_seed(&text).unwrap_or_else(|| bad(name, &text)))
         };
-        if let Some(seed) = number("MACHINARIUM_SEED") {
+        if let Some(seed) = number(SEED) {
             return (seed..=seed, None);
         }
         if let Ok(text) = env::var("MACHINARIUM_BUDGET") {
@@ -321,7 +329,25 @@ impl Check {
             let like = outcome.failure.is_some_and(|other| other.is_like(failure));
             like.then_some(outcome.record).flatten()
         };
-        shrink::shrink(record, PATIENCE, replay).map_or_else(String::new, |shrunk| self.describe(&shrunk))
+        let Some(shrunk) = shrink::shrink(record, PATIENCE, replay) else { return String::new() };
+        let run = |simulation: &Simulation| run(simulation, script);
+        let case = Case { simulation: self.simulation(told.seed, script), run: &run, failure };
+        let explanation = case.explain(&shrunk.record, PATIENCE);
+        format!("{}\n{}\n{}", self.describe(&shrunk), explanation.text(), self.pictures(&explanation))
+    }
+
+    fn pictures(&self, explanation: &Explanation) -> String {
+        let name = format!("{}-{:x}", ahead::slug(self.name()), explanation.run.seed);
+        match picture::write(&ahead::directory(), &name, explanation) {
+            Ok(paths) => {
+                let lines = paths.iter().map(|path| format!("  {}\n", path.display()));
+                format!(
+                    "pictures, for a browser, ui.perfetto.dev and Wireshark:\n{}",
+                    lines.collect::<String>()
+                )
+            }
+            Err(error) => format!("the pictures cannot be written: {error}\n"),
+        }
     }
 
     fn describe(&self, shrunk: &Shrunk) -> String {
@@ -331,7 +357,7 @@ impl Check {
             Some(Err(error)) => format!("they cannot be kept as a regression: {error}"),
             None => shrunk.record.save(self.name()),
         };
-        format!("{shrunk}{kept}\n")
+        format!("{shrunk}\n{kept}\n")
     }
 
     fn replay(&self, path: &str, script: &Script) {
@@ -344,7 +370,8 @@ impl Check {
     /// # Panics
     /// If the run fails.
     fn again(&self, path: &Path, record: Record, script: &Script) -> Fit {
-        let outcome = run(&self.simulation(record.seed, script).replay(record).keep_events(EVENTS), script);
+        let simulation = self.simulation(record.seed, script).break_at(break_at());
+        let outcome = run(&simulation.replay(record).keep_events(EVENTS), script);
         let fit = Fit { alignment: outcome.alignment, mismatch: outcome.mismatch };
         let command = format!("MACHINARIUM_REPLAY={} cargo test {}", path.display(), self.name());
         assert!(outcome.passed(), "{}: {fit}\n{}", path.display(), outcome.report(&command));
@@ -370,6 +397,13 @@ pub(crate) fn run(simulation: &Simulation, script: &Script) -> Outcome {
     simulation.run(move |world| script(world))
 }
 
+/// The choice before which a debugger is wanted; 0: none.
+pub(crate) fn break_at() -> u64 {
+    let text = env::var("MACHINARIUM_BREAK_AT").ok();
+    let choice = text.map(|text| parse_seed(&text).unwrap_or_else(|| bad("MACHINARIUM_BREAK_AT", &text)));
+    choice.unwrap_or(0)
+}
+
 fn bad(name: &str, text: &str) -> ! {
     panic!("{name}={text} makes no sense: a number, also 0x..., or a time as 30s is wanted")
 }
@@ -382,7 +416,7 @@ pub fn parse_seed(text: &str) -> Option<u64> {
     }
 }
 
-fn parse_duration(text: &str) -> Option<Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let unit = text.trim_start_matches(|letter: char| letter.is_ascii_digit());
     let count: u64 = text[..text.len() - unit.len()].parse().ok()?;
     let seconds = match unit {
@@ -399,10 +433,21 @@ fn parse_duration(text: &str) -> Option<Duration> {
 pub struct Hunt {
     /// The first seed.
     pub first: u64,
+    /// How far the next one is from each: 1 for all of them.
+    pub step: u64,
     /// How many seeds.
     pub seeds: u64,
     /// On how many OS threads.
     pub jobs: usize,
+    /// No seed begins after so much real time.
+    pub budget: Option<Duration>,
+}
+
+impl Default for Hunt {
+    /// The first thousand seeds, one after the other, for as long as they take.
+    fn default() -> Hunt {
+        Hunt { first: 1, step: 1, seeds: 1000, jobs: 1, budget: None }
+    }
 }
 
 /// What a hunt has found until now.
@@ -425,22 +470,25 @@ impl Hunt {
         #[allow(clippy::disallowed_types)] // of real threads, outside of all worlds
         let found = std::sync::Mutex::new(Found::default());
         let name = ahead::program();
-        let next = AtomicU64::new(self.first);
-        // Seeds from here on need not be run. Relaxed: a seed too many does no harm.
-        let end = AtomicU64::new(self.first.saturating_add(self.seeds));
+        let until = self.budget.map(|budget| Stopwatch::now() + budget);
+        let next = AtomicU64::new(0);
+        // Places in the line of seeds from here on need not be run. Relaxed: a seed too many does no harm.
+        let end = AtomicU64::new(self.seeds);
         std::thread::scope(|scope| {
             for _ in 0..self.jobs.max(1) {
                 scope.spawn(|| {
                     let ahead = Ahead::new(&name);
                     loop {
-                        let seed = next.fetch_add(1, Relaxed);
-                        if seed >= end.load(Relaxed) {
+                        let place = next.fetch_add(1, Relaxed);
+                        if place >= end.load(Relaxed) || until.is_some_and(|until| Stopwatch::now() >= until)
+                        {
                             return;
                         }
+                        let seed = self.first.wrapping_add(place.wrapping_mul(self.step));
                         ahead.begin(seed);
                         let outcome = one(seed);
                         if outcome.failure.is_some() {
-                            end.fetch_min(seed, Relaxed);
+                            end.fetch_min(place, Relaxed);
                         }
                         let mut found = found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                         found.add(outcome);

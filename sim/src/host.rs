@@ -324,6 +324,16 @@ impl Starter for ThreadStarter {
         Some(crate::crypto::provider(self.retuned.key_update))
     }
 
+    fn wants_secrets(&self) -> bool {
+        self.shared.upgrade().is_some_and(|shared| shared.state.borrow().sched.trace.film.is_some())
+    }
+
+    fn secret(&self, line: &str) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.state.borrow_mut().sched.trace.secret(line.to_owned());
+        }
+    }
+
     fn foreign_crypto(&self, what: &str) {
         if let Some(shared) = self.shared.upgrade().filter(|shared| shared.mode.get() == Mode::Running) {
             let message = format!(

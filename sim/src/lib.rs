@@ -47,7 +47,9 @@
 //! | a main function, or the script, panics or returns an error; a panic of a thread or a coroutine that nobody joins | `Panic`, `Failed` |
 //! | a machine that cannot be unwound aborts its process | `Aborted` |
 //! | a coroutine sleeps, its machine sleeps, and the descriptor that it waits for is ready, or another machine's letter is there | `LostWakeUp` |
-//! | nothing can run and nothing will ever happen; or the run does not end | `Stuck`, `Endless` |
+//! | nothing can run and nothing will ever happen; some wait for each other in a circle | `Stuck`, `Deadlock` |
+//! | calls without end, by which nothing moves; other runs that do not end | `Livelock`, `Endless` |
+//! | what [`World::eventually`] wants comes too late; one waits for its turn all the time; it does not come | `TooSlow`, `Starvation`, `Unmet` |
 //! | a process that ended well left descriptors open | `Leak` |
 //! | TLS in a process draws its secrets from elsewhere than the seed | `Undetermined` |
 //! | what `machinarium::always!` says does not hold | `Broken` |
@@ -80,8 +82,10 @@
 //! | file | what |
 //! |---|---|
 //! | `harness`, `simulation`, `shrink`, `report` | many seeds, one seed, what mattered, what is said |
+//! | `explain`, `words`, `film`, `picture` | why a run fails; its choices in words; what pictures are made of, and they |
 //! | `ahead`, `journal`, `regression`, `confirm` | what a run leaves on the disk; the order of its choices; failures that are kept; a seed in a fresh process |
 //! | `exhaust` | one call after the other fails |
+//! | `cli` | the command line of a program that is hunted |
 //! | `history` | calls that tests write down, and whether one order explains all answers |
 //! | `script`, `host`, `process` | what the script is lent, and what runs on it |
 //! | `world`, `scheduler`, `queue`, `clock` | the loop; who runs when; what will happen; what clocks show |
@@ -89,15 +93,17 @@
 //! | `kernel`, `wake` | `Kernel` and `Wake`, served by the world |
 //! | `crypto` | what TLS in a process draws its secrets from |
 //! | `thread` | stacks and the switch: all unsafe code |
-//! | `choice`, `record`, `fault`, `tuning`, `trace` | the one source of chance; its records; what goes wrong; small limits; what happened |
+//! | `choice`, `rare`, `record`, `fault`, `tuning`, `trace` | the one source of chance; its records; what goes wrong; small limits; what happened |
 //! | `dns`, `signal`, `disk` | names, signals and files of the simulated hosts |
-//! | `oracle` | what must hold at every quiet moment |
+//! | `oracle`, `waits`, `verdict` | what must hold at every quiet moment; who waits for whom; what a world that does not get on has |
 //! | `marks`, `future` | what the code under test says about itself, and how runs go on from there |
 //! | `net`, `sockets`, `tcp`, `udp`, `unix`, `epoll`, `eventfd`, `files`, `options`, `link` | the objects of the simulated kernels, which know only `env` |
 //! | `outside`, `panics`, `monitor` | what is of the OS thread or the whole program, and not of a world |
 
 mod ahead;
 mod choice;
+#[cfg(feature = "cli")]
+pub mod cli;
 mod clock;
 mod confirm;
 #[cfg(feature = "tls")]
@@ -108,8 +114,10 @@ mod env;
 mod epoll;
 mod eventfd;
 mod exhaust;
+mod explain;
 mod fault;
 mod files;
+mod film;
 mod future;
 mod harness;
 pub mod history;
@@ -126,8 +134,10 @@ mod options;
 mod oracle;
 mod outside;
 mod panics;
+mod picture;
 mod process;
 mod queue;
+mod rare;
 mod record;
 mod regression;
 mod report;
@@ -147,7 +157,10 @@ mod tuning;
 mod turns;
 mod udp;
 mod unix;
+mod verdict;
+mod waits;
 mod wake;
+mod words;
 mod world;
 
 pub use choice::{Alignment, Choice, Choices, Mismatch, Record, Stream, Subsystem};

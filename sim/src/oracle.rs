@@ -49,13 +49,14 @@ impl Shared {
                 continue;
             }
             let mut lost = None;
-            strand.for_each_readiness(&mut |waits| {
-                let there = state.readiness(index, waits.fd).common(waits.events).without(Events::PRI);
+            strand.for_each_wait(&mut |waits| {
+                let Some((fd, events)) = waits.readiness else { return };
+                let there = state.readiness(index, fd).common(events).without(Events::PRI);
                 if lost.is_none() && !there.is_empty() {
                     lost = Some(format!(
                         "a wake-up is lost: coroutine {} '{}' waits for descriptor {} until it has one of {:?}; it has \
                          {there:?}, and its machine sleeps with no event to come",
-                        waits.id, waits.name, waits.fd, waits.events
+                        waits.id, waits.name, fd, events
                     ));
                 }
             });

@@ -27,6 +27,16 @@ pub enum FailureKind {
     Aborted,
     /// Nothing can run and nothing will ever happen.
     Stuck,
+    /// Some wait for each other in a circle.
+    Deadlock,
+    /// Calls are made without end, and nothing moves by them.
+    Livelock,
+    /// One waits for its turn at something all the time, and others have theirs.
+    Starvation,
+    /// What should hold eventually holds, but later.
+    TooSlow,
+    /// What should hold eventually does not, and none of the above is why.
+    Unmet,
     /// The run does not end.
     Endless,
     /// A coroutine sleeps although the descriptor that it waits for is ready.
@@ -68,7 +78,7 @@ impl Failure {
 }
 
 /// A message without what differs from run to run: its first line, each number and each quotation as one sign.
-fn class(message: &str) -> String {
+pub(crate) fn class(message: &str) -> String {
     let mut class = String::new();
     let mut letters = message.lines().next().unwrap_or_default().chars().peekable();
     while let Some(letter) = letters.next() {
@@ -114,18 +124,20 @@ pub(crate) struct Waiting {
     pub(crate) backtrace: Option<String>,
 }
 
+/// How many events it shows at most.
+const TABLE: usize = 100;
 /// The widest a report gets.
 const WIDTH: usize = 150;
 
 /// The part of the report that is made before the world is reclaimed: events, waiters, sockets.
-pub(crate) fn scene(shared: &Shared) -> String {
+pub(crate) fn scene(shared: &Shared, lines: &[Line]) -> String {
     let mut text = String::new();
     let strands = shared.strands.borrow().clone();
     let described: Vec<Vec<Waiting>> = strands.iter().map(|strand| describe(strand)).collect();
-    let mut state = shared.state.borrow_mut();
-    let lines = state.sched.trace.take_lines();
-    table(&mut text, &state, &lines);
+    let state = shared.state.borrow();
+    table(&mut text, &state, &lines[lines.len().saturating_sub(TABLE)..]);
     waiters(&mut text, &state, &described);
+    let _ = write!(text, "\nwho waits for whom:\n{}", shared.waits(&state).text());
     ready(&mut text, &state);
     for host in 0..state.hosts.len() as u32 {
         let host = HostIndex(host);

@@ -22,11 +22,13 @@ use std::time::Duration;
 
 use machinarium::kernel::{Call, CpuSet, Errno, Result, Signal, ThreadEnd};
 
-use crate::choice::{Choices, Rare, Stream, Subsystem};
+use crate::choice::{Choices, Stream, Subsystem};
 use crate::clock::Clocks;
 use crate::env::{Env, EpollKey, HostIndex, NetEvent, ProcessIndex};
 use crate::fault::{Cpu, Fault, FaultCounts, Faults, Injector, Sweep};
+use crate::film::Carried;
 use crate::queue::Queue;
+use crate::rare::Rare;
 use crate::strategy::Kind;
 use crate::trace::{CallName, Keep, Trace};
 use crate::turns::Turns;
@@ -493,7 +495,7 @@ impl Scheduler {
     /// Makes a line of the trace. Callers ask whether the trace is on.
     pub(crate) fn line(&mut self, host: Option<HostIndex>, text: fmt::Arguments<'_>) {
         let name = host.map_or("script", |host| &self.hosts[host.0 as usize].name);
-        self.trace.line(self.now, host, name, text);
+        self.trace.line((self.now, self.choices.draws()), host, name, text);
     }
 
     fn make_ready(&mut self, thread: ThreadIndex) {
@@ -583,5 +585,13 @@ impl Env for Scheduler {
 
     fn tracing(&self) -> bool {
         self.trace.is_on()
+    }
+
+    fn filming(&self) -> bool {
+        self.trace.film.is_some()
+    }
+
+    fn film(&mut self, packet: Carried) {
+        self.trace.shoot(self.now, self.choices.draws(), packet);
     }
 }

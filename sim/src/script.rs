@@ -53,7 +53,7 @@ impl World {
     }
 
     /// Waits, or unwinds the script if the world ends meanwhile: it has no destructors that may object.
-    fn wait(&self, mut served: impl FnMut(&mut State) -> Served<()>) {
+    pub(crate) fn wait(&self, mut served: impl FnMut(&mut State) -> Served<()>) {
         let answer = self.shared.ask(SCRIPT, Asking::Call, |state, _| served(state));
         if answer.is_none() && !std::thread::panicking() {
             std::panic::resume_unwind(Box::new("the world has ended"));
@@ -130,8 +130,8 @@ impl World {
     /// Turns off all faults, also of links that the script has made so, heals all links, ends all stalls, and waits until `holds` does; it must within `limit`. Then the
     /// faults are back.
     ///
-    /// # Panics
-    /// If it does not, which fails the world.
+    /// If it does not, the world fails. It has twice the time again first, to see what keeps it: whether it is only too slow, or a
+    /// deadlock, a livelock or starvation ([`FailureKind`](crate::FailureKind)).
     #[track_caller]
     pub fn eventually(&self, limit: Duration, holds: impl Fn() -> bool) {
         let caller = Location::caller();
@@ -140,7 +140,9 @@ impl World {
         let end = self.now().saturating_add(limit);
         let step = (limit / 1000).clamp(Duration::from_micros(100), Duration::from_millis(10));
         while !holds() {
-            assert!(self.now() < end, "not within {limit:?} without faults: the condition at {caller}");
+            if self.now() >= end {
+                self.overdue(limit, step, &holds, caller);
+            }
             self.sleep(step);
         }
         self.calm(false);

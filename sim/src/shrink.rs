@@ -21,18 +21,10 @@ pub struct Shrunk {
     pub tries: usize,
 }
 
-/// How many of the choices are told in words.
-const TOLD: usize = 20;
-
 impl fmt::Display for Shrunk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let left = self.record.interesting();
-        writeln!(f, "{} choices -> {left} that matter ({} tries):", self.before, self.tries)?;
-        for (stream, ordinal) in interesting(&self.record).into_iter().take(TOLD) {
-            let choice = &self.record.streams[&stream][ordinal];
-            writeln!(f, "  {stream}, choice {ordinal}: {} = {}", choice.site, choice.answer)?;
-        }
-        if left > TOLD { writeln!(f, "  and {} more", left - TOLD) } else { Ok(()) }
+        write!(f, "{} choices -> {left} that matter ({} tries)", self.before, self.tries)
     }
 }
 

@@ -18,6 +18,7 @@ use machinarium::kernel::Kernel;
 use crate::choice::{Alignment, Choices, Mismatch, Record, Stream, Subsystem};
 use crate::dns::Names;
 use crate::fault::{Cpu, FaultCounts, Faults, Sweep};
+use crate::film::{Cast, Film};
 use crate::host::Ending;
 use crate::journal::{Drawn, Journal};
 use crate::marks::{self, Heard, Marks};
@@ -26,12 +27,13 @@ use crate::net::Net;
 use crate::panics::{self, Hook, PanicNote};
 use crate::process::Life;
 use crate::report::{self, Failure, FailureKind};
-use crate::scheduler::Scheduler;
+use crate::scheduler::{Scheduler, Thread};
 use crate::script::{SCRIPT, World};
 use crate::strategy::{Rehearsal, Strategy};
 use crate::thread::Stage;
-use crate::trace::Keep;
+use crate::trace::{Keep, Line};
 use crate::turns::Turns;
+use crate::verdict::Progress;
 use crate::world::{Identity, Limits, Mode, Shared, State};
 
 /// How a seed is to be run.
@@ -43,6 +45,8 @@ pub struct Simulation {
     keep: Keep,
     recording: bool,
     journal: Option<Option<PathBuf>>,
+    film: bool,
+    break_at: u64,
     replay: Option<Record>,
     /// After what is replayed, as this seed wants.
     future: Option<u64>,
@@ -76,6 +80,10 @@ pub struct Outcome {
     pub mismatch: Option<Mismatch>,
     /// All choices in their order, if that was wanted.
     pub(crate) journal: Vec<Drawn>,
+    /// The events that were kept.
+    pub(crate) lines: Vec<Line>,
+    pub(crate) film: Film,
+    pub(crate) cast: Cast,
     /// What marks of the code have said.
     pub marks: Marks,
     /// The `sometimes!` that held, by number, with how many choices were made until then.
@@ -158,6 +166,8 @@ impl Simulation {
             keep: Keep::Nothing,
             recording: false,
             journal: None,
+            film: false,
+            break_at: 0,
             replay: None,
             future: None,
             limits: Limits { calls: 50_000_000 },
@@ -207,6 +217,19 @@ impl Simulation {
     pub fn replay(mut self, record: Record) -> Simulation {
         self.seed = record.seed;
         self.replay = Some(record);
+        self
+    }
+
+    /// Keeps what pictures are made of.
+    pub(crate) fn film(mut self) -> Simulation {
+        self.film = true;
+        self
+    }
+
+    /// Stops before the choice of this number, the first of which is 1: for a debugger, which this process should run under. The
+    /// signal is SIGTRAP.
+    pub fn break_at(mut self, choice: u64) -> Simulation {
+        self.break_at = choice;
         self
     }
 
@@ -297,6 +320,7 @@ impl Simulation {
             (None, _) => Choices::new(self.seed),
         };
         choices.record(self.recording);
+        choices.break_at(self.break_at);
         if let Some(ahead) = &self.journal {
             choices.journal = Journal::new(ahead.as_ref().and_then(|path| File::create(path).ok()));
         }
@@ -316,6 +340,7 @@ impl Simulation {
         let mut sched = Scheduler::new(choices, self.faults, self.cpu, self.keep);
         sched.turns = turns.map(Box::new);
         sched.sweep = self.sweep;
+        sched.trace.film = self.film.then(Film::default);
         let faults = sched.faults;
         let mut state = State {
             sched,
@@ -327,6 +352,7 @@ impl Simulation {
             verdict: None,
             panics: Vec::new(),
             limits: self.limits,
+            halfway: Progress::default(),
             heard: Heard::default(),
         };
         state.apply(&faults);
@@ -351,7 +377,8 @@ impl Simulation {
             (state.verdict.is_some(), state.sched.trace.digest(), state.stats())
         };
         let wanted = failed && matches!(self.keep, Keep::Last(_));
-        let scene = if wanted { report::scene(shared) } else { String::new() };
+        let lines = shared.state.borrow_mut().sched.trace.take_lines();
+        let scene = if wanted { report::scene(shared, &lines) } else { String::new() };
         let leaked = shared.tear_down();
         let mut guard = shared.state.borrow_mut();
         let state = &mut *guard;
@@ -368,6 +395,9 @@ impl Simulation {
             alignment: state.sched.choices.alignment(),
             mismatch: state.sched.choices.mismatch(),
             journal: state.sched.choices.journal.take(),
+            lines,
+            film: state.sched.trace.film.take().unwrap_or_default(),
+            cast: state.cast(),
             marks: std::mem::take(&mut state.heard.marks),
             firsts: std::mem::take(&mut state.heard.firsts),
             opportunities: state.sched.sweep.seen,
@@ -379,6 +409,18 @@ impl Simulation {
 }
 
 impl State {
+    /// Who is who. Cheap for a run that nobody tells of.
+    fn cast(&self) -> Cast {
+        if !self.sched.trace.is_on() {
+            return Cast::default();
+        }
+        let name = |thread: &Thread| format!("{}/{}", self.sched.host_name(thread.host), thread.name);
+        Cast {
+            hosts: self.sched.hosts.iter().map(|host| host.name.clone()).collect(),
+            threads: self.sched.threads.iter().map(|thread| (thread.identity, name(thread))).collect(),
+        }
+    }
+
     fn stats(&self) -> Stats {
         Stats {
             time: Duration::from_nanos(self.sched.now),

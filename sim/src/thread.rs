@@ -30,7 +30,7 @@ use crate::outside;
 use crate::report::Waiting;
 use crate::scheduler::ThreadIndex;
 use crate::world::State;
-use machinarium::machine::current::{self, Readiness};
+use machinarium::machine::current::{self, Waits};
 
 /// The world's side of the switch. One for each world.
 pub(crate) struct Stage {
@@ -210,11 +210,16 @@ impl Strand {
         waiting.collect()
     }
 
-    /// Tells of each coroutine of this thread that waits for a descriptor.
-    pub(crate) fn for_each_readiness(&self, tell: &mut dyn FnMut(Readiness<'_>)) {
+    /// Tells of each coroutine of this thread that waits.
+    pub(crate) fn for_each_wait(&self, tell: &mut dyn FnMut(Waits<'_>)) {
         assert!(!self.stage.is_busy(), "only a suspended thread can be looked at");
         // SAFETY: as in `describe`; the world's closures run nothing of a machine.
-        unsafe { current::for_each_readiness(self.slot.get(), tell) };
+        unsafe { current::for_each_wait(self.slot.get(), tell) };
+    }
+
+    /// What tells this thread's machine from others, while it is suspended.
+    pub(crate) fn machine(&self) -> usize {
+        self.slot.get()
     }
 
     /// What other machines have sent to this thread's and it has not received.
@@ -230,6 +235,20 @@ impl Strand {
         // header, from where the next `resume` continues, on whichever stack of this thread we are. If this thread is
         // unwinding, the world serves it and resumes it before any other (`Shared::turn`), and catches nothing meanwhile.
         unsafe { switch(&raw mut (*self.stack.header()).context, self.stage.root.get()) };
+    }
+}
+
+/// Stops for a debugger, like a breakpoint here: without one, the signal SIGTRAP ends the process.
+pub(crate) fn breakpoint() {
+    // SAFETY: the instruction changes no register and no memory.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        core::arch::asm!("int3", options(nomem, nostack, preserves_flags));
+    }
+    // SAFETY: as above.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        core::arch::asm!("brk #0", options(nomem, nostack, preserves_flags));
     }
 }
 

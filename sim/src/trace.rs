@@ -10,11 +10,14 @@ use std::fmt;
 use machinarium::kernel::{Address, Call, Errno, Fd, Instant, Received, SocketOption, Stat, Thread};
 
 use crate::env::HostIndex;
+use crate::film::{Carried, Film, Shot, Turn};
 
 /// One thing that happened.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
     pub(crate) at: u64,
+    /// How many choices had been made then.
+    pub(crate) draws: u64,
     /// On which host; `None`: in the script.
     pub(crate) host: Option<HostIndex>,
     pub(crate) text: String,
@@ -36,13 +39,15 @@ pub(crate) struct Trace {
     digest: u64,
     keep: Keep,
     lines: VecDeque<Line>,
+    /// If pictures are wanted.
+    pub(crate) film: Option<Film>,
 }
 
 const PRIME: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl Trace {
     pub(crate) fn new(keep: Keep) -> Trace {
-        Trace { digest: PRIME, keep, lines: VecDeque::new() }
+        Trace { digest: PRIME, keep, lines: VecDeque::new(), film: None }
     }
 
     /// Whether lines are wanted.
@@ -70,7 +75,13 @@ impl Trace {
     }
 
     /// Keeps a line. Callers look at [`is_on`](Trace::is_on) first.
-    pub(crate) fn line(&mut self, at: u64, host: Option<HostIndex>, name: &str, text: fmt::Arguments<'_>) {
+    pub(crate) fn line(
+        &mut self,
+        (at, draws): (u64, u64),
+        host: Option<HostIndex>,
+        name: &str,
+        text: fmt::Arguments<'_>,
+    ) {
         match self.keep {
             Keep::Nothing => {}
             Keep::Printed => println!("{} {name:<12} {text}", Instant::from_nanos(at)),
@@ -78,8 +89,29 @@ impl Trace {
                 if self.lines.len() >= count {
                     self.lines.pop_front();
                 }
-                self.lines.push_back(Line { at, host, text: text.to_string() });
+                self.lines.push_back(Line { at, draws, host, text: text.to_string() });
             }
+        }
+    }
+
+    /// A packet has left.
+    pub(crate) fn shoot(&mut self, at: u64, draws: u64, carried: Carried) {
+        if let Some(film) = &mut self.film {
+            film.shots.push(Shot { at, draws, carried });
+        }
+    }
+
+    /// A secret of TLS, as a line of a key log.
+    pub(crate) fn secret(&mut self, line: String) {
+        if let Some(film) = &mut self.film {
+            film.secrets.push(line);
+        }
+    }
+
+    /// A thread had the processor.
+    pub(crate) fn turn(&mut self, thread: u32, from: u64, to: u64) {
+        if let Some(film) = &mut self.film {
+            film.turns.push(Turn { thread, from, to });
         }
     }
 

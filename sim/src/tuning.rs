@@ -36,6 +36,7 @@ pub(crate) struct Retuned {
     big_stack_cache: Option<usize>,
     message_sizes: Option<(usize, usize)>,
     message_cache: Option<usize>,
+    look: Option<u32>,
     /// After how many records TLS changes its keys.
     pub(crate) key_update: Option<u64>,
 }
@@ -85,6 +86,7 @@ impl Retuned {
             big_stack_cache: size(one_of("big stack cache", &[0, 1])),
             message_sizes: one_of("message sizes", &[0, 1, 100]).map(|size| (size as usize, size as usize)),
             message_cache: size(one_of("message cache", &[0, 1, 200])),
+            look: one_of("look", &[1, 2]).map(|limit| limit as u32),
             key_update,
         }
     }
@@ -107,6 +109,7 @@ impl Retuned {
         set(&mut tuning.stack_cache, self.stack_cache);
         set(&mut tuning.spin, self.spin);
         set(&mut tuning.big_stack_cache, self.big_stack_cache);
+        set(&mut tuning.look, self.look);
         tuning.shuffle = tuning.shuffle.or(self.shuffle);
         set(&mut tuning.pool_queue, self.pool_queue);
         set(&mut tuning.dns_lookups, self.dns_lookups);
@@ -155,5 +158,6 @@ mod tests {
         both(|retuned| retuned.file_chunk.is_some());
         both(|retuned| retuned.message_sizes.is_some());
         both(|retuned| retuned.message_cache.is_some());
+        both(|retuned| retuned.look.is_some());
     }
 }

@@ -36,6 +36,7 @@ use crate::process::ProcessState;
 use crate::report::{Failure, FailureKind};
 use crate::scheduler::{Event, Phase, Scheduler, Sleep, ThreadIndex, WaitsFor};
 use crate::thread::{Stage, Step, Strand};
+use crate::verdict::Progress;
 
 /// What a call is told when it is served.
 pub(crate) enum Served<R> {
@@ -93,6 +94,8 @@ pub(crate) struct State {
     /// Panics in the order in which they happened, whoever caught them.
     pub(crate) panics: Vec<PanicNote>,
     pub(crate) limits: Limits,
+    /// What had been done when half of the calls were made that it may make.
+    pub(crate) halfway: Progress,
     pub(crate) heard: Heard,
 }
 
@@ -121,12 +124,17 @@ impl Shared {
             if watch.is_time(&self.state.borrow()) {
                 self.look_at_sleepers();
             }
-            let thread = self.state.borrow_mut().next_thread();
+            let (thread, from) = {
+                let mut state = self.state.borrow_mut();
+                (state.next_thread(), state.sched.now)
+            };
             match thread {
                 Some(thread) => self.turn(thread),
                 None => self.stuck(),
             }
             let mut state = self.state.borrow_mut();
+            let to = state.sched.now;
+            thread.iter().for_each(|thread| state.sched.trace.turn(thread.0, from, to));
             if state.verdict.is_some() || state.sched.thread(script).phase == Phase::Ended {
                 break;
             }
@@ -216,6 +224,9 @@ impl Shared {
         self.pulse.beat();
         let mut state = self.state.borrow_mut();
         let goes_on = state.sched.charge(thread, self.asking.get());
+        if state.sched.calls == state.limits.calls / 2 {
+            state.halfway = state.progress();
+        }
         if state.sched.calls > state.limits.calls {
             state.endless();
             return false;
@@ -329,8 +340,7 @@ impl Shared {
     fn stuck(&self) {
         self.look_at_sleepers();
         let mut state = self.state.borrow_mut();
-        let message = "the world is stuck: no thread can run and nothing will ever happen".to_owned();
-        state.fail(FailureKind::Stuck, message, None);
+        self.standstill(&mut state);
     }
 
     /// The end of a thread's main function, on that thread.
@@ -406,15 +416,6 @@ impl State {
             at: Duration::from_nanos(self.sched.now),
             panic: None,
         });
-    }
-
-    fn endless(&mut self) {
-        let message = format!(
-            "the world does not end: {} calls in {:?} of its time",
-            self.sched.calls,
-            Duration::from_nanos(self.sched.now)
-        );
-        self.fail(FailureKind::Endless, message, None);
     }
 
     /// A thread has returned or panicked.
@@ -494,7 +495,7 @@ impl State {
     }
 
     /// Host and thread.
-    fn full_name(&self, thread: ThreadIndex) -> String {
+    pub(crate) fn full_name(&self, thread: ThreadIndex) -> String {
         let record = &self.sched.threads[thread.0 as usize];
         format!("{}/{}", self.sched.host_name(record.host), record.name)
     }

@@ -17,6 +17,7 @@ use super::wait::shield;
 use super::{Machine, Reason, TaskRef, current};
 use crate::error::{Expired, Misuse, WaitError};
 use crate::kernel::Instant;
+use crate::shared::line::Waiter as _;
 
 /// Something that may have to be waited for.
 pub trait Case {
@@ -42,6 +43,23 @@ pub enum Attempt {
     Waits,
     /// The wait was ended by another case meanwhile.
     Overtaken,
+}
+
+impl Attempt {
+    /// The attempt of a case that only finds out whether something `is_so`: then it is done, else `stand` stands in line.
+    pub(crate) fn of(is_so: bool, me: Option<&Seat>, stand: impl FnOnce(&Seat) -> Attempt) -> Attempt {
+        match me {
+            None if is_so => Attempt::Done,
+            None => Attempt::NotNow,
+            Some(me) if is_so => Attempt::found(me),
+            Some(me) => stand(me),
+        }
+    }
+
+    /// What `me` waits for is so: ends the wait.
+    pub(crate) fn found(me: &Seat) -> Attempt {
+        if me.withdraw() { Attempt::Done } else { Attempt::Overtaken }
+    }
 }
 
 /// Waits for one case.

@@ -71,6 +71,8 @@ pub struct Tuning {
     /// How long `accept` waits, at first and at most, when the process or the system is out of descriptors or memory.
     /// Default 5 ms and 1 s.
     pub accept_backoff: (Duration, Duration),
+    /// How many calls one look whether something can be read may make, at least 1, before others have their turn. Default 16.
+    pub look: u32,
     /// How long the end of a TLS stream may take to be sent, whatever deadlines and cancellations there are. Default 5 s.
     pub tls_close: Duration,
     /// How many threads a process has for blocking calls, at most. Default 16. The machine's that makes the first call counts.
@@ -134,6 +136,7 @@ impl Default for Tuning {
             readahead_limit: 64 << 20,
             relay: 64 << 10,
             accept_backoff: (Duration::from_millis(5), Duration::from_secs(1)),
+            look: 16,
             tls_close: Duration::from_secs(5),
             pool_threads: 16,
             pool_queue: 256,

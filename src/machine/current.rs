@@ -17,9 +17,9 @@ use std::any::Any;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::Machine;
-pub use super::Readiness;
+pub use super::Waits;
 pub use super::builder::Tuning;
+use super::{Machine, State};
 use crate::kernel::{Kernel, Linux};
 use crate::shared::primitive;
 
@@ -43,6 +43,14 @@ pub trait Starter {
     /// What TLS on this thread draws its secrets from: an `Arc<rustls::crypto::CryptoProvider>`. `None`: the stock one.
     fn crypto(&self) -> Option<Arc<dyn Any + Send + Sync>> {
         None
+    }
+    /// Whether it wants the secrets of TLS connections, so that others can read what was said.
+    fn wants_secrets(&self) -> bool {
+        false
+    }
+    /// Is told one: a line of a key log, as NSS has it.
+    fn secret(&self, line: &str) {
+        let _ = line;
     }
     /// Is told of TLS that is to use another: `what` says whose and in what.
     fn foreign_crypto(&self, what: &str) {
@@ -244,14 +252,31 @@ fn at_point() {
     }
 }
 
-/// Tells of each coroutine of the machine behind `slot` that waits for a descriptor.
+/// Tells of each coroutine of the machine behind `slot` that waits.
 ///
 /// # Safety
 /// As for [`describe`]. `tell` does not run anything of that machine.
-pub unsafe fn for_each_readiness(slot: usize, tell: &mut dyn FnMut(Readiness<'_>)) {
-    if slot != 0 && slot & BARE == 0 {
-        // SAFETY: the caller's promise.
-        unsafe { &*(slot as *const Machine) }.for_each_readiness(tell);
+pub unsafe fn for_each_wait(slot: usize, tell: &mut dyn FnMut(Waits<'_>)) {
+    if slot == 0 || slot & BARE != 0 {
+        return;
+    }
+    // SAFETY: the caller's promise.
+    let machine = unsafe { &*(slot as *const Machine) };
+    let Ok(slots) = machine.slots.try_borrow() else { return };
+    for task in slots.iter().filter(|task| task.state.get() == State::Parked) {
+        let reason = task.reason.get();
+        let (what, number) = reason.parts();
+        tell(Waits {
+            id: task.header.id,
+            name: task.header.name(),
+            what,
+            number,
+            readiness: reason.readiness(),
+            wait: task.ticket.get().number(),
+            deadline: task.deadline.get(),
+            // SAFETY: it is parked, and its thread is suspended while the caller looks.
+            holder: unsafe { reason.holder() },
+        });
     }
 }
 
@@ -281,6 +306,9 @@ pub unsafe fn describe(slot: usize) -> Vec<super::CoroutineInfo> {
     if slot == 0 || slot & BARE != 0 {
         return Vec::new();
     }
+    // A coroutine that has not begun asks for its machine, when it is resumed for its backtrace.
+    // SAFETY: the caller's promise; what was in the slot is put back before this returns.
+    let _restore = Restore(unsafe { swap(slot) });
     // SAFETY: the caller's promise.
     unsafe { &*(slot as *const Machine) }.coroutines()
 }

@@ -17,7 +17,6 @@ use super::{Machine, Reason, State, TaskRef, Waiter, current};
 use crate::coroutine::{self, Stack, StackError};
 use crate::error::{Cause, JoinError, Misuse};
 use crate::kernel::Instant;
-use crate::shared::line::Waiter as _;
 
 /// A coroutine of this machine, from the outside. Dropping it detaches the coroutine, which goes on.
 ///
@@ -207,22 +206,12 @@ impl<T> Case for Joining<'_, T> {
     fn attempt(&mut self, me: Option<&Seat>) -> Attempt {
         // A handle of nothing, or of another machine, is an end as well: `joined` says which.
         let over = self.handle.check().is_err() || self.handle.task.state.get() == State::Finished;
-        match (me, self.handle.machine.running()) {
-            (None, _) if over => Attempt::Done,
-            (None, _) => Attempt::NotNow,
-            (Some(me), _) if over => {
-                if me.withdraw() {
-                    Attempt::Done
-                } else {
-                    Attempt::Overtaken
-                }
-            }
-            (Some(me), running) => {
-                let task = running.expect("who waits for a coroutine of this machine is one");
-                self.handle.task.joiner.set(Some(Waiter { task, ticket: me.ticket() }));
-                Attempt::Waits
-            }
-        }
+        Attempt::of(over, me, |me| {
+            let task =
+                self.handle.machine.running().expect("who waits for a coroutine of this machine is one");
+            self.handle.task.joiner.set(Some(Waiter { task, ticket: me.ticket() }));
+            Attempt::Waits
+        })
     }
 
     fn leave(&mut self) -> bool {

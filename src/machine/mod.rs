@@ -12,10 +12,12 @@
 mod big_stack;
 pub(crate) mod block;
 pub(crate) mod builder;
+mod cancellation;
 pub mod context;
 pub(crate) mod coroutine_local;
 #[allow(unsafe_code)] // the thread-local slot
 pub mod current;
+mod delivery;
 #[allow(unsafe_code)] // results live on coroutines' stacks
 pub(crate) mod handle;
 pub(crate) mod local;
@@ -45,7 +47,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use cancellation::{Cancellation, cancellation};
 pub use coroutine_local::{AccessError, CoroutineLocal};
+pub use delivery::RemoteJoining;
 pub use local::{MachineLocal, at_exit};
 pub use observe::CoroutineInfo;
 pub use process_local::ProcessLocal;
@@ -54,14 +58,14 @@ pub use statistics::{MessageStatistics, Statistics};
 
 pub use big_stack::{SpawnOptions, StackClass, on_big_stack, spawn_with, try_on_big_stack};
 pub(crate) use builder::{Builder, Tuning};
+pub(crate) use delivery::receive;
 pub(crate) use handle::{SpawnError, try_spawn};
 pub(crate) use wait::{shield, yield_now};
 
 pub(crate) use poller::{Key, Source};
 pub(crate) use process::Process;
-pub(crate) use remote::receive;
 pub(crate) use scheduler::{Outcome, Waiter, throw_unwind};
-pub(crate) use task::{Family, Reason, ScopeDeadline, State, TaskRef, is_unwinding, quietly};
+pub(crate) use task::{Family, Holder, Reason, ScopeDeadline, State, TaskRef, is_unwinding, quietly};
 pub(crate) use wait_list::WaitList;
 
 use crate::coroutine::{Stacks, overflow};
@@ -115,17 +119,25 @@ pub(crate) trait Late {
     fn turn_ends(&self, machine: &Machine);
 }
 
-/// A coroutine that waits for a descriptor.
+/// A coroutine that waits.
 #[derive(Clone, Copy, Debug)]
-pub struct Readiness<'a> {
+pub struct Waits<'a> {
     /// Its number in its machine.
     pub id: u64,
     /// Its name, or empty.
     pub name: &'a str,
-    /// What it waits for.
-    pub fd: kernel::Fd,
-    /// Any of these would end the wait.
-    pub events: kernel::Events,
+    /// What it waits for, in a word: "read fd", "join coroutine", "lock".
+    pub what: &'static str,
+    /// Which of those, if they have numbers; else -1.
+    pub number: i64,
+    /// The descriptor that it waits for, and the events of which any would end the wait.
+    pub readiness: Option<(kernel::Fd, kernel::Events)>,
+    /// Which of the coroutine's waits it is.
+    pub wait: u64,
+    /// When it ends by itself, by the machine's clock; `FAR` if never.
+    pub deadline: Instant,
+    /// Who has what it waits for: the address of the machine, and the number of the coroutine there.
+    pub holder: Option<(usize, u64)>,
 }
 
 impl Machine {
@@ -312,14 +324,16 @@ impl Machine {
     }
 
     /// Closes a descriptor of this machine from elsewhere: another machine of this OS thread, or after the end.
-    pub(crate) fn close_elsewhere(&self, fd: kernel::Fd, key: Key) {
+    pub(crate) fn close_elsewhere(&self, fd: kernel::Fd, key: Key, found: Option<kernel::Fd>) {
         let letter = wakeup::Letter::Run(Box::new(move |machine: &Machine| {
             machine.poller.remove(&*machine.kernel, fd, key);
             let _ = machine.kernel.close(fd);
+            let _ = found.map(|fd| machine.kernel.close(fd));
         }));
         if self.shared.post(letter).is_err() {
             // The machine has ended, and its epoll instance with it.
             let _ = self.kernel.close(fd);
+            let _ = found.map(|fd| self.kernel.close(fd));
         }
     }
 
@@ -338,16 +352,6 @@ impl Machine {
             .copied()
             .filter(|task| matches!(task.state.get(), State::Ready | State::Parked))
             .collect()
-    }
-
-    /// Tells of each coroutine that waits for a descriptor.
-    fn for_each_readiness(&self, tell: &mut dyn FnMut(Readiness<'_>)) {
-        let Ok(slots) = self.slots.try_borrow() else { return };
-        for task in slots.iter().filter(|task| task.state.get() == State::Parked) {
-            if let Some((fd, events)) = task.reason.get().readiness() {
-                tell(Readiness { id: task.header.id, name: task.header.name(), fd, events });
-            }
-        }
     }
 
     /// What another machine has sent, or must send, and this one has not received.

@@ -48,6 +48,8 @@ pub(crate) struct Poller {
     entries: RefCell<Vec<Entry>>,
     free: RefCell<Vec<u32>>,
     events: RefCell<Vec<EpollEvent>>,
+    /// Connections that listeners have found and nobody has accepted: descriptors that are not watched yet.
+    pub(crate) aside: Cell<usize>,
     pub(crate) calls: Cell<u64>,
     pub(crate) events_told: Cell<u64>,
 }
@@ -59,6 +61,7 @@ impl Poller {
             entries: RefCell::default(),
             free: RefCell::default(),
             events: RefCell::new(vec![EpollEvent::default(); batch.max(1)]),
+            aside: Cell::new(0),
             calls: Cell::new(0),
             events_told: Cell::new(0),
         })

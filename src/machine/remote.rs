@@ -10,15 +10,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::delivery::{Ended, RemoteJoining, receive};
 use super::start::{self, Teller};
-use super::task::{Panic, quietly};
+use super::task::quietly;
 use super::wakeup::{Letter, RemoteWaiter, Shared};
-use super::{Machine, Reason, Tuning, current, run_machine, with_main};
+use super::{Machine, Tuning, current, run_machine, with_main};
 use crate::error::{Cause, JoinError, Misuse};
 use crate::kernel::{Instant, Kernel, Thread, ThreadOptions};
-use crate::shared::once::{self, Getter, Setter, Taken};
-
-type Ended<T> = Result<T, Panic>;
+use crate::shared::once::{self, Getter, Setter};
 
 impl once::Waiter for RemoteWaiter {
     fn ready(self) {
@@ -72,11 +71,12 @@ pub(super) fn spawn_tuned<T: Send + 'static>(
         shared.process.machine_ends();
     })?;
     // From here on, whatever ends this call finds somebody who lets the thread go.
-    let mut handle = Handle { thread, joined: false, getter, remote: Remote { shared } };
+    let mut handle =
+        Handle { thread: OwnThread { thread, joined: false }, getter, remote: Remote { shared } };
     match start.wait() {
         Ok(Ok(())) => Ok(handle),
         Ok(Err(error)) => {
-            handle.join_thread();
+            handle.thread.join();
             Err(error)
         }
         Err(error) => {
@@ -110,10 +110,25 @@ fn live<T: Send + 'static>(
 
 /// A machine on another thread. Dropping it lets the machine go on.
 pub struct Handle<T: Send> {
-    thread: Thread,
-    joined: bool,
+    thread: OwnThread,
     getter: Getter<Ended<T>, RemoteWaiter>,
     remote: Remote,
+}
+
+/// The thread of a machine, which its starter is to join or to detach.
+pub(super) struct OwnThread {
+    thread: Thread,
+    joined: bool,
+}
+
+impl OwnThread {
+    pub(super) fn join(&mut self) {
+        if let Some(machine) = current::machine()
+            && !std::mem::replace(&mut self.joined, true)
+        {
+            let _ = machine.kernel.join(self.thread);
+        }
+    }
 }
 
 impl<T: Send> Handle<T> {
@@ -127,15 +142,7 @@ impl<T: Send> Handle<T> {
 
     /// Waits for its thread on the root stack, where nothing can park.
     pub(super) fn join_firmly(mut self) {
-        self.join_thread();
-    }
-
-    fn join_thread(&mut self) {
-        if let Some(machine) = current::machine()
-            && !std::mem::replace(&mut self.joined, true)
-        {
-            let _ = machine.kernel.join(self.thread);
-        }
+        self.thread.join();
     }
 
     /// As `join`, waiting until `deadline` at most; after a `Wait` error it can be called again.
@@ -145,8 +152,27 @@ impl<T: Send> Handle<T> {
     pub fn join_deadline(&mut self, deadline: Instant) -> Result<T, JoinError> {
         let ended = receive(&mut self.getter, "join machine", deadline)?;
         // The thread has delivered its result and is about to return: this waits for no coroutine.
-        self.join_thread();
+        self.thread.join();
         ended.map_err(JoinError::Panicked)
+    }
+
+    /// Waiting for the machine's end, as a case of [`select`](crate::sync::select()). After it was chosen,
+    /// [`RemoteJoining::joined`] has what its main closure returned.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let answer = machinarium::run(|| {
+    ///     let mut machine = machinarium::machine::spawn("adder", || 40 + 2)?;
+    ///     machinarium::select! {
+    ///         join(machine) -> sum => sum.map_err(std::io::Error::from),
+    ///         after(Duration::from_secs(60)) => Err(std::io::ErrorKind::TimedOut.into()),
+    ///     }?
+    /// });
+    /// assert_eq!(answer.unwrap(), 42);
+    /// ```
+    pub fn joining(&mut self) -> RemoteJoining<'_, T> {
+        RemoteJoining::new(&mut self.getter, Some(&mut self.thread))
     }
 
     /// Cancels the machine's main coroutine with this cause; when that returns, the machine ends.
@@ -168,11 +194,11 @@ impl<T: Send> Handle<T> {
 impl<T: Send> Drop for Handle<T> {
     fn drop(&mut self) {
         // On a thread that is no machine of its process, nobody knows which thread is meant.
-        if !self.joined
+        if !self.thread.joined
             && let Some(machine) = current::machine()
             && Arc::ptr_eq(&machine.shared.process, &self.remote.shared.process)
         {
-            machine.kernel.detach(self.thread);
+            machine.kernel.detach(self.thread.thread);
         }
     }
 }
@@ -274,34 +300,15 @@ impl<T: Send> RemoteJoin<T> {
         receive(&mut self.getter, "join remote coroutine", deadline)?.map_err(JoinError::Panicked)
     }
 
+    /// Waiting for the coroutine's end, as a case of [`select`](crate::sync::select()). After it was chosen,
+    /// [`RemoteJoining::joined`] has what it returned.
+    pub fn joining(&mut self) -> RemoteJoining<'_, T> {
+        RemoteJoining::new(&mut self.getter, None)
+    }
+
     /// Whether `join` would not wait.
     pub fn is_finished(&self) -> bool {
         self.getter.is_ready()
-    }
-}
-
-/// Waits for what another thread delivers.
-pub(crate) fn receive<T: Send>(
-    getter: &mut Getter<T, RemoteWaiter>,
-    what: &'static str,
-    deadline: Instant,
-) -> Result<T, JoinError> {
-    let machine = current::machine().ok_or(JoinError::Wait(Misuse::NoMachine.into()))?;
-    let me = machine.operation().map_err(JoinError::Wait)?;
-    loop {
-        match getter.take() {
-            Taken::Value(value) => return Ok(value),
-            Taken::Never => return Err(JoinError::Unwound),
-            Taken::NotYet => {}
-        }
-        let waited = machine.wait_remote(me, Reason::of(what), deadline, |waiter| getter.wait(waiter));
-        if let Err(error) = waited {
-            getter.unwait();
-            // What arrived in the same instant is delivered, not lost.
-            if !getter.is_ready() {
-                return Err(JoinError::Wait(error));
-            }
-        }
     }
 }
 

@@ -28,7 +28,8 @@ pub struct Statistics {
     pub stacks_cached: u64,
     /// Big stacks in use.
     pub big_stacks: u64,
-    /// Descriptors that the machine watches.
+    /// Descriptors that the machine watches, and connections that its listeners have found ([`TcpListener::readable`](crate::net::TcpListener::readable))
+    /// and nobody has accepted.
     pub descriptors: u64,
     /// Switches to a coroutine.
     pub switches: u64,
@@ -86,7 +87,7 @@ impl Machine {
             self.stacks.live() as u64,
             self.stacks.cached() as u64,
             self.big_stacks.live() as u64,
-            self.poller.len() as u64,
+            (self.poller.len() + self.poller.aside.get()) as u64,
             self.scheduler.switches.get(),
             counts.turns.get(),
             self.poller.calls.get(),

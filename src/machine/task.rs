@@ -33,6 +33,7 @@ use super::scheduler::{Outcome, Waiter};
 use crate::coroutine::Header;
 use crate::error::Cause;
 use crate::kernel::{Events, Fd, Instant};
+use crate::shared::gauges::Gauges;
 use crate::shared::park::Ticket;
 
 /// What a panicking coroutine leaves behind.
@@ -60,6 +61,8 @@ pub(crate) struct Control {
     pub(crate) unwind: Cell<bool>,
     /// A cancellation was asked for and no shield is up: checked first by every operation.
     pub(crate) cancelled: Cell<bool>,
+    /// It waits for its own cancellation: one that a shield keeps off wakes it.
+    pub(crate) hears: Cell<bool>,
     /// How many `shield` calls are on the stack.
     pub(crate) shields: Cell<u32>,
     /// How often a forced unwinding was swallowed and thrown again.
@@ -121,7 +124,12 @@ pub(crate) struct Reason {
     number: i64,
     /// Any of these ends it: what of a descriptor it waits for.
     ready: Events,
+    /// Where that stands who has what it waits for; null if nobody knows. Read only while it waits, and whoever waits borrows it.
+    holder: *const Holder,
 }
+
+/// Who took something last: the address of its machine, and its number there; zeros: no coroutine.
+pub(crate) type Holder = Gauges<2>;
 
 impl Reason {
     pub(crate) const fn of(what: &'static str) -> Reason {
@@ -129,12 +137,32 @@ impl Reason {
     }
 
     pub(crate) const fn numbered(what: &'static str, number: i64) -> Reason {
-        Reason { what: Some(what), number, ready: Events::NONE }
+        Reason { what: Some(what), number, ready: Events::NONE, holder: std::ptr::null() }
+    }
+
+    /// Waits for what one at a time has, as long as `holder` lives.
+    pub(crate) fn held(what: &'static str, holder: &Holder) -> Reason {
+        Reason { holder, ..Reason::of(what) }
+    }
+
+    /// The machine, by address, and the coroutine that has what it waits for.
+    ///
+    /// # Safety
+    /// The coroutine whose reason this is is parked, and no other thread runs it meanwhile.
+    pub(crate) unsafe fn holder(self) -> Option<(usize, u64)> {
+        // SAFETY: a coroutine that is parked is inside the call that gave the reason, and that call borrows the holder.
+        let [machine, id] = unsafe { self.holder.as_ref() }?.get();
+        (id != 0).then_some((machine as usize, id))
     }
 
     /// Waits for one of `events` of `fd`.
     pub(crate) fn ready(what: &'static str, fd: Fd, events: Events) -> Reason {
         Reason { ready: events, ..Reason::numbered(what, i64::from(fd.raw())) }
+    }
+
+    /// In a word, and the number of the thing if it has one.
+    pub(crate) fn parts(self) -> (&'static str, i64) {
+        (self.what.unwrap_or("-"), self.number)
     }
 
     /// The descriptor that it waits for, and the events.
@@ -206,6 +234,7 @@ impl TaskRef {
             control.detached.set(false);
             control.unwind.set(false);
             control.cancelled.set(false);
+            control.hears.set(false);
             control.shields.set(0);
             control.swallowed.set(0);
             control.first_child.set(None);

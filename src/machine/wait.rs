@@ -44,7 +44,7 @@ impl Machine {
                 return Err(WaitError::Expired(Expired { scope: scope.id }));
             }
         }
-        if me.cancelled.get() { Err(cancelled(me)) } else { Ok(()) }
+        if me.cancelled.get() { Err(cancelled(me).into()) } else { Ok(()) }
     }
 
     /// Waits until whoever gets the `Waiter` uses it, `deadline` or the scope's deadline passes, or a cancellation comes.
@@ -91,7 +91,7 @@ impl Machine {
             self.unwind_again(me);
         }
         if me.cancelled.get() {
-            return Err(cancelled(me));
+            return Err(cancelled(me).into());
         }
         Ok(())
     }
@@ -110,7 +110,7 @@ impl Machine {
                 let id = if scope.at <= deadline { scope.id } else { 0 };
                 Err(WaitError::Expired(Expired { scope: id }))
             }
-            Outcome::Cancelled => Err(cancelled(me)),
+            Outcome::Cancelled => Err(cancelled(me).into()),
             Outcome::None => unreachable!("a parked coroutine goes on by an outcome"),
         }
     }
@@ -157,6 +157,8 @@ impl Machine {
         if task.shields.get() == 0 {
             task.cancelled.set(true);
             self.scheduler.wake(Waiter { task, ticket: task.ticket.get() }, Outcome::Cancelled);
+        } else if task.hears.get() {
+            self.wake(Waiter { task, ticket: task.ticket.get() });
         }
     }
 
@@ -177,9 +179,10 @@ impl Machine {
     }
 }
 
-fn cancelled(me: TaskRef) -> WaitError {
+/// Why a wait of a coroutine that is cancelled fails.
+pub(super) fn cancelled(me: TaskRef) -> Cancelled {
     let cause = me.cause.borrow().clone().unwrap_or(Cause::Borrowed("no cause given"));
-    WaitError::Cancelled(Cancelled { cause })
+    Cancelled { cause }
 }
 
 /// Runs `f` out of reach of the enclosing deadlines and of cancellation, which are felt again after it.

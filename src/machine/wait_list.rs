@@ -8,6 +8,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use super::seat::Seat;
 use super::{Machine, Reason, Waiter, current};
 use crate::error::{Misuse, WaitError};
 use crate::kernel::Instant;
@@ -36,6 +37,27 @@ impl WaitList {
             self.give_up();
         }
         waited
+    }
+
+    /// Puts a wait of the running coroutine, for this and for other things, behind the others.
+    ///
+    /// # Errors
+    /// [`Misuse`], if it is a coroutine of another machine than those that wait here.
+    pub(crate) fn stand(&self, me: &Seat) -> Result<(), Misuse> {
+        let here = current::machine_rc().ok_or(Misuse::NoMachine)?;
+        let task = here.running().ok_or(Misuse::NoMachine)?;
+        if !Rc::ptr_eq(&here, self.machine.get_or_init(|| here.clone())) {
+            return Err(Misuse::OtherMachine);
+        }
+        self.waiters.borrow_mut().push_back(Waiter { task, ticket: me.ticket() });
+        Ok(())
+    }
+
+    /// Takes out what waits here of the running coroutine.
+    pub(crate) fn leave(&self) {
+        if let Some(task) = current::machine().and_then(Machine::running) {
+            self.waiters.borrow_mut().retain(|waiter| waiter.task != task);
+        }
     }
 
     /// The caller's waiter, if it is still here, is stale.

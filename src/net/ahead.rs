@@ -84,6 +84,11 @@ impl Ahead {
         Unread { bytes, end: state.end.take() }
     }
 
+    /// Puts an error behind the bytes, which comes to whoever reads them.
+    pub(super) fn put_error(&self, errno: Errno) {
+        self.state.borrow_mut().end = Some(End::Error(errno));
+    }
+
     /// The opposite of `take_all`.
     pub(crate) fn put(&self, unread: &Unread) {
         let mut state = self.state.borrow_mut();
@@ -96,6 +101,11 @@ impl Socket {
     /// Whether a reader need not ask the system.
     pub(crate) fn has_ahead(&self) -> bool {
         self.ahead().is_some_and(Ahead::has_some)
+    }
+
+    /// Whether a read would have to wait, as far as is known.
+    pub(crate) fn read_would_block(&self) -> bool {
+        !(self.read.is_ready() || self.has_ahead() || self.has_found())
     }
 
     /// One read into `buf`: what was read ahead, else from the system.

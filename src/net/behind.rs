@@ -95,6 +95,7 @@ impl Socket {
 
 impl Late for Socket {
     fn turn_ends(&self, machine: &Machine) {
+        self.turn_has_ended(machine);
         self.behind.told.set(false);
         // Another descriptor may have this number by now.
         if self.is_registered() && !self.behind.is_empty() {

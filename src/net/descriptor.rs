@@ -4,10 +4,13 @@
 //! the two nothing else runs on this machine, so no edge is lost (`direction.rs` has the loop). A short read clears it too,
 //! but only on TCP and only while no RDHUP, HUP, ERR or PRI was seen: with one of those, what follows gives no second edge.
 //!
+//! A look for something to read (`ready.rs`) takes from the system what cannot be looked at there: an error, a connection. That waits
+//! in the socket for the next reader, and is closed with it.
+//!
 //! An edge for which no reader waits lets the machine read ahead (`ahead.rs`), and one for which no writer waits lets it
 //! send what a layer above has left to be sent (`behind.rs`).
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, IoSliceMut};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,7 +19,7 @@ use super::ahead::Ahead;
 use super::behind::Behind;
 use super::direction::{Direction, Turn};
 use crate::error::Misuse;
-use crate::kernel::{self, Errno, Events, Fd, Kernel, RecvFlags, Wake};
+use crate::kernel::{self, Address, Errno, Events, Fd, Kernel, RecvFlags, Wake};
 use crate::machine::{Key, Machine, Source, current};
 
 /// Edges after which a short read does not mean that nothing is left.
@@ -38,8 +41,17 @@ pub(crate) struct Socket {
     /// `None`: this socket does not read ahead (a listener).
     ahead: Option<Ahead>,
     pub(crate) behind: Behind,
-    /// An error that a look for something to read has taken from the system, for the next reader.
-    found: Cell<Option<Errno>>,
+    /// What a look for something to read has taken from the system, for the next reader.
+    found: RefCell<Option<Found>>,
+    /// Those who watch the reading direction are to look again in the machine's next turn.
+    look_again: Cell<bool>,
+}
+
+/// See `Socket::found`.
+enum Found {
+    Error(Errno),
+    /// Boxed: nearly all sockets never have one.
+    Connection(Box<(Fd, Address)>),
 }
 
 /// A descriptor on its way into a `Descriptor`: closed if it does not get there.
@@ -103,7 +115,8 @@ impl Descriptor {
             short_read_drains,
             ahead,
             behind: Behind::default(),
-            found: Cell::new(None),
+            found: RefCell::default(),
+            look_again: Cell::new(false),
         });
         let key = machine.poller.add(&*machine.kernel, fd, socket.clone())?;
         socket.key.set(Some(key));
@@ -133,6 +146,7 @@ impl Drop for Descriptor {
     fn drop(&mut self) {
         let socket = &*self.0;
         let Some(key) = socket.key.take() else { return };
+        let found = socket.take_connection().map(|(fd, _)| fd);
         if socket.here().is_ok() {
             if socket.behind.limit.get() > 0 {
                 socket.write_behind();
@@ -140,8 +154,9 @@ impl Drop for Descriptor {
             socket.machine.poller.remove(&*socket.machine.kernel, socket.fd, key);
             // Whatever close answers, the descriptor is gone.
             let _ = socket.machine.kernel.close(socket.fd);
+            let _ = found.map(|fd| socket.machine.kernel.close(fd));
         } else {
-            socket.machine.close_elsewhere(socket.fd, key);
+            socket.machine.close_elsewhere(socket.fd, key, found);
         }
     }
 }
@@ -172,16 +187,49 @@ impl Socket {
         self.key.get().is_some()
     }
 
+    /// Whether a look has found something that nobody has taken.
     pub(crate) fn has_found(&self) -> bool {
-        self.found.get().is_some()
+        self.found.borrow().is_some()
     }
 
-    pub(crate) fn keep_found(&self, errno: Errno) {
-        self.found.set(Some(errno));
+    pub(crate) fn keep_error(&self, errno: Errno) {
+        self.found.replace(Some(Found::Error(errno)));
     }
 
-    pub(crate) fn take_found(&self) -> Option<Errno> {
-        self.found.take()
+    pub(super) fn take_error(&self) -> Option<Errno> {
+        let found = self.found.borrow_mut().take_if(|found| matches!(found, Found::Error(_)));
+        if let Some(Found::Error(errno)) = found { Some(errno) } else { None }
+    }
+
+    pub(super) fn keep_connection(&self, fd: Fd, peer: Address) {
+        self.machine.poller.aside.set(self.machine.poller.aside.get() + 1);
+        let before = self.found.replace(Some(Found::Connection(Box::new((fd, peer)))));
+        debug_assert!(before.is_none(), "nobody looks while something is there");
+    }
+
+    fn take_connection(&self) -> Option<(Fd, Address)> {
+        let found = self.found.borrow_mut().take_if(|found| matches!(found, Found::Connection(_)));
+        let Some(Found::Connection(connection)) = found else { return None };
+        self.machine.poller.aside.set(self.machine.poller.aside.get() - 1);
+        Some(*connection)
+    }
+
+    /// A connection: one that was found, else the system's next.
+    pub(super) fn accept_once(&self) -> kernel::Result<(Fd, Address)> {
+        self.take_connection().map_or_else(|| self.kernel().accept4(self.fd), Ok)
+    }
+
+    /// Has those who watch the reading direction look again in the machine's next turn, when others have had theirs.
+    pub(super) fn look_again_soon(self: &Rc<Self>) {
+        if !self.look_again.replace(true) {
+            self.machine.at_end_of_turn(self.clone());
+        }
+    }
+
+    pub(super) fn turn_has_ended(&self, machine: &Machine) {
+        if self.look_again.take() {
+            self.read.wake_watchers(machine);
+        }
     }
 
     pub(crate) fn ahead(&self) -> Option<&Ahead> {

@@ -58,6 +58,9 @@ impl<K: Kind> Stream<K> {
         self.descriptor.here()?;
         let mut front = self.take_front();
         let ahead = self.ahead();
+        if let Some(errno) = self.descriptor.take_error() {
+            ahead.put_error(errno);
+        }
         let (mut unread, readahead) = (ahead.take_all(), ahead.limit.get());
         front.append(&mut unread.bytes);
         unread.bytes = front;

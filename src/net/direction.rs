@@ -152,7 +152,7 @@ impl<'a> Turn<'a> {
                 return Ok(None);
             }
             if std::ptr::eq(self.direction, &self.socket.read)
-                && let Some(errno) = self.socket.take_found()
+                && let Some(errno) = self.socket.take_error()
             {
                 return Err(errno.into());
             }
@@ -166,10 +166,13 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Whether a call would, as far as is known: no edge since the last `EAGAIN`, and nothing read ahead.
+    /// Whether a call would, as far as is known: no edge since the last `EAGAIN`, and nothing read ahead or found.
     pub(crate) fn would_block(&self) -> bool {
-        let reads = std::ptr::eq(self.direction, &self.socket.read);
-        !(self.direction.ready.get() || reads && self.socket.has_ahead())
+        if std::ptr::eq(self.direction, &self.socket.read) {
+            self.socket.read_would_block()
+        } else {
+            !self.direction.ready.get()
+        }
     }
 
     /// What comes before each call of a turn but the first.

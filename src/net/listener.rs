@@ -3,11 +3,13 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use super::TcpStream;
 use super::addresses::{ToSocketAddrs, first_of};
-use super::descriptor::{Descriptor, Fresh};
+use super::descriptor::{Descriptor, Fresh, Socket};
 use super::option::socket_options;
+use super::ready::{Inlet, Look, Readable};
 use super::stream::{Kind, Stream};
 use crate::error::Misuse;
 use crate::kernel::{Address, Domain, Errno, SocketKind, SocketOption};
@@ -61,6 +63,35 @@ impl TcpListener {
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let (stream, peer) = accept(&self.descriptor)?;
         Ok((stream, peer.ip()?))
+    }
+
+    /// A case of [`select`](crate::sync::select()) that is chosen when an `accept` would not wait: a connection, or an error of the
+    /// listener, is there, and nobody else is in an `accept`. On another machine it is chosen at once, and `accept` says what is wrong.
+    ///
+    /// To know that, the machine accepts one connection ahead. It is the next `accept`'s, whoever calls it; if the listener is dropped
+    /// first, it is closed. When the process or the system is out of descriptors or memory, nothing is there for as long, and the
+    /// wait tries again after a while, as `accept` does.
+    ///
+    /// ```
+    /// use machinarium::net::{TcpListener, TcpStream};
+    /// use std::time::Duration;
+    ///
+    /// let result: std::io::Result<()> = machinarium::run(|| {
+    ///     let (inside, outside) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
+    ///     let client = TcpStream::connect(outside.local_addr()?)?;
+    ///     let which = machinarium::select! {
+    ///         readable(inside) => &inside,
+    ///         readable(outside) => &outside,
+    ///         after(Duration::from_secs(5)) => panic!("nobody comes"),
+    ///     }?;
+    ///     let (_stream, peer) = which.accept()?;
+    ///     assert_eq!(peer, client.local_addr()?);
+    ///     Ok(())
+    /// });
+    /// result.unwrap();
+    /// ```
+    pub fn readable(&self) -> Readable<'_> {
+        Readable::new(self)
     }
 
     /// The address that it listens on.
@@ -139,6 +170,16 @@ socket_options! { TcpListener, descriptor:
     reuse_port, set_reuse_port: ReusePort(bool);
 }
 
+impl Inlet for TcpListener {
+    fn socket(&self) -> &Rc<Socket> {
+        &self.descriptor
+    }
+
+    fn look(&self) -> Look {
+        look_for_connection(&self.descriptor)
+    }
+}
+
 impl fmt::Debug for TcpListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TcpListener").field("fd", &self.descriptor.fd()).finish()
@@ -148,12 +189,33 @@ impl fmt::Debug for TcpListener {
 /// Waits for a connection of a listener, and makes it a stream of its machine.
 pub(super) fn accept<K: Kind>(listener: &Descriptor) -> io::Result<(Stream<K>, Address)> {
     let machine = listener.machine();
-    let (fd, peer) =
-        patiently(machine, || listener.reading()?.call(|socket| socket.kernel().accept4(socket.fd())))?;
+    let (fd, peer) = patiently(machine, || listener.reading()?.call(Socket::accept_once))?;
     let fresh = Fresh::new(&*machine.kernel, fd);
     let stream = patiently(machine, || Stream::register(machine, fd))?;
     fresh.keep();
     Ok((stream, peer))
+}
+
+/// Accepts a connection for whoever calls `accept` next: only that proves that there is one.
+pub(super) fn look_for_connection(listener: &Socket) -> Look {
+    for _ in listener.calls_of_a_look() {
+        match listener.read_for_next(|socket| socket.kernel().accept4(socket.fd())) {
+            Err(look) => return look,
+            Ok(Ok((fd, peer))) => {
+                listener.keep_connection(fd, peer);
+                return Look::Ready;
+            }
+            Ok(Err(errno)) => match Failure::of(errno) {
+                Failure::Connection => {}
+                Failure::Exhausted => return Look::Exhausted,
+                Failure::Listener => {
+                    listener.keep_error(errno);
+                    return Look::Ready;
+                }
+            },
+        }
+    }
+    Look::Again
 }
 
 /// Tries again after every failure that is not the listener's own: at once when it was a connection's, after a pause when
@@ -165,7 +227,7 @@ fn patiently<T>(machine: &Machine, mut attempt: impl FnMut() -> io::Result<T>) -
             Ok(value) => return Ok(value),
             Err(error) => error,
         };
-        match kind_of(&error) {
+        match error.raw_os_error().map_or(Failure::Listener, |code| Failure::of(Errno::from_raw(code))) {
             Failure::Connection => machine.operation().map(drop)?,
             Failure::Exhausted => {
                 crate::time::sleep(pause)?;
@@ -186,10 +248,10 @@ enum Failure {
     Listener,
 }
 
-fn kind_of(error: &io::Error) -> Failure {
-    match error.raw_os_error().map(Errno::from_raw) {
-        // accept(2): pending errors of the new connection are answered by accept; "treat them like EAGAIN".
-        Some(
+impl Failure {
+    fn of(errno: Errno) -> Failure {
+        match errno {
+            // accept(2): pending errors of the new connection are answered by accept; "treat them like EAGAIN".
             Errno::CONNABORTED
             | Errno::PROTO
             | Errno::NETDOWN
@@ -200,11 +262,11 @@ fn kind_of(error: &io::Error) -> Failure {
             | Errno::NOPROTOOPT
             | Errno::OPNOTSUPP
             | Errno::PERM
-            | Errno::TIMEDOUT,
-        ) => Failure::Connection,
-        // ENOSPC: epoll_ctl, where /proc/sys/fs/epoll/max_user_watches are in use.
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::NOSPC) => Failure::Exhausted,
-        _ => Failure::Listener,
+            | Errno::TIMEDOUT => Failure::Connection,
+            // ENOSPC: epoll_ctl, where /proc/sys/fs/epoll/max_user_watches are in use.
+            Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::NOSPC => Failure::Exhausted,
+            _ => Failure::Listener,
+        }
     }
 }
 
@@ -216,7 +278,7 @@ mod tests {
     /// Of all that accept4 may answer, only what is wrong with the listener itself ends it.
     #[test]
     fn only_its_own_errors_end_a_listener() {
-        let fatal = |errno: &&Errno| matches!(kind_of(&io::Error::from(**errno)), Failure::Listener);
+        let fatal = |errno: &&Errno| matches!(Failure::of(**errno), Failure::Listener);
         let of_accept: Vec<Errno> = errno::of(Call::Accept4).iter().filter(fatal).copied().collect();
         // EAGAIN and EINTR are dealt with before.
         assert_eq!(of_accept, [Errno::AGAIN, Errno::BADF, Errno::INTR, Errno::INVAL, Errno::NOTSOCK]);

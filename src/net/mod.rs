@@ -44,5 +44,8 @@ pub use unix_datagram::UnixDatagram;
 
 #[cfg(any(feature = "tls", feature = "tls-ring"))]
 pub(crate) use {
-    descriptor::Descriptor, descriptor::Socket, direction::Turn, duplex::sealed::Duplex as SealedDuplex,
+    descriptor::{Descriptor, Socket},
+    direction::Turn,
+    duplex::sealed::Duplex as SealedDuplex,
+    ready::{Inlet, Look},
 };

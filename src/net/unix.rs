@@ -4,9 +4,11 @@ use std::fmt;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::rc::Rc;
 
-use super::descriptor::{Descriptor, Fresh};
-use super::listener::accept;
+use super::descriptor::{Descriptor, Fresh, Socket};
+use super::listener::{accept, look_for_connection};
+use super::ready::{Inlet, Look, Readable};
 use super::stream::{Kind, Stream};
 use crate::error::Misuse;
 use crate::kernel::{Credentials, Domain, Errno, OptionName, SocketKind, SocketOption, UnixName};
@@ -168,6 +170,12 @@ impl UnixListener {
         Ok((stream, peer.unix()?))
     }
 
+    /// A case of [`select`](crate::sync::select()) that is chosen when an `accept` would not wait; as
+    /// [`TcpListener::readable`](super::TcpListener::readable).
+    pub fn readable(&self) -> Readable<'_> {
+        Readable::new(self)
+    }
+
     /// The name that it listens on.
     ///
     /// # Errors
@@ -175,6 +183,16 @@ impl UnixListener {
     pub fn local_addr(&self) -> io::Result<UnixName> {
         self.descriptor.here()?;
         Ok(self.descriptor.kernel().getsockname(self.descriptor.fd())?.unix()?)
+    }
+}
+
+impl Inlet for UnixListener {
+    fn socket(&self) -> &Rc<Socket> {
+        &self.descriptor
+    }
+
+    fn look(&self) -> Look {
+        look_for_connection(&self.descriptor)
     }
 }
 

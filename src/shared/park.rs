@@ -37,6 +37,13 @@ pub use super::cells::Cells;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Ticket(u64);
 
+impl Ticket {
+    /// For telling waits of one cell apart.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
 /// How an attempt to end a wait went.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Claim {

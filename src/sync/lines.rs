@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::error::WaitError;
 use crate::kernel::Instant;
-use crate::machine::Reason;
 use crate::machine::block::{Attempt, Case, block};
 use crate::machine::seat::Seat;
+use crate::machine::{Holder, Reason, current};
 use crate::shared::line::{Key, Waiter};
 use crate::shared::lock::Lock;
 use crate::shared::permits::{Acquired, Permits};
@@ -21,11 +21,13 @@ pub(super) fn after(timeout: Duration) -> Instant {
 #[derive(Debug)]
 pub(super) struct Gate {
     permits: Lock<Permits<Seat>>,
+    /// Who has taken some last.
+    holder: Holder,
 }
 
 impl Gate {
     pub(super) fn new(permits: u64) -> Gate {
-        Gate { permits: Lock::new(Permits::new(permits)) }
+        Gate { permits: Lock::new(Permits::new(permits)), holder: Holder::default() }
     }
 
     /// Waits for `count` permits; after it they are the caller's to release.
@@ -34,6 +36,21 @@ impl Gate {
         block(&mut acquiring, Reason::of(what), deadline)?;
         acquiring.keep();
         Ok(())
+    }
+
+    /// As `acquire` of the only permit: who waits for it can say who has it.
+    pub(super) fn acquire_only(&self, what: &'static str, deadline: Instant) -> Result<(), WaitError> {
+        let mut acquiring = Acquiring::new(self, 1);
+        block(&mut acquiring, Reason::held(what, &self.holder), deadline)?;
+        acquiring.keep();
+        self.hold();
+        Ok(())
+    }
+
+    /// The only permit is the caller's from now on.
+    pub(super) fn hold(&self) {
+        let id = current::with_coroutine(|id, _| id).unwrap_or(0);
+        self.holder.set([current::machine_address() as u64, id]);
     }
 
     pub(super) fn try_acquire(&self, count: u64) -> bool {

@@ -93,13 +93,16 @@ impl<T: ?Sized> Mutex<T> {
     /// # Errors
     /// As `lock`.
     pub fn lock_deadline(&self, deadline: Instant) -> Result<MutexGuard<'_, T>, WaitError> {
-        self.gate.acquire(1, "lock", deadline)?;
+        self.gate.acquire_only("lock", deadline)?;
         Ok(MutexGuard { mutex: self })
     }
 
     /// Takes it, if it is free.
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-        self.gate.try_acquire(1).then(|| MutexGuard { mutex: self })
+        self.gate.try_acquire(1).then(|| {
+            self.gate.hold();
+            MutexGuard { mutex: self }
+        })
     }
 
     /// The value of a mutex that nobody shares.

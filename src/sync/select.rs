@@ -31,7 +31,6 @@ use crate::kernel::Instant;
 use crate::machine::block::{Attempt, Case, block_first, try_first};
 use crate::machine::seat::Seat;
 use crate::machine::{Machine, Reason, current};
-use crate::shared::line::Waiter;
 
 /// Waits for the first of `cases`; its place among them. What it has brought is in the case.
 ///
@@ -115,18 +114,7 @@ pub fn at(deadline: Instant) -> Timer {
 impl Case for Timer {
     fn attempt(&mut self, me: Option<&Seat>) -> Attempt {
         let due = self.at != Instant::FAR && crate::time::now() >= self.at;
-        match me {
-            None if due => Attempt::Done,
-            None => Attempt::NotNow,
-            Some(me) if due => {
-                if me.withdraw() {
-                    Attempt::Done
-                } else {
-                    Attempt::Overtaken
-                }
-            }
-            Some(_) => Attempt::Waits,
-        }
+        Attempt::of(due, me, |_| Attempt::Waits)
     }
 
     fn leave(&mut self) -> bool {
@@ -145,10 +133,11 @@ impl Case for Timer {
 /// |---|---|
 /// | `recv(receiver) -> result` | `Result<T, TryRecvError>`: `Disconnected` when nobody will send |
 /// | `send(sender, value) -> result` | `Result<(), TrySendError<T>>`: `Disconnected` when nobody will receive |
-/// | `join(handle) -> result` | `Result<T, JoinError>` of a `&mut JoinHandle<T>` |
+/// | `join(handle) -> result` | `Result<T, JoinError>` of a `&mut` [`JoinHandle<T>`](crate::JoinHandle), [`ScopedJoinHandle`](crate::ScopedJoinHandle), [`machine::Handle`](crate::machine::Handle) or [`RemoteJoin`](crate::machine::RemoteJoin) |
 /// | `signal(signals) -> signal` | the [`Signal`](crate::signal::Signal) that has come |
 /// | `wait(event)` | nothing: the [`Event`](crate::sync::Event) is set |
-/// | `readable(io)`, `writable(io)` | nothing: a read, or a write, would not wait ([`Stream::readable`](crate::net::Stream::readable)) |
+/// | `readable(io)`, `writable(io)` | nothing: a read or an accept, or a write, would not wait ([`Stream::readable`](crate::net::Stream::readable)) |
+/// | `cancelled() -> cancelled` | the caller's own [`Cancelled`](crate::Cancelled), inside of a shield ([`cancellation`](crate::machine::cancellation())) |
 /// | `after(duration)`, `at(deadline)` | nothing |
 /// | `default`, as the last one | nothing: none of the others can be had now. With it nothing waits: see [`try_select`](crate::sync::try_select()) |
 ///
@@ -205,6 +194,10 @@ macro_rules! select {
         let mut case = ($io).writable();
         $crate::select!(@cases [$($done)* (case, (), (), $body)] $($rest)*)
     }};
+    (@cases [$($done:tt)*] cancelled() -> $result:pat => $body:expr, $($rest:tt)*) => {{
+        let mut case = $crate::machine::cancellation();
+        $crate::select!(@cases [$($done)* (case, $result, case.cancelled().expect("it was chosen"), $body)] $($rest)*)
+    }};
     (@cases [$($done:tt)*] after($duration:expr) => $body:expr, $($rest:tt)*) => {{
         let mut case = $crate::sync::select::after($duration);
         $crate::select!(@cases [$($done)* (case, (), (), $body)] $($rest)*)
@@ -216,30 +209,31 @@ macro_rules! select {
     (@cases [$(($case:ident, $result:pat, $taken:expr, $body:expr))+]) => {
         match $crate::sync::select::select(&mut [$(&mut $case),+]) {
             Err(error) => Err(error),
-            Ok(chosen) => $crate::select!(@chosen chosen [$(($result, $taken, $body))+]),
+            Ok(chosen) => Ok($crate::select!(@chosen chosen, 0, $(($result, $taken, $body))+)),
         }
     };
     (@cases [$(($case:ident, $result:pat, $taken:expr, $body:expr))+] default => $default:expr $(,)?) => {
         match $crate::sync::select::try_select(&mut [$(&mut $case),+]) {
             Err(error) => Err(error),
-            Ok(None) => Ok($default),
-            Ok(Some(chosen)) => $crate::select!(@chosen chosen [$(($result, $taken, $body))+]),
+            Ok(found) => Ok(match found {
+                None => $default,
+                Some(chosen) => $crate::select!(@chosen chosen, 0, $(($result, $taken, $body))+),
+            }),
         }
     };
-    (@chosen $chosen:ident [$(($result:pat, $taken:expr, $body:expr))+]) => {
-        'chosen: {
-            let mut place = 0;
-            $(
-                if $chosen == place {
-                    let $result = $taken;
-                    break 'chosen Ok($body);
-                }
-                place += 1;
-            )+
-            unreachable!("case {} of {place}", $chosen)
+    // Branches, and no block to break out of: a body may end the loop around the select.
+    (@chosen $chosen:ident, $place:expr, ($result:pat, $taken:expr, $body:expr) $($rest:tt)*) => {
+        if $chosen == $place {
+            let $result = $taken;
+            $body
+        } else {
+            $crate::select!(@chosen $chosen, $place + 1, $($rest)*)
         }
     };
-    ($kind:ident($($argument:expr),+) $($rest:tt)+) => {
-        $crate::select!(@cases [] $kind($($argument),+) $($rest)+)
+    (@chosen $chosen:ident, $place:expr,) => {
+        unreachable!("case {} of {}", $chosen, $place)
+    };
+    ($kind:ident($($argument:expr),*) $($rest:tt)+) => {
+        $crate::select!(@cases [] $kind($($argument),*) $($rest)+)
     };
 }

@@ -37,7 +37,7 @@ impl<S: Connected> SealedDuplex for TlsStream<S> {
                 Some(0) => return Ok(Some(self.core.borrow_mut().end()?)),
                 Some(_) => {}
                 None => {
-                    self.fit_before(reading);
+                    self.fit_before_wait();
                     return Ok(None);
                 }
             }

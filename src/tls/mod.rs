@@ -7,7 +7,7 @@
 //! | file | what |
 //! |---|---|
 //! | `core` | rustls without a socket, and the three buffers around it |
-//! | `stream`, `bytes` | the stream; what reads and writes it |
+//! | `stream`, `bytes`, `ready` | the stream; what reads and writes it, and whether that would wait |
 //! | `detached` | the stream between two machines |
 //! | `config` | what TLS is to be like |
 //! | `provider` | where cryptography, chance and time come from |
@@ -27,6 +27,7 @@ mod duplex;
 mod end_point;
 mod error;
 mod provider;
+mod ready;
 mod resolve;
 mod stream;
 

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::KeyLog;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::TimeProvider;
@@ -43,6 +44,24 @@ fn stock() -> CryptoProvider {
 #[cfg(not(feature = "tls"))]
 fn stock() -> CryptoProvider {
     rustls::crypto::ring::default_provider()
+}
+
+/// Where the secrets of connections go, if whoever started this thread wants them.
+pub(crate) fn secrets() -> Option<Arc<dyn KeyLog>> {
+    current::starter()?.wants_secrets().then(|| Arc::new(Secrets) as Arc<dyn KeyLog>)
+}
+
+/// Tells the starter of the thread that shakes hands.
+#[derive(Debug)]
+struct Secrets;
+
+impl KeyLog for Secrets {
+    fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        if let Some(starter) = current::starter() {
+            starter.secret(&format!("{label} {} {}\n", hex(client_random), hex(secret)));
+        }
+    }
 }
 
 /// A configuration is to be used on this thread: if the thread is to be given its chance from below, it must be the one for it.

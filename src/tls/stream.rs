@@ -95,7 +95,7 @@ impl<S: Connected> TlsStream<S> {
             if !self.core.borrow().is_handshaking() {
                 return Ok(noted);
             }
-            self.fit_before(&reading);
+            self.fit_before_wait();
             if reading.call(|socket| socket.fill_once(&mut self.core.borrow_mut().incoming))? == 0 {
                 self.core.borrow_mut().end()?;
             }
@@ -132,7 +132,7 @@ impl<S: Connected> TlsStream<S> {
     fn receive(&self, reading: &mut Turn<'_>) -> io::Result<Option<usize>> {
         let count = reading.attempt(|socket| socket.fill_once(&mut self.core.borrow_mut().incoming))?;
         if count.is_none() {
-            self.fit_before(reading);
+            self.fit_before_wait();
             reading.sleep()?;
         }
         Ok(count)
@@ -154,7 +154,7 @@ impl<S: Connected> TlsStream<S> {
     }
 
     /// Sends what there is, without waiting, unless a writer does.
-    fn send_if_free(&self) {
+    pub(super) fn send_if_free(&self) {
         let socket = self.io.descriptor();
         if !socket.write.is_taken() {
             socket.write_behind();
@@ -162,8 +162,8 @@ impl<S: Connected> TlsStream<S> {
     }
 
     /// Part of a record that will have to wait moves to a small block.
-    pub(super) fn fit_before(&self, reading: &Turn<'_>) {
-        if reading.would_block() {
+    pub(super) fn fit_before_wait(&self) {
+        if self.io.descriptor().read_would_block() {
             let mut core = self.core.borrow_mut();
             core.incoming.fit();
             core.plain.fit();
@@ -214,7 +214,10 @@ impl<S: Connected> TlsStream<S> {
         // A reader that waits has used all that had come, so there is nothing to uncover that it would have to be told of.
         let result = self.advance(want);
         if result.is_err() {
-            self.io.descriptor().write_behind();
+            let socket = self.io.descriptor();
+            socket.write_behind();
+            // A read has an error to tell of too.
+            socket.read.wake_watchers(socket.machine());
         }
         Ok(result?)
     }

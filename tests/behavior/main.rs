@@ -23,6 +23,7 @@
 
 #![allow(unreachable_pub)] // a test binary has no public names
 
+mod arrival;
 mod big_stack;
 #[path = "../tls/certificates.rs"]
 mod certificates;
@@ -67,6 +68,7 @@ mod tls;
 mod tls_bytes;
 mod tls_hostile;
 mod tls_moves;
+mod tls_ready;
 mod tls_trust;
 mod turn;
 mod udp;

@@ -72,6 +72,26 @@ fn ends_and_errors_are_readable_and_still_there() {
     });
 }
 
+/// A look has taken it from the system, which says it once.
+#[test]
+fn an_error_that_was_found_moves_with_its_stream() {
+    both(|| {
+        in_machine(|| {
+            let (ours, theirs) = pair()?;
+            ours.set_readahead(0);
+            theirs.set_linger(Some(Duration::ZERO))?;
+            let closer = spawn(move || drop(theirs));
+            ours.readable().wait()?;
+            closer.join()?;
+            let ours = ours.detach()?.attach()?;
+            ours.readable().wait()?;
+            let error = ours.read_exact(&mut [0; 1]).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+            Ok(())
+        });
+    });
+}
+
 #[test]
 fn a_datagram_and_a_refusal_are_readable() {
     both(|| {
@@ -124,8 +144,10 @@ fn what_a_reader_leaves_wakes_those_who_watch() {
                 let reader = scope.spawn(|| ours.read_exact(&mut [0; 2]));
                 yield_now();
                 let watcher = scope.spawn(|| select! { readable(ours) => (), });
-                yield_now();
-                theirs.write_all(b"ab left")?;
+                theirs.write_all(b"a")?;
+                sleep(SHORT)?;
+                assert!(!watcher.is_finished(), "that is the reader's");
+                theirs.write_all(b"b left")?;
                 watcher.join()??;
                 reader.join()??;
                 ours.read_exact(&mut [0; 5])

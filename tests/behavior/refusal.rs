@@ -23,6 +23,18 @@ fn server() -> io::Result<()> {
     })
 }
 
+/// The same with a wait for connections before each accept.
+fn selecting_server() -> io::Result<()> {
+    run(|| {
+        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT))?;
+        loop {
+            listener.readable().wait()?;
+            let (stream, _) = listener.accept()?;
+            spawn(move || io::copy(&mut &stream, &mut &stream));
+        }
+    })
+}
+
 fn passed(outcome: &Outcome) {
     assert!(outcome.passed(), "seed {}: {}", outcome.seed, outcome.report(""));
 }
@@ -42,7 +54,13 @@ fn echoes(address: SocketAddr, count: u64, done: &AtomicU64) -> io::Result<()> {
 
 #[test]
 fn accept_waits_for_descriptors_without_spinning() {
-    let outcome = Simulation::new(1).keep_events(40).run(|world| {
+    for server in [server, selecting_server] {
+        waits_for_descriptors(server);
+    }
+}
+
+fn waits_for_descriptors(server: fn() -> io::Result<()>) {
+    let outcome = Simulation::new(1).keep_events(40).run(move |world| {
         let server = world.host("server").run(server);
         let address = SocketAddr::new(server.address(), PORT);
         world.sleep(1.secs());
@@ -65,27 +83,33 @@ fn accept_waits_for_descriptors_without_spinning() {
 #[test]
 fn accept_survives_what_happens_to_connections_and_to_the_system() {
     for seed in 0..20 {
-        let simulation = Simulation::new(seed).cpu(Cpu::Loaded).keep_events(40);
-        let outcome = simulation.run(move |world| {
-            let server = world.host("server").run(server);
-            let address = SocketAddr::new(server.address(), PORT);
-            world.sleep(1.secs());
-            let kinds = [Fault::ConnAborted, Fault::Eintr, Fault::Emfile, Fault::Memory, Fault::EpollSubset];
-            world.faults(kinds.into_iter().fold(Faults::none(), |faults, kind| faults.rate(kind, 3)));
-            // Its own calls fail too: it comes back until all is done.
-            let client = world.host("client").run(move || {
-                let done = AtomicU64::new(0);
-                while done.load(SeqCst) < 20 {
-                    let _ = echoes(address, 20 - done.load(SeqCst), &done);
-                    let _ = run(|| sleep(10.millis()).map_err(io::Error::from));
-                }
-            });
-            world.sleep(2.secs());
-            world.eventually(120.secs(), || client.finished());
-            assert!(server.running(), "the listener has ended");
-        });
-        passed(&outcome);
+        for server in [server, selecting_server] {
+            survives(seed, server);
+        }
     }
+}
+
+fn survives(seed: u64, server: fn() -> io::Result<()>) {
+    let simulation = Simulation::new(seed).cpu(Cpu::Loaded).keep_events(40);
+    let outcome = simulation.run(move |world| {
+        let server = world.host("server").run(server);
+        let address = SocketAddr::new(server.address(), PORT);
+        world.sleep(1.secs());
+        let kinds = [Fault::ConnAborted, Fault::Eintr, Fault::Emfile, Fault::Memory, Fault::EpollSubset];
+        world.faults(kinds.into_iter().fold(Faults::none(), |faults, kind| faults.rate(kind, 3)));
+        // Its own calls fail too: it comes back until all is done.
+        let client = world.host("client").run(move || {
+            let done = AtomicU64::new(0);
+            while done.load(SeqCst) < 20 {
+                let _ = echoes(address, 20 - done.load(SeqCst), &done);
+                let _ = run(|| sleep(10.millis()).map_err(io::Error::from));
+            }
+        });
+        world.sleep(2.secs());
+        world.eventually(120.secs(), || client.finished());
+        assert!(server.running(), "the listener has ended");
+    });
+    passed(&outcome);
 }
 
 /// How a connection attempt ends that the script has prepared, and how long it took.

@@ -6,7 +6,9 @@ use std::time::Duration;
 use crate::both;
 use machinarium::sync::channel::{self, TryRecvError, TrySendError};
 use machinarium::sync::{Case, Event, select, select_deadline, try_select};
-use machinarium::{WaitError, machine, now, run, select, sleep, spawn, timeout, yield_now};
+use machinarium::{
+    JoinError, WaitError, machine, now, run, select, shield, sleep, spawn, timeout, yield_now,
+};
 
 const SHORT: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_secs(600);
@@ -233,6 +235,37 @@ fn who_only_looks_lets_others_run_and_hears_of_its_end() {
     });
 }
 
+#[test]
+fn a_case_may_end_the_loop_or_the_function_around_it() {
+    both(|| {
+        in_a_machine(|| {
+            let (sender, receiver) = channel::unbounded();
+            (0..10).for_each(|number| sender.send(number).unwrap());
+            let mut odd = Vec::new();
+            loop {
+                select! {
+                    recv(receiver) -> number => match number.unwrap() {
+                        7 => break,
+                        even if even % 2 == 0 => continue,
+                        number => odd.push(number),
+                    },
+                    default => break,
+                }?;
+            }
+            assert_eq!(odd, [1, 3, 5]);
+            let rest = || -> Result<usize, WaitError> {
+                let mut count = 0;
+                loop {
+                    select! { recv(receiver) -> _number => count += 1, default => return Ok(count) }?;
+                }
+            };
+            assert_eq!(rest(), Ok(2));
+            let number = select! { recv(receiver) -> number => number, after(SHORT) => return Ok(()), }?;
+            panic!("{number:?}, although it is empty");
+        });
+    });
+}
+
 /// On a thread that is no machine.
 #[test]
 fn a_thread_that_is_no_machine_need_not_wait_either() {
@@ -262,6 +295,151 @@ fn an_enclosing_deadline_and_a_cancellation_end_a_select() {
             yield_now();
             waits.cancel("enough")?;
             assert!(matches!(waits.join()?, Err(WaitError::Cancelled(_))));
+            Ok(())
+        });
+    });
+}
+
+/// Ends of what runs on other machines, and of children, are cases; what has not ended can be joined later.
+#[test]
+fn joins_of_machines_their_coroutines_and_of_children_are_cases() {
+    both(|| {
+        in_a_machine(|| {
+            let mut worker = machine::spawn("worker", || sleep(LONG).is_err())?;
+            let remote = worker.remote();
+            machinarium::scope(|scope| {
+                let mut child = scope.spawn(|| sleep(LONG).is_err());
+                let mut far = remote.spawn(|| sleep(LONG).is_err())?;
+                let mut near = remote.spawn(|| 7)?;
+                let ended = select! {
+                    join(worker) -> _ended => 0,
+                    join(child) -> _ended => 1,
+                    join(far) -> _ended => 2,
+                    join(near) -> ended => ended?,
+                }?;
+                assert_eq!(ended, 7);
+                let misuse = near.joining().joined().unwrap_err();
+                assert!(matches!(misuse, JoinError::Unwound), "nothing is left: {misuse}");
+                assert!(matches!(far.joining().joined(), Err(JoinError::Wait(_))), "it was not chosen");
+                assert!(matches!(child.joining().joined(), Err(JoinError::Wait(_))), "nor was that");
+
+                scope.cancel("enough");
+                let ended = select! {
+                    join(far) -> _ended => false,
+                    join(child) -> ended => ended?,
+                }?;
+                assert!(ended);
+                assert!(matches!(child.join(), Err(JoinError::Wait(_))), "nothing is left");
+
+                worker.stop("enough");
+                let mut ends = 0;
+                let mut main = None;
+                while main.is_none() {
+                    select! {
+                        join(far) -> ended => ends += usize::from(ended.is_ok()),
+                        join(worker) -> ended => main = Some(ended?),
+                    }?;
+                    assert!(ends < 100);
+                }
+                assert_eq!(main, Some(true));
+                io::Result::Ok(())
+            })
+        });
+    });
+}
+
+/// A join loses against a deadline, and is still to be had.
+#[test]
+fn a_join_that_lost_is_joined_later() {
+    both(|| {
+        in_a_machine(|| {
+            let worker = machine::spawn("worker", || sleep(LONG).is_err())?;
+            for micros in [0, 5, 10, 20, 40, 80] {
+                let patience = Duration::from_micros(micros);
+                let mut far = worker.remote().spawn(move || micros)?;
+                let chosen = select! { join(far) -> ended => Some(ended?), after(patience) => None, }?;
+                match chosen {
+                    Some(value) => assert_eq!(value, micros),
+                    None => assert_eq!(far.join()?, micros),
+                }
+                machinarium::scope(|scope| {
+                    let mut child = scope.spawn(|| sleep(patience).map(|()| micros));
+                    let chosen = timeout(patience, || select! { join(child) -> ended => ended, });
+                    let value = match chosen {
+                        Ok(ended) => ended??,
+                        Err(WaitError::Expired(_)) => child.join()??,
+                        Err(other) => return Err(other.into()),
+                    };
+                    assert_eq!(value, micros);
+                    io::Result::Ok(())
+                })?;
+            }
+            worker.stop("enough");
+            assert!(worker.join()?);
+            Ok(())
+        });
+    });
+}
+
+#[test]
+fn panics_are_joined_by_a_select_and_reported_once() {
+    both(|| {
+        in_a_machine(|| {
+            let mut worker = machine::spawn("worker", || panic!("there"))?;
+            let ended: Result<(), JoinError> = select! { join(worker) -> ended => ended, }?;
+            assert_eq!(ended.unwrap_err().message(), Some("there"));
+            // A scope panics by a child's panic that nobody joins.
+            machinarium::scope(|scope| {
+                let mut child = scope.spawn(|| panic!("here"));
+                let ended: Result<(), JoinError> = select! { join(child) -> ended => ended, }?;
+                assert_eq!(ended.unwrap_err().message(), Some("here"));
+                io::Result::Ok(())
+            })
+        });
+    });
+}
+
+/// A cancellation before the wait, in it, and at the moment at which something else ends it.
+#[test]
+fn who_is_shielded_hears_of_its_cancellation() {
+    both(|| {
+        in_a_machine(|| {
+            for micros in [None, Some(0), Some(10), Some(20), Some(40)] {
+                let (sender, receiver) = channel::bounded(1);
+                let theirs = receiver.clone();
+                let task = spawn(move || {
+                    yield_now();
+                    shield(|| {
+                        select! {
+                            recv(theirs) -> item => item.ok(),
+                            cancelled() -> why => {
+                                assert_eq!(why.cause(), "enough");
+                                None
+                            },
+                        }
+                    })
+                });
+                if let Some(micros) = micros {
+                    let sends = spawn(move || {
+                        sleep(Duration::from_micros(20))?;
+                        sender.send(1).map_err(io::Error::from)
+                    });
+                    sleep(Duration::from_micros(micros))?;
+                    task.cancel("enough")?;
+                    let received = task.join()?.unwrap();
+                    sends.join()?.unwrap();
+                    assert_eq!(received.or(receiver.try_recv().ok()), Some(1), "received, or left");
+                } else {
+                    task.cancel("enough")?;
+                    assert_eq!(task.join()?, Ok(None));
+                }
+            }
+            let late = shield(|| select! { cancelled() -> _why => false, after(SHORT) => true, });
+            assert_eq!(late, Ok(true));
+            let outside = spawn(|| select! { cancelled() -> _why => (), });
+            yield_now();
+            outside.cancel("enough")?;
+            assert!(matches!(outside.join()?, Err(WaitError::Cancelled(_))), "as every wait");
             Ok(())
         });
     });

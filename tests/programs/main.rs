@@ -13,3 +13,4 @@ mod echo;
 mod kv;
 mod program;
 mod proxy;
+mod search;

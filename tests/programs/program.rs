@@ -14,7 +14,7 @@ pub(crate) struct Program {
 }
 
 /// The binary of an example.
-fn path(name: &str) -> PathBuf {
+pub(crate) fn path(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let path = test.parent().and_then(|deps| deps.parent()).unwrap().join("examples").join(name);
     assert!(path.exists(), "{} is not there: cargo build --examples", path.display());

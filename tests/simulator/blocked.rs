@@ -117,7 +117,8 @@ fn a_failing_check_reports_confirms_and_shrinks() {
         "cargo test blocked::fails_with_some_seeds",
         "confirmed: a fresh process does the same",
         " that matter",
-        "stall length = 7",
+        "thread main stalls for 128 ms",
+        "it was decided by choice ",
     ] {
         assert!(text.contains(wanted), "{wanted} is missing in\n{text}");
     }

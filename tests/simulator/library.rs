@@ -132,7 +132,7 @@ fn coroutines_that_wait_are_told_with_what_they_wait_for() {
         });
         world.join(&server);
     });
-    assert_eq!(outcome.failure.as_ref().unwrap().kind, FailureKind::Stuck, "{}", outcome.report(""));
+    assert_eq!(outcome.failure.as_ref().unwrap().kind, FailureKind::Deadlock, "{}", outcome.report(""));
     let report = outcome.report("");
     for wanted in ["coroutine 1", "parked", "library.rs", "ESTABLISHED"] {
         assert!(report.contains(wanted), "{wanted} is missing in\n{report}");

@@ -101,7 +101,7 @@ fn a_world_that_cannot_move_is_asked_for_its_lost_wake_ups() {
     let kinds: Vec<FailureKind> = (1..40)
         .map(|seed| Simulation::new(seed).run(script).failure.expect("the reader waits for ever").kind)
         .collect();
-    assert!(kinds.contains(&FailureKind::Stuck) && kinds.contains(&FailureKind::LostWakeUp), "{kinds:?}");
+    assert!(kinds.contains(&FailureKind::Deadlock) && kinds.contains(&FailureKind::LostWakeUp), "{kinds:?}");
 }
 
 /// A machine that another one sends letters, with a thief in a third thread.

@@ -43,7 +43,7 @@ fn a_hunt_finds_the_lowest_seed_that_fails() {
         })
     };
     let progress = AtomicU64::new(0);
-    let found = Hunt { first: 1, seeds: 1000, jobs: 2 }.run(one, |found| {
+    let found = Hunt { jobs: 2, ..Hunt::default() }.run(one, |found| {
         assert_eq!(progress.fetch_add(1, SeqCst) + 1, found.seeds);
     });
     let failure = found.failure.expect("there is one");

@@ -148,7 +148,27 @@ fn a_stuck_world_tells_who_waits_for_what() {
 }
 
 #[test]
-fn an_endless_world_is_stopped() {
+fn a_coroutine_that_has_not_begun_is_told_too() {
+    let outcome = failing(|world| {
+        let _host = world.host("host").run(|| {
+            machinarium::run(|| {
+                for _ in 0..1_000_000 {
+                    machinarium::spawn(|| ());
+                    // A call, which lets the world end while the coroutine waits to begin.
+                    drop(machinarium::net::UdpSocket::bind("127.0.0.1:0")?);
+                }
+                std::io::Result::Ok(())
+            })
+        });
+        world.sleep(10.micros());
+        panic!("it ends just now");
+    });
+    let report = outcome.report("");
+    assert!(report.contains("ready, its first run"), "{report}");
+}
+
+#[test]
+fn a_world_without_end_is_stopped() {
     let outcome = Simulation::new(1).limit_calls(10_000).run(|world| {
         let _busy = world.host("busy").run_on_kernel(|kernel: Rc<dyn Kernel>| -> () {
             loop {
@@ -157,7 +177,7 @@ fn an_endless_world_is_stopped() {
         });
         world.sleep(1_000_000.secs());
     });
-    assert_eq!(outcome.failure.unwrap().kind, FailureKind::Endless);
+    assert_eq!(outcome.failure.unwrap().kind, FailureKind::Livelock);
     assert_eq!(outcome.leaked, ["busy/main"], "what does not end is left");
 }
 

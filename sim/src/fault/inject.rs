@@ -6,7 +6,8 @@
 use machinarium::kernel::{Call, Errno};
 
 use super::{Fault, Faults, SITES};
-use crate::choice::{Choices, Rare, Stream, Subsystem};
+use crate::choice::{Choices, Stream, Subsystem};
+use crate::rare::Rare;
 
 /// Decides for the calls of one process.
 #[derive(Clone, Debug)]

@@ -16,6 +16,7 @@ use super::output::{DELAYED, TICK};
 use super::{Flow, Phase, Shut, Socket, State, Urgent};
 use crate::env::{Env, HostIndex, NetEvent, Packet, Subsystem};
 use crate::files::File;
+use crate::film::{self, Carried, Carrying};
 use crate::net::Net;
 use crate::slab::Key;
 
@@ -84,7 +85,16 @@ impl Net {
     fn answer_reset(&mut self, env: &mut dyn Env, Arrival { from, host, .. }: Arrival) {
         let sender = &self.sockets[from];
         let stream = sender.choices(Subsystem::Link);
-        if let Some(delay) = self.links.carry(env, stream, (host, sender.host), 0) {
+        let to = sender.host;
+        let (flow, seq) =
+            (Flow::new(sender.remote.unwrap_or(sender.local), sender.local), sender.sending.next + 1);
+        if let Some(delay) = self.links.carry(env, stream, (host, to), 0) {
+            if env.filming() {
+                let what =
+                    Carrying::Tcp { flags: film::RST | film::ACK, seq: 0, ack: seq, bytes: Vec::new() };
+                let (source, target) = (flow.local(), flow.remote());
+                env.film(Carried { from: host, to, source, target, delay, what });
+            }
             env.after(delay, NetEvent::Reset { to: from });
         }
     }

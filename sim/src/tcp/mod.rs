@@ -301,6 +301,11 @@ impl Socket {
         self.remote.map(|remote| Flow::new(self.local, remote))
     }
 
+    /// The other end, once heard of.
+    pub(crate) fn other_end(&self) -> Option<Key> {
+        self.peer
+    }
+
     fn choices(&self, subsystem: Subsystem) -> Stream {
         Stream::new(subsystem, self.identity)
     }

@@ -10,6 +10,7 @@ use machinarium::kernel::Events;
 use super::{Ack, Sending, Socket, State};
 use crate::env::{Env, Fault, HostIndex, NetEvent, Packet, Subsystem};
 use crate::files::File;
+use crate::film::{self, Carried, Carrying};
 use crate::net::Net;
 use crate::slab::Key;
 
@@ -38,6 +39,14 @@ impl Net {
         let at = (now + delay).max(socket.sending.last_arrival + 1);
         socket.sending.last_arrival = at;
         socket.sending.flying += 1;
+        if env.filming() {
+            let socket = &self.sockets[key];
+            let (flags, seq, ack, bytes) = socket.on_the_wire(packet);
+            let remote = socket.remote.unwrap_or(socket.local);
+            let what = Carrying::Tcp { flags, seq, ack, bytes };
+            let (source, target) = (socket.local, remote);
+            env.film(Carried { from: way.0, to: way.1, source, target, delay: at - now, what });
+        }
         env.after(at - now, NetEvent::Packet { from: key, packet });
     }
 
@@ -248,6 +257,27 @@ impl Sending {
             timer.progress(now);
         }
         heard_at
+    }
+}
+
+impl Socket {
+    /// A packet as a capture has it: flags, number, acknowledgement, payload. SYN takes the number 0.
+    fn on_the_wire(&self, packet: Packet) -> (u8, u64, u64, Vec<u8>) {
+        let (next, ack) = (self.sending.next + 1, self.receiving.next + 1);
+        match packet {
+            Packet::Syn => (film::SYN, 0, 0, Vec::new()),
+            Packet::SynAck => (film::SYN | film::ACK, 0, ack, Vec::new()),
+            Packet::Ack => (film::ACK, next, ack, Vec::new()),
+            Packet::Rst => (film::RST | film::ACK, next, ack, Vec::new()),
+            Packet::Data { seq, len, fin } => {
+                let from = seq.saturating_sub(self.sending.acknowledged) as usize;
+                let bytes: Vec<u8> =
+                    self.sending.queue.iter().skip(from).take(len as usize).copied().collect();
+                let push = if bytes.is_empty() { 0 } else { film::PSH };
+                let end = if fin { film::FIN } else { 0 };
+                (film::ACK | push | end, seq + 1, ack, bytes)
+            }
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use machinarium::kernel::{Address, Domain, Errno, Events, Received, RecvFlags, R
 use super::{Route, Udp, Waiting};
 use crate::env::{Env, Fault, HostIndex, NetEvent, Subsystem};
 use crate::files::{File, scatter};
+use crate::film::{Carried, Carrying};
 use crate::net::Net;
 use crate::slab::Key;
 use crate::tcp::check_family;
@@ -166,6 +167,10 @@ impl Net {
             self.udps[key].last_arrival = now + delay;
         }
         let Route { host: target, from, to } = route;
+        if env.filming() {
+            let what = Carrying::Udp(bytes.clone());
+            env.film(Carried { from: source, to: target, source: from, target: to, delay, what });
+        }
         let flight = self.flights.insert(Flight { source, target, from, to, bytes: Some(bytes) });
         env.after(delay, NetEvent::Datagram(flight));
     }

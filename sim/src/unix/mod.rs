@@ -236,6 +236,11 @@ impl Unix {
         self.dead
     }
 
+    /// Whom it is connected to.
+    pub(crate) fn other_end(&self) -> Option<Key> {
+        self.peer
+    }
+
     /// For netstat and the report of leaks.
     pub(crate) fn describe(&self) -> String {
         format!("unix {:?} {} {:?}", self.kind, self.name, self.state)

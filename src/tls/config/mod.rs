@@ -81,7 +81,11 @@ impl Common {
     }
 
     fn key_log(&self) -> Arc<dyn rustls::KeyLog> {
-        if self.key_log { Arc::new(KeyLogFile::new()) } else { Arc::new(rustls::NoKeyLog) }
+        match super::provider::secrets() {
+            Some(theirs) => theirs,
+            None if self.key_log => Arc::new(KeyLogFile::new()),
+            None => Arc::new(rustls::NoKeyLog),
+        }
     }
 }
 

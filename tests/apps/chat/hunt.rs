@@ -4,16 +4,19 @@
 use std::io;
 use std::net::SocketAddr;
 
+use machinarium_sim::cli::Program;
 use machinarium_sim::{Cpu, Durations, Host, World};
 
-use crate::common::hunt::{Program, roll, terminate};
+use crate::common::hunt::{roll, terminate};
 use crate::common::init::keep_starting;
 use crate::config::{Bug, Config};
 use crate::server;
 use crate::workload::{self, Task};
 
-/// What `common::hunt` hunts.
-pub(crate) const PROGRAM: Program<Bug> = Program { name: "chat", script };
+/// What is hunted.
+pub(crate) fn program() -> Program<Bug> {
+    Program::new("chat", "cargo run --release --example chat --", script)
+}
 
 fn script(world: &World, bug: Option<Bug>) {
     world.cpu([Cpu::Ideal, Cpu::Loaded, Cpu::Loaded, Cpu::Starved][world.random(4) as usize]);

@@ -5,6 +5,7 @@
 //! chat hunt --seeds N [--jobs J]     runs the same server in simulated worlds, with faults, and checks it
 //! chat replay --seed S               repeats one of these runs and prints its digest
 //! chat trace --seed S                prints every event of one
+//! chat explain --seed S              tells why one fails, and draws it
 //! ```
 //!
 //! Exit codes: 0, 1 if a bug was found or the server failed, 2 if it could not do what the command line says.
@@ -23,8 +24,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use machinarium_sim::cli::Search;
 
-use common::cli::{self, Search, count_up_to};
+use common::cli::{self, count_up_to};
 use config::{Bug, Config};
 
 /// Says every line to all who are there, in one order.
@@ -71,7 +73,7 @@ fn main() -> ExitCode {
     };
     match cli.task.unwrap_or(Task::Serve(cli.serve)) {
         Task::Serve(serve) => run_server(&serve.config()),
-        Task::Search(search) => search.run(&hunt::PROGRAM),
+        Task::Search(search) => search.run(&hunt::program()),
     }
 }
 

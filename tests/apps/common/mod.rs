@@ -1,4 +1,4 @@
-//! What the example programs share: their command lines' common part, the hunt, and what hunts are made of. Each program
+//! What the example programs share: their command lines' common part, and what their hunts are made of. Each program
 //! includes this folder by path.
 
 #![allow(dead_code, reason = "not every program uses all of it")]

@@ -7,18 +7,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use machinarium_sim::cli::Program;
 use machinarium_sim::{Cpu, Durations, Host, World};
 
 use crate::certificates::PEM;
-use crate::common::hunt::{Program, roll, terminate};
+use crate::common::hunt::{roll, terminate};
 use crate::common::init::keep_starting;
 use crate::common::place::{Certificate, UnixAddress};
 use crate::config::{Bug, Config};
 use crate::server;
 use crate::workload::{self, Task, Way};
 
-/// What `common::hunt` hunts.
-pub(crate) const PROGRAM: Program<Bug> = Program { name: "echo", script };
+/// What is hunted.
+pub(crate) fn program() -> Program<Bug> {
+    Program::new("echo", "cargo run --release --example echo --", script)
+}
 
 fn script(world: &World, bug: Option<Bug>) {
     world.cpu([Cpu::Ideal, Cpu::Loaded, Cpu::Loaded, Cpu::Starved][world.random(4) as usize]);

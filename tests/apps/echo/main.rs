@@ -5,6 +5,7 @@
 //! echo hunt --seeds N [--jobs J]     runs the same server in simulated worlds, with faults, and checks it
 //! echo replay --seed S               repeats one of these runs and prints its digest
 //! echo trace --seed S                prints every event of one
+//! echo explain --seed S              tells why one fails, and draws it
 //! ```
 //!
 //! Exit codes: 0, 1 if a bug was found or the server failed, 2 if it could not do what the command line says.
@@ -25,8 +26,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use machinarium_sim::cli::Search;
 
-use common::cli::{self, Search, count_up_to};
+use common::cli::{self, count_up_to};
 use common::place::{self, Certificate, UnixAddress};
 use config::{Bug, Config};
 
@@ -86,7 +88,7 @@ fn main() -> ExitCode {
     };
     match cli.task.unwrap_or(Task::Serve(cli.serve)) {
         Task::Serve(serve) => run_server(&serve.config()),
-        Task::Search(search) => search.run(&hunt::PROGRAM),
+        Task::Search(search) => search.run(&hunt::program()),
     }
 }
 

@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use machinarium::net::TcpStream;
 use machinarium::{sleep, timeout};
+use machinarium_sim::cli::Program;
 use machinarium_sim::{Cpu, Durations, Host, World};
 
 use crate::certificates::PEM;
 use crate::client::Client;
-use crate::common::hunt::{Program, roll};
+use crate::common::hunt::roll;
 use crate::common::init::keep_starting;
 use crate::common::place::Certificate;
 use crate::config::{Bug, Config};
@@ -26,8 +27,10 @@ use crate::server;
 use crate::together::Together;
 use crate::workload::{self, Tally, Task};
 
-/// What `common::hunt` hunts.
-pub(crate) const PROGRAM: Program<Bug> = Program { name: "kv", script };
+/// What is hunted.
+pub(crate) fn program() -> Program<Bug> {
+    Program::new("kv", "cargo run --release --example kv --", script)
+}
 
 /// What happens in a world.
 fn script(world: &World, bug: Option<Bug>) {

@@ -6,10 +6,11 @@ use std::io;
 use std::net::SocketAddr;
 
 use machinarium::signal::Signal;
+use machinarium_sim::cli::Program;
 use machinarium_sim::{Cpu, Durations, Host, World};
 
 use crate::certificates::PEM;
-use crate::common::hunt::{Program, roll, terminate};
+use crate::common::hunt::{roll, terminate};
 use crate::common::init::keep_starting;
 use crate::common::place::Certificate;
 use crate::config::{Bug, Config, Trust};
@@ -17,8 +18,10 @@ use crate::server;
 use crate::target;
 use crate::workload::{self, Task, Way};
 
-/// What `common::hunt` hunts.
-pub(crate) const PROGRAM: Program<Bug> = Program { name: "proxy", script };
+/// What is hunted.
+pub(crate) fn program() -> Program<Bug> {
+    Program::new("proxy", "cargo run --release --example proxy --", script)
+}
 
 fn script(world: &World, bug: Option<Bug>) {
     world.cpu([Cpu::Ideal, Cpu::Loaded, Cpu::Loaded, Cpu::Starved][world.random(4) as usize]);

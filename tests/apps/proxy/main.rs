@@ -5,6 +5,7 @@
 //! proxy hunt --seeds N [--jobs J]    runs the same proxy in simulated worlds, with faults, and checks it
 //! proxy replay --seed S              repeats one of these runs and prints its digest
 //! proxy trace --seed S               prints every event of one
+//! proxy explain --seed S             tells why one fails, and draws it
 //! ```
 //!
 //! Exit codes: 0, 1 if a bug was found or the proxy failed, 2 if it could not do what the command line says.
@@ -28,8 +29,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use machinarium_sim::cli::Search;
 
-use common::cli::{self, Search, count_up_to};
+use common::cli::{self, count_up_to};
 use common::place::Certificate;
 use config::{Bug, Config, Trust};
 
@@ -89,7 +91,7 @@ fn main() -> ExitCode {
         Err(status) => return status,
     };
     match (cli.search, cli.serve) {
-        (Some(Task::Search(search)), _) => search.run(&hunt::PROGRAM),
+        (Some(Task::Search(search)), _) => search.run(&hunt::program()),
         (None, Some(serve)) => run_server(&serve.config()),
         (None, None) => {
             eprintln!("proxy: where to? (see proxy --help)");

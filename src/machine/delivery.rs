@@ -1,0 +1,107 @@
+//! What another thread delivers (a machine's result, or that of a coroutine on another machine): waiting for it, alone or as one case
+//! of several.
+//!
+//! Whoever delivers tells a waiter of the machine's own (`wakeup::RemoteWaiter`), which keeps what it points to, and not a seat: a
+//! seat is good only inside a lock, and here is none.
+
+use std::fmt;
+
+use super::block::{Attempt, Case};
+use super::remote::OwnThread;
+use super::seat::Seat;
+use super::task::Panic;
+use super::wakeup::RemoteWaiter;
+use super::{Reason, current};
+use crate::error::{JoinError, Misuse};
+use crate::kernel::Instant;
+use crate::shared::once::{Getter, Taken};
+
+/// How what ran elsewhere has ended.
+pub(super) type Ended<T> = Result<T, Panic>;
+
+/// Waits for what another thread delivers.
+pub(crate) fn receive<T: Send>(
+    getter: &mut Getter<T, RemoteWaiter>,
+    what: &'static str,
+    deadline: Instant,
+) -> Result<T, JoinError> {
+    let machine = current::machine().ok_or(JoinError::Wait(Misuse::NoMachine.into()))?;
+    let me = machine.operation().map_err(JoinError::Wait)?;
+    loop {
+        match getter.take() {
+            Taken::Value(value) => return Ok(value),
+            Taken::Never => return Err(JoinError::Unwound),
+            Taken::NotYet => {}
+        }
+        let waited = machine.wait_remote(me, Reason::of(what), deadline, |waiter| getter.wait(waiter));
+        if let Err(error) = waited {
+            getter.unwait();
+            // What arrived in the same instant is delivered, not lost.
+            if !getter.is_ready() {
+                return Err(JoinError::Wait(error));
+            }
+        }
+    }
+}
+
+/// A join of another machine, or of a coroutine there, that is one case of several: see [`Handle::joining`](super::Handle::joining) and
+/// [`RemoteJoin::joining`](super::RemoteJoin::joining).
+pub struct RemoteJoining<'a, T: Send> {
+    getter: &'a mut Getter<Ended<T>, RemoteWaiter>,
+    /// Of a machine.
+    thread: Option<&'a mut OwnThread>,
+}
+
+impl<'a, T: Send> RemoteJoining<'a, T> {
+    pub(super) fn new(
+        getter: &'a mut Getter<Ended<T>, RemoteWaiter>,
+        thread: Option<&'a mut OwnThread>,
+    ) -> RemoteJoining<'a, T> {
+        RemoteJoining { getter, thread }
+    }
+
+    /// How it ended, if this case was chosen.
+    ///
+    /// # Errors
+    /// As for [`JoinHandle::join`](crate::JoinHandle::join). If it has not ended, [`Misuse::NotChosen`]; on a thread that is no machine,
+    /// where the case is chosen at once, [`Misuse::NoMachine`].
+    pub fn joined(self) -> Result<T, JoinError> {
+        match self.getter.take() {
+            Taken::Value(ended) => {
+                // It has delivered its result and is about to return: this waits for no coroutine.
+                self.thread.into_iter().for_each(OwnThread::join);
+                ended.map_err(JoinError::Panicked)
+            }
+            Taken::Never => Err(JoinError::Unwound),
+            Taken::NotYet => {
+                let misuse = if current::machine().is_some() { Misuse::NotChosen } else { Misuse::NoMachine };
+                Err(JoinError::Wait(misuse.into()))
+            }
+        }
+    }
+}
+
+impl<T: Send> Case for RemoteJoining<'_, T> {
+    fn attempt(&mut self, me: Option<&Seat>) -> Attempt {
+        let machine = current::machine();
+        Attempt::of(self.getter.is_ready() || machine.is_none(), me, |me| {
+            let machine = machine.expect("without one it is over");
+            let task = machine.running().expect("a seat of a machine is a coroutine's");
+            let shared = machine.shared.clone();
+            let waiter = RemoteWaiter { shared, slot: task.header.index, ticket: me.ticket() };
+            if self.getter.wait(waiter) { Attempt::Waits } else { Attempt::found(me) }
+        })
+    }
+
+    fn leave(&mut self) -> bool {
+        // That it has ended stays true: the next look finds it.
+        self.getter.unwait();
+        false
+    }
+}
+
+impl<T: Send> fmt::Debug for RemoteJoining<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteJoining").field("over", &self.getter.is_ready()).finish()
+    }
+}

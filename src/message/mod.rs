@@ -11,17 +11,25 @@
 //!    +----------------------- the next builder of that machine -------------------------+
 //! ```
 //!
+//! On a stream each message has a header in front, which a [`Framing`] reads and writes: see [`MessageStream`].
+//!
 //! How much a pool keeps is in [`Tuning`](crate::Tuning) (`message_sizes`, `message_cache`), and what it has done in
 //! [`inspect::statistics`](crate::inspect::statistics).
 
 mod block;
 mod builder;
+mod error;
+mod framing;
+mod stream;
 
 use std::fmt;
 use std::ops::Deref;
 
 pub use builder::MessageBuilder;
 pub use bytes::{Buf, Bytes};
+pub use error::{FramingError, ReadError};
+pub use framing::{Counted, Framing, Header, LONGEST_HEADER, LengthPrefix};
+pub use stream::MessageStream;
 
 /// A kind and some bytes, which are shared by all clones. `Send`; it dereferences to its bytes.
 ///

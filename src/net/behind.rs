@@ -7,6 +7,14 @@
 //!
 //! Gathered are the writes of a stream for which that was asked, up to `limit` bytes: they leave when more come than that, when somebody
 //! flushes, and at the latest in the machine's next turn, before it sleeps.
+//!
+//! *Marks*: a stream for which they were set takes bytes for a system that does not. Its writers return while fewer than `high` bytes are
+//! left here; one that finds so many waits, until `low` are left.
+//!
+//! | bytes left | a writer |
+//! |---|---|
+//! | below `high` | leaves its own behind them, and goes on |
+//! | `high` | waits: sends of them when the system takes some, until there are `low` |
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -25,6 +33,8 @@ pub(crate) struct Behind {
     bytes: RefCell<Option<Buffer>>,
     /// How many bytes small writes gather; 0: none.
     pub(super) limit: Cell<usize>,
+    /// How many bytes are left when a writer waits, and when it goes on; 0 and 0: no marks, and it waits for all.
+    pub(super) marks: Cell<(usize, usize)>,
     /// The machine knows that there is something to be sent in this turn.
     told: Cell<bool>,
 }
@@ -41,8 +51,26 @@ impl Behind {
         self.bytes.borrow().as_ref().is_none_or(Buffer::is_empty)
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.bytes.borrow().as_ref().map_or(0, Buffer::len)
+    }
+
+    /// Whether writers leave bytes here because somebody has asked for it.
+    pub(super) fn is_asked_for(&self) -> bool {
+        self.limit.get() > 0 || self.high().is_some()
+    }
+
+    /// The high mark, if there are marks.
+    pub(crate) fn high(&self) -> Option<usize> {
+        Some(self.marks.get().0).filter(|high| *high > 0)
+    }
+
+    /// How many bytes may be left when a writer goes on.
+    pub(crate) fn allowed(&self) -> usize {
+        match self.marks.get() {
+            (high, _) if self.len() < high => high,
+            (_, low) => low,
+        }
     }
 
     /// Puts `bytes` behind what is there.

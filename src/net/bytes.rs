@@ -12,7 +12,7 @@ use std::io::{self, BufRead, IoSlice, IoSliceMut, Read, Write};
 use super::descriptor::Socket;
 use super::direction::Turn;
 use super::stream::{Kind, Stream};
-use crate::kernel::SendFlags;
+use crate::kernel::{self, SendFlags};
 
 /// `IOV_MAX`.
 const SLICES: usize = 1024;
@@ -96,7 +96,7 @@ impl<K: Kind> Stream<K> {
     }
 
     /// Reads more into `front`. 0 is the end.
-    fn fill(&self, turn: &mut Turn<'_>) -> io::Result<usize> {
+    pub(super) fn fill(&self, turn: &mut Turn<'_>) -> io::Result<usize> {
         if turn.would_block() {
             self.front.borrow_mut().fit();
         }
@@ -120,35 +120,60 @@ impl<K: Kind> Stream<K> {
         turn.call(|socket| socket.readv_once(bufs))
     }
 
-    fn send_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+    /// Sends of several pieces, or puts them off.
+    pub(super) fn put_vectored(&self, turn: &mut Turn<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let bufs = &bufs[..bufs.len().min(SLICES)];
-        let mut turn = self.descriptor.writing()?;
-        let length = bufs.iter().map(|buf| buf.len()).sum();
-        if self.makes_room(&mut turn, length)? {
-            bufs.iter().for_each(|buf| self.gather(buf));
-            return Ok(length);
-        }
-        turn.call(|socket| socket.kernel().sendmsg(socket.fd(), bufs, SendFlags::default(), None))
+        self.put_by(turn, bufs, |socket| {
+            socket.kernel().sendmsg(socket.fd(), bufs, SendFlags::default(), None)
+        })
     }
 
-    /// Sends of `buf`, or gathers it.
+    /// Sends of `buf`, or puts it off.
     fn put(&self, turn: &mut Turn<'_>, buf: &[u8]) -> io::Result<usize> {
-        if self.makes_room(turn, buf.len())? {
-            self.gather(buf);
-            return Ok(buf.len());
-        }
-        send(turn, buf)
+        self.put_by(turn, &[IoSlice::new(buf)], |socket| {
+            socket.kernel().send(socket.fd(), buf, SendFlags::default())
+        })
     }
 
-    /// Sees to it that `more` bytes may be gathered, or else sent.
+    /// Gathers what is small; else sends of it by `call`, or with marks leaves as much behind as would have to wait.
+    fn put_by(
+        &self,
+        turn: &mut Turn<'_>,
+        bufs: &[IoSlice<'_>],
+        call: impl Fn(&Socket) -> kernel::Result<usize>,
+    ) -> io::Result<usize> {
+        let length = bufs.iter().map(|buf| buf.len()).sum();
+        if self.makes_room(turn, length)? {
+            return Ok(self.leave(bufs, length));
+        }
+        let behind = &self.descriptor.behind;
+        let Some(high) = behind.high() else { return turn.call(call) };
+        while !behind.is_empty() && turn.attempt(Socket::send_behind)?.is_some() {}
+        let sent = if behind.is_empty() { turn.attempt(call)? } else { None };
+        Ok(sent.unwrap_or_else(|| self.leave(bufs, high - behind.len())))
+    }
+
+    /// Sees to it that `more` bytes may be gathered, or else sent, or left behind.
     fn makes_room(&self, turn: &mut Turn<'_>, more: usize) -> io::Result<bool> {
         let (behind, limit) = (&self.descriptor.behind, self.descriptor.behind.limit.get());
         if behind.len() + more > limit {
-            while !behind.is_empty() {
+            let allowed = behind.allowed();
+            while behind.len() > allowed {
                 turn.call(Socket::send_behind)?;
             }
         }
-        Ok(more < limit)
+        Ok(more < limit && behind.len() + more <= limit)
+    }
+
+    /// Leaves bytes to be sent by the machine, up to `most`; how many.
+    fn leave(&self, bufs: &[IoSlice<'_>], most: usize) -> usize {
+        let mut left = 0;
+        for buf in bufs {
+            let part = buf.len().min(most - left);
+            self.gather(&buf[..part]);
+            left += part;
+        }
+        left
     }
 
     pub(super) fn gather(&self, buf: &[u8]) {
@@ -175,11 +200,7 @@ impl<K: Kind> Stream<K> {
     }
 }
 
-fn send(turn: &mut Turn<'_>, buf: &[u8]) -> io::Result<usize> {
-    turn.call(|socket| socket.kernel().send(socket.fd(), buf, SendFlags::default()))
-}
-
-/// The same without waiting. `None`: it would have to.
+/// Sends of `buf` without waiting. `None`: it would have to.
 pub(super) fn try_send(turn: &mut Turn<'_>, buf: &[u8]) -> io::Result<Option<usize>> {
     turn.attempt(|socket| socket.kernel().send(socket.fd(), buf, SendFlags::default()))
 }
@@ -240,10 +261,10 @@ impl<K: Kind> Write for &Stream<K> {
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.send_vectored(bufs)
+        self.put_vectored(&mut self.descriptor.writing()?, bufs)
     }
 
-    /// Sends what [`set_coalescing`](Stream::set_coalescing) has gathered; else nothing is held back.
+    /// Sends what was put off ([`set_coalescing`](Stream::set_coalescing), [`set_high_water`](Stream::set_high_water)); else nothing is held back.
     fn flush(&mut self) -> io::Result<()> {
         self.send_gathered()
     }
@@ -259,10 +280,10 @@ impl<K: Kind> Write for Stream<K> {
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.send_vectored(bufs)
+        self.put_vectored(&mut self.descriptor.writing()?, bufs)
     }
 
-    /// Sends what [`set_coalescing`](Stream::set_coalescing) has gathered; else nothing is held back.
+    /// Sends what was put off ([`set_coalescing`](Stream::set_coalescing), [`set_high_water`](Stream::set_high_water)); else nothing is held back.
     fn flush(&mut self) -> io::Result<()> {
         self.send_gathered()
     }

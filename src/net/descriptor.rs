@@ -148,7 +148,7 @@ impl Drop for Descriptor {
         let Some(key) = socket.key.take() else { return };
         let found = socket.take_connection().map(|(fd, _)| fd);
         if socket.here().is_ok() {
-            if socket.behind.limit.get() > 0 {
+            if socket.behind.is_asked_for() {
                 socket.write_behind();
             }
             socket.machine.poller.remove(&*socket.machine.kernel, socket.fd, key);

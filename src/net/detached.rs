@@ -30,6 +30,7 @@ struct Kept {
     readahead: usize,
     unsent: Vec<u8>,
     coalescing: usize,
+    marks: (usize, usize),
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
 }
@@ -64,11 +65,12 @@ impl<K: Kind> Stream<K> {
         let (mut unread, readahead) = (ahead.take_all(), ahead.limit.get());
         front.append(&mut unread.bytes);
         unread.bytes = front;
-        let (unsent, coalescing) = (self.descriptor.behind.take_all(), self.descriptor.behind.limit.get());
+        let behind = &self.descriptor.behind;
+        let (unsent, coalescing, marks) = (behind.take_all(), behind.limit.get(), behind.marks.get());
         let read_timeout = self.descriptor.read.timeout.get();
         let write_timeout = self.descriptor.write.timeout.get();
         let descriptor = self.descriptor.detach()?;
-        let kept = Kept { unread, readahead, unsent, coalescing, read_timeout, write_timeout };
+        let kept = Kept { unread, readahead, unsent, coalescing, marks, read_timeout, write_timeout };
         Ok(DetachedStream { descriptor, kept: Box::new(kept), kind: PhantomData })
     }
 }
@@ -91,6 +93,7 @@ impl<K: Kind> DetachedStream<K> {
                 stream.ahead().put(&kept.unread);
                 stream.ahead().limit.set(kept.readahead);
                 stream.descriptor.behind.limit.set(kept.coalescing);
+                stream.descriptor.behind.marks.set(kept.marks);
                 if !kept.unsent.is_empty() {
                     stream.gather(&kept.unsent);
                 }

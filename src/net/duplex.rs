@@ -1,22 +1,25 @@
-//! What a relay asks of a stream: to give bytes, take bytes and end, each as far as that goes without waiting.
+//! What a relay asks of a stream: to give bytes, take bytes and end, each as far as that goes without waiting; and what messages
+//! ask: to read on and to write, with waiting.
 //!
-//! Sealed: the streams of this crate, plain and with TLS. The caller holds both turns of the stream. What a layer has made and
+//! Sealed: the streams of this crate, plain and with TLS. The caller holds the turns of the stream. What a layer has made and
 //! the system has not taken lies in `behind`, which the caller sends before it has anything more written.
 
-use std::io;
+use std::cell::RefMut;
+use std::io::{self, IoSlice};
 
 use super::bytes;
 use super::direction::Turn;
 use super::stream::{Kind, Stream};
 use crate::io::Buffer;
 
-/// A stream of bytes both ways that [`relay`](super::relay()) can join to another: a [`Stream`] or a `TlsStream` on one.
+/// A stream of bytes both ways that [`relay`](super::relay()) can join to another, and that can carry
+/// [messages](crate::message): a [`Stream`] or a `TlsStream` on one.
 pub trait Duplex: sealed::Duplex {}
 
 impl<K: Kind> Duplex for Stream<K> {}
 
 pub(crate) mod sealed {
-    use super::{Buffer, Turn, io};
+    use super::{Buffer, IoSlice, RefMut, Turn, io};
     use crate::net::descriptor::Descriptor;
 
     /// What `Duplex` keeps to this crate.
@@ -32,6 +35,15 @@ pub(crate) mod sealed {
 
         /// Makes what tells the peer that nothing more comes, in `behind`. The writing half is shut down when that is sent.
         fn say_end(&self) -> io::Result<()>;
+
+        /// What was read and not taken. Not to be kept over a wait.
+        fn unread(&self) -> RefMut<'_, Buffer>;
+
+        /// Reads more of it; may wait. 0 is the end.
+        fn read_more(&self, reading: &mut Turn<'_>) -> io::Result<usize>;
+
+        /// Writes some of `bufs`, which have some bytes; may wait.
+        fn write_some(&self, writing: &mut Turn<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
     }
 }
 
@@ -62,5 +74,17 @@ impl<K: Kind> sealed::Duplex for Stream<K> {
 
     fn say_end(&self) -> io::Result<()> {
         Ok(())
+    }
+
+    fn unread(&self) -> RefMut<'_, Buffer> {
+        self.front.borrow_mut()
+    }
+
+    fn read_more(&self, reading: &mut Turn<'_>) -> io::Result<usize> {
+        self.fill(reading)
+    }
+
+    fn write_some(&self, writing: &mut Turn<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.put_vectored(writing, bufs)
     }
 }

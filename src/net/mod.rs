@@ -42,10 +42,10 @@ pub use udp::UdpSocket;
 pub use unix::{Unix, UnixListener, UnixStream};
 pub use unix_datagram::UnixDatagram;
 
+pub(crate) use duplex::sealed::Duplex as SealedDuplex;
 #[cfg(any(feature = "tls", feature = "tls-ring"))]
 pub(crate) use {
     descriptor::{Descriptor, Socket},
     direction::Turn,
-    duplex::sealed::Duplex as SealedDuplex,
     ready::{Inlet, Look},
 };

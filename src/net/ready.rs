@@ -326,7 +326,11 @@ impl Case for Readable<'_> {
 impl Case for Writable<'_> {
     fn attempt(&mut self, me: Option<&Seat>) -> Attempt {
         let socket = self.socket;
-        let free = socket.write.is_ready() && !socket.write.is_taken() && socket.behind.is_empty();
+        let takes = match socket.behind.high() {
+            Some(high) => socket.behind.len() < high,
+            None => socket.write.is_ready() && socket.behind.is_empty(),
+        };
+        let free = takes && !socket.write.is_taken();
         attempt(socket, &socket.write, free || socket.here().is_err(), me)
     }
 

@@ -48,14 +48,14 @@ impl<K: Kind> Stream<K> {
         Ok(Stream { descriptor, front: RefCell::new(Buffer::new(POOL.get())), kind: PhantomData })
     }
 
-    /// Shuts down the reading half, the writing half, or both. What small writes have gathered is sent before the writing half ends, for
+    /// Shuts down the reading half, the writing half, or both. What writes have put off is sent before the writing half ends, for
     /// which this may wait.
     ///
     /// # Errors
     /// The system's, `NotConnected` above all.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         self.descriptor.here()?;
-        if how != Shutdown::Read && self.descriptor.behind.limit.get() > 0 {
+        if how != Shutdown::Read && self.descriptor.behind.is_asked_for() {
             self.send_gathered()?;
         }
         Ok(self.descriptor.kernel().shutdown(self.descriptor.fd(), how)?)
@@ -125,6 +125,39 @@ impl<K: Kind> Stream<K> {
     /// ```
     pub fn set_coalescing(&self, bytes: usize) {
         self.descriptor.behind.limit.set(bytes);
+    }
+
+    /// Lets writes go on when the system takes nothing for now: what it does not take is left here, up to `high` bytes, and the machine
+    /// sends it when it can. A write that finds `high` bytes waits until at most `low` are left. 0 and 0, the default, is off: writes
+    /// wait for the system alone. `low` is less than `high`; more counts as the most that it may be.
+    ///
+    /// So one slow peer of many holds nobody up, for as long as it is no further behind than that. What was left here has been
+    /// written, as with [`set_coalescing`](Self::set_coalescing), and the same holds for failures, for [`flush`](std::io::Write::flush) and
+    /// for the stream's ends. With both, small writes gather first. On TLS it is set on the stream below, of encrypted bytes; a record
+    /// begun below the mark is left as a whole.
+    ///
+    /// ```
+    /// use machinarium::net::UnixStream;
+    /// use std::io::Write;
+    ///
+    /// let result: std::io::Result<()> = machinarium::run(|| {
+    ///     let (mut stream, slow) = UnixStream::pair()?;
+    ///     stream.set_high_water(1 << 20, 1 << 18);
+    ///     stream.write_all(&[0; 1 << 20])?; // more than the system takes, and nobody reads
+    ///     assert!(stream.unsent() > 0);
+    ///     drop(slow);
+    ///     assert!(stream.flush().is_err());
+    ///     Ok(())
+    /// });
+    /// result.unwrap();
+    /// ```
+    pub fn set_high_water(&self, high: usize, low: usize) {
+        self.descriptor.behind.marks.set((high, low.min(high.saturating_sub(1))));
+    }
+
+    /// How many bytes were written and have not been given to the system.
+    pub fn unsent(&self) -> usize {
+        self.descriptor.behind.len()
     }
 
     /// How many bytes can be read now: what this machine has of them, and what the system has.

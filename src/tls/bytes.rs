@@ -98,17 +98,16 @@ impl<S: Connected> TlsStream<S> {
     }
 
     /// Many small pieces are one record.
-    fn send_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut turn = self.io.descriptor().writing()?;
+    pub(super) fn send_vectored(&self, turn: &mut Turn<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
         if first.len() >= RECORD {
-            return self.send(&mut turn, first);
+            return self.send(turn, first);
         }
         let mut record = Buffer::new(POOL.get());
         for buf in bufs {
             record.extend(&buf[..buf.len().min(RECORD - record.len())]);
         }
-        self.send(&mut turn, record.bytes())
+        self.send(turn, record.bytes())
     }
 }
 
@@ -134,7 +133,7 @@ macro_rules! read_and_write {
             }
 
             fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-                self.send_vectored(bufs)
+                self.send_vectored(&mut self.io.descriptor().writing()?, bufs)
             }
 
             /// Waits until what a write has left that gave up is sent.

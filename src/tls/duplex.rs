@@ -1,6 +1,7 @@
-//! A `TlsStream` as a relay uses it: each step as far as it goes without waiting.
+//! A `TlsStream` as a relay uses it, each step as far as it goes without waiting, and as messages do.
 
-use std::io;
+use std::cell::RefMut;
+use std::io::{self, IoSlice};
 
 use super::core::{RECORD, Want};
 use super::stream::TlsStream;
@@ -61,5 +62,17 @@ impl<S: Connected> SealedDuplex for TlsStream<S> {
     fn say_end(&self) -> io::Result<()> {
         let closed = self.core.borrow().life.closed;
         if closed { Ok(()) } else { self.make(Want::CloseNotify) }
+    }
+
+    fn unread(&self) -> RefMut<'_, Buffer> {
+        RefMut::map(self.core.borrow_mut(), |core| &mut core.plain)
+    }
+
+    fn read_more(&self, reading: &mut Turn<'_>) -> io::Result<usize> {
+        self.more(reading)
+    }
+
+    fn write_some(&self, writing: &mut Turn<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.send_vectored(writing, bufs)
     }
 }

@@ -91,7 +91,7 @@ impl<S: Connected> TlsStream<S> {
                 self.io.descriptor().write_behind();
                 return Err(error.into());
             }
-            self.drain(&mut writing)?;
+            self.drain(&mut writing, 0)?;
             if !self.core.borrow().is_handshaking() {
                 return Ok(noted);
             }
@@ -170,31 +170,43 @@ impl<S: Connected> TlsStream<S> {
         }
     }
 
-    /// Sends all that there is. After an error the machine goes on with it.
-    fn drain(&self, writing: &mut Turn<'_>) -> io::Result<()> {
+    /// Sends what there is, and waits while more than `allowed` bytes are left. After an error the machine goes on with it.
+    fn drain(&self, writing: &mut Turn<'_>, allowed: usize) -> io::Result<()> {
         let socket = self.io.descriptor();
-        while !socket.behind.is_empty() {
-            if writing.would_block() {
-                socket.behind.fit();
+        let drained = loop {
+            if socket.behind.is_empty() {
+                break Ok(());
             }
-            if let Err(error) = writing.call(Socket::send_behind) {
-                // Only what would have blocked has an edge to come.
-                socket.write_behind();
-                return Err(error);
+            match writing.attempt(Socket::send_behind) {
+                Ok(Some(())) => continue,
+                Ok(None) => socket.behind.fit(),
+                Err(error) => break Err(error),
             }
+            if socket.behind.len() <= allowed {
+                break Ok(());
+            }
+            if let Err(error) = writing.sleep() {
+                break Err(error);
+            }
+        };
+        if drained.is_err() {
+            // Only what would have blocked has an edge to come.
+            socket.write_behind();
         }
-        Ok(())
+        drained
     }
 
     /// Encrypts one record and sends it. How much of `bytes` is in it.
     pub(super) fn send(&self, writing: &mut Turn<'_>, bytes: &[u8]) -> io::Result<usize> {
         let bytes = &bytes[..bytes.len().min(RECORD)];
-        self.drain(writing)?;
+        let behind = &self.io.descriptor().behind;
+        self.drain(writing, behind.allowed())?;
         if bytes.is_empty() {
             return Ok(0);
         }
         self.make(Want::Encrypt(bytes))?;
-        match self.drain(writing) {
+        // With marks it is the next writer who waits.
+        match self.drain(writing, behind.high().map_or(0, |_| usize::MAX)) {
             Err(error) if !is_of_caller(&error) => Err(error),
             // What was encrypted is written, whoever sends it.
             _ => Ok(bytes.len()),
@@ -203,7 +215,7 @@ impl<S: Connected> TlsStream<S> {
 
     /// Waits until all that was written is with the system.
     pub(super) fn send_rest(&self) -> io::Result<()> {
-        self.drain(&mut self.io.descriptor().writing()?)
+        self.drain(&mut self.io.descriptor().writing()?, 0)
     }
 
     /// Has rustls make a record. The caller has the turn to write.
@@ -241,7 +253,7 @@ impl<S: Connected> TlsStream<S> {
         if !closed {
             self.make(Want::CloseNotify)?;
         }
-        self.drain(&mut writing)?;
+        self.drain(&mut writing, 0)?;
         match socket.kernel().shutdown(socket.fd(), Shutdown::Write) {
             // The peer had said its last word and has gone: it resets what comes after that, as ours just now.
             Err(Errno::NOTCONN) if self.core.borrow().life.peer_closed => Ok(()),

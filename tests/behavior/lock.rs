@@ -286,6 +286,32 @@ fn a_condition_is_waited_for_with_the_mutex_given_up() {
     });
 }
 
+/// Whoever has used a notification does not pass it on.
+#[test]
+fn one_notification_ends_one_wait() {
+    both(|| {
+        in_a_machine(|| {
+            let shared = Arc::new((Mutex::new(0), Condvar::new()));
+            let wait = || {
+                let shared = shared.clone();
+                spawn(move || {
+                    let mut held = shared.0.lock()?;
+                    *held += 1;
+                    shared.1.wait_timeout(held, SHORT * 100).map(drop)
+                })
+            };
+            let waiters = [wait(), wait()];
+            while *shared.0.lock()? < 2 {
+                yield_now();
+            }
+            shared.1.notify_one();
+            let ended = waiters.map(|waiter| waiter.join().unwrap());
+            assert_eq!(ended.iter().filter(|ended| ended.is_ok()).count(), 1, "{ended:?}");
+            Ok(())
+        });
+    });
+}
+
 #[test]
 fn all_who_wait_for_a_condition_are_told() {
     both(|| {

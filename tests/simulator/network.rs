@@ -427,3 +427,30 @@ fn probes_of_a_shut_window_do_not_hide_that_a_world_is_stuck() {
     assert!(outcome.report("").contains("nothing will ever happen"), "{}", outcome.report(""));
     assert!(outcome.stats.time > 86_400.secs() && outcome.stats.events < 100_000, "{}", outcome.stats);
 }
+
+/// A minute has room for twelve thousand tries at the first pause, and for seventy at pauses that grow.
+#[test]
+fn a_listener_without_descriptors_tries_less_and_less_often() {
+    let outcome = Simulation::new(1).run(|world| {
+        let server = world.host("server").run(|| {
+            machinarium::run(|| {
+                let (stream, _) = TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], PORT)))?.accept()?;
+                io::Result::Ok(stream.write_all(b"x")?)
+            })
+        });
+        let client = world.host("client").run(|| {
+            machinarium::run(|| {
+                sleep(Duration::from_millis(100))?;
+                TcpStream::connect(raw::server(1))?.read_exact(&mut [0])
+            })
+        });
+        world.sleep(50.millis());
+        server.limit_descriptors(1);
+        world.sleep(60.secs());
+        assert!(client.running(), "it was let in");
+        server.limit_descriptors(100);
+        world.join(&client);
+    });
+    assert!(outcome.passed(), "{}", outcome.report(""));
+    assert!(outcome.stats.calls < 3_000, "{}", outcome.stats);
+}

@@ -16,7 +16,7 @@ use machinarium::tls::{ServerConfig, TlsStream};
 use machinarium::{Builder, timeout};
 
 use crate::common::place::UnixAddress;
-use crate::common::service::{Clients, End, Place, start_machine};
+use crate::common::service::{Clients, End, Place, start_machine, tell_of_handshake};
 use crate::config::{Bug, Config};
 
 /// Where the server listens, told once all listeners do.
@@ -87,7 +87,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 fn listen_unix(address: &UnixAddress) -> io::Result<UnixListener> {
     let listener = address.bind();
-    listener.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address:?}: {error}")))
+    listener.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
 }
 
 /// What every listener leads to: the machines that serve.
@@ -97,6 +97,7 @@ struct Door {
     end: End,
     clients: Clients,
     idle: Duration,
+    say: fn(&str),
     bug: Option<Bug>,
 }
 
@@ -105,8 +106,8 @@ const NEVER: Duration = Duration::from_secs(1 << 32);
 
 impl Door {
     fn new(config: &Config, peers: Vec<Remote>, end: &End, clients: &Clients) -> Door {
-        let (idle, bug) = (config.idle.unwrap_or(NEVER), config.bug);
-        Door { peers, end: end.clone(), clients: clients.clone(), idle, bug }
+        let (idle, say, bug) = (config.idle.unwrap_or(NEVER), config.say, config.bug);
+        Door { peers, end: end.clone(), clients: clients.clone(), idle, say, bug }
     }
 
     /// Accepts until the end begins, and hands what came to each machine in turn.
@@ -133,7 +134,7 @@ impl Door {
         serve: impl FnOnce(Session, Stream<K>) -> io::Result<()> + Send + 'static,
     ) -> io::Result<()> {
         let Some(place) = self.clients.place() else { return Ok(()) };
-        let session = Session { _place: place, idle: self.idle, bug: self.bug };
+        let session = Session { _place: place, idle: self.idle, say: self.say, bug: self.bug };
         let stream = stream.detach()?;
         // However it ends, the client has seen it.
         self.peers[to].spawn(move || serve(session, stream.attach()?))?;
@@ -145,6 +146,7 @@ impl Door {
 struct Session {
     _place: Place,
     idle: Duration,
+    say: fn(&str),
     bug: Option<Bug>,
 }
 
@@ -162,7 +164,10 @@ impl Session {
 
     fn tls(self, config: &ServerConfig, stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
-        let mut stream: TlsStream = timeout(self.idle, || config.accept(stream))?;
+        let client = stream.peer_addr()?;
+        let accepted = timeout(self.idle, || config.accept(stream));
+        let mut stream: TlsStream =
+            accepted.inspect_err(|error| tell_of_handshake(self.say, client, error))?;
         self.echo(&mut stream)?;
         stream.close()
     }

@@ -11,19 +11,26 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use machinarium::machine::{self, Handle};
-use machinarium::net::{Kind, Stream, TcpListener, UnixListener};
+use machinarium::net::{Kind, Stream, TcpListener, TcpStream, UnixListener};
 use machinarium::tls::ServerConfig;
 use machinarium::{Builder, timeout};
 
-use crate::common::service::{End, start_machine};
+use crate::common::service::{End, start_machine, tell_of_handshake};
 use crate::config::{Config, Totals};
 use crate::connection::Connection;
 use crate::hub::Hub;
 use crate::shard::{Common, Shard};
 use crate::wire::Wire;
 
-/// Serves until SHUTDOWN, SIGTERM or SIGINT. `ready` is told the address once all machines listen.
-pub(crate) fn serve(config: Config, ready: impl FnOnce(SocketAddr)) -> io::Result<()> {
+/// Where the server listens, told once all machines do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Addresses {
+    pub(crate) plain: SocketAddr,
+    pub(crate) tls: Option<SocketAddr>,
+}
+
+/// Serves until SHUTDOWN, SIGTERM or SIGINT.
+pub(crate) fn serve(config: Config, ready: impl FnOnce(Addresses)) -> io::Result<()> {
     Builder::new().name("kv-0").run(|| {
         let (end, say) = (End::on_signals()?, config.say);
         let mut others = Vec::new();
@@ -32,19 +39,25 @@ pub(crate) fn serve(config: Config, ready: impl FnOnce(SocketAddr)) -> io::Resul
     })
 }
 
-fn start(mut config: Config, end: &End, others: &mut Vec<Handle<()>>) -> io::Result<SocketAddr> {
+fn start(mut config: Config, end: &End, others: &mut Vec<Handle<()>>) -> io::Result<Addresses> {
     let listener = listen_first(&config)?;
     config.listen = listener.local_addr()?;
     for index in 1..config.machines {
         start_machine(&format!("kv-{index}"), others)?;
     }
-    let address = config.listen;
-    begin(config, end.clone(), others, listener)?;
-    Ok(address)
+    let plain = config.listen;
+    let tls = begin(config, end.clone(), others, listener)?;
+    Ok(Addresses { plain, tls })
 }
 
-/// Connects the machines, lets each listen, and when all do, lets each accept: a start that fails has served nobody.
-fn begin(config: Config, end: End, others: &[Handle<()>], listener: TcpListener) -> io::Result<()> {
+/// Connects the machines, lets each listen, and when all do, lets each accept: a start that fails has served nobody. Returns the
+/// address for TLS.
+fn begin(
+    config: Config,
+    end: End,
+    others: &[Handle<()>],
+    listener: TcpListener,
+) -> io::Result<Option<SocketAddr>> {
     let address = config.listen;
     let mut peers = vec![machine::current()?];
     peers.extend(others.iter().map(Handle::remote));
@@ -65,6 +78,7 @@ fn begin(config: Config, end: End, others: &[Handle<()>], listener: TcpListener)
         listening.join()??;
     }
     let (tls, unix) = (listen_tls(&shard.config)?, listen_unix(&shard.config)?);
+    let tls_address = tls.as_ref().map(|(listener, _)| listener.local_addr()).transpose()?;
     for other in others {
         other.remote().spawn(|| accept_on(Shard::here()))?.join()?;
     }
@@ -72,12 +86,16 @@ fn begin(config: Config, end: End, others: &[Handle<()>], listener: TcpListener)
     accept_on(shard.clone());
     if let Some((listener, tls)) = tls {
         let accept = move || Ok(listener.accept()?.0);
-        deal(&shard, accept, move |stream| tls.accept(stream));
+        let say = shard.config.say;
+        deal(&shard, accept, move |stream: TcpStream| {
+            let client = stream.peer_addr()?;
+            tls.accept(stream).inspect_err(|error| tell_of_handshake(say, client, error))
+        });
     }
     if let Some(listener) = unix {
         deal(&shard, move || Ok(listener.accept()?.0), Ok);
     }
-    Ok(())
+    Ok(tls_address)
 }
 
 fn listen_tls(config: &Config) -> io::Result<Option<(TcpListener, ServerConfig)>> {
@@ -91,7 +109,7 @@ fn listen_unix(config: &Config) -> io::Result<Option<UnixListener>> {
     let listener = address.bind();
     listener
         .map(Some)
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address:?}: {error}")))
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
 }
 
 /// The first machine's listener. The others share its port, but a port that another program has is not to be shared with

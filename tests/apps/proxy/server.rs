@@ -11,6 +11,7 @@ use std::sync::Arc;
 use machinarium::machine::{self, Handle, Remote};
 use machinarium::net::{DetachedTcpStream, Duplex, Relay, RelayError, Side, Step, TcpListener, TcpStream};
 use machinarium::signal::{Signal, Signals};
+use machinarium::tls::rustls::pki_types::ServerName;
 use machinarium::tls::{ClientConfig, ServerConfig, TlsStream};
 use machinarium::{Builder, inspect, timeout};
 
@@ -66,12 +67,22 @@ fn start(
             || listener.accept(),
             |(stream, client)| {
                 let to = turns.next().expect("there is a machine");
-                // A stream that finds no place, no machine or no stack is closed, and its client sees that.
-                let _ = link.hand_over(to, stream, client, clients.place());
+                // Its stream is closed, which its client sees.
+                if let Err(error) = link.hand_over(to, stream, client, clients.place()) {
+                    (link.config.say)(&format!("{client}: refused: {error}"));
+                }
             },
         );
     });
     Ok(address)
+}
+
+/// What TLS would say at each connection is said at the start.
+fn check_name(name: &str) -> io::Result<()> {
+    let checked = ServerName::try_from(name);
+    let wrong =
+        |error| io::Error::new(io::ErrorKind::InvalidInput, format!("the target's name {name:?}: {error}"));
+    checked.map(drop).map_err(wrong)
 }
 
 /// How each client is joined to the target.
@@ -91,6 +102,7 @@ impl Link {
                 Trust::File(path) => builder.ca_file(path),
                 Trust::Pem(pem) => builder.ca_pem(pem.as_str()),
             };
+            check_name(name)?;
             Ok::<_, io::Error>((builder.build()?, name.clone()))
         });
         Ok(Link { config: config.clone(), accept, connect: connect.transpose()? })
@@ -115,7 +127,8 @@ impl Link {
         client: SocketAddr,
         place: Option<Place>,
     ) -> io::Result<()> {
-        let Some(place) = place else { return Ok(()) };
+        let most = self.config.clients;
+        let place = place.ok_or_else(|| io::Error::other(format!("there are {most} already")))?;
         let (link, stream) = (self.clone(), stream.detach()?);
         to.spawn(move || {
             let _place = place;
@@ -143,7 +156,7 @@ impl Link {
 
     fn carry_from(&self, client: &impl Duplex) -> io::Result<()> {
         let target = TcpStream::connect_timeout(self.config.target, self.config.patience);
-        let target = target.map_err(|error| told("the target", error))?;
+        let target = target.map_err(|error| told(&format!("the target {}", self.config.target), error))?;
         target.set_nodelay(true)?;
         match &self.connect {
             None => self.relay(client, &target),

@@ -27,6 +27,7 @@
 //! - `shared`: all that two threads may touch at once. Small, and model-checked.
 //! - [`message`]: kinds and bytes, in memory of the machines' pools; what channels carry, and what streams frame.
 //! - `pool`: threads for calls that block. [`mod@file`]: files, by way of them; names too ([`net::lookup`]).
+//! - [`mark`]: what code says about itself to whoever searches it for bugs ([`always!`], [`sometimes!`], [`reachable!`], [`buggify!`]).
 //! - [`inspect`]: what machines have counted, and what all coroutines do.
 //! - `group`: several machines as one, for work that any of them can do.
 //! - [`signal`]: signals as values. `shutdown`: how a service ends.
@@ -41,7 +42,7 @@
 //! 4. Threads meet only in `shared`.
 //! 5. A thread sleeps only in `epoll_wait`, `futex_wait` and `join`; threads that are there for it, in `getaddrinfo` and file calls.
 //! 6. Every blocking call ends by a deadline or a cancellation, unless it is documented as firm.
-//! 7. Unsafe code is in `coroutine`, `kernel/linux`, `shared`, and in `machine/{current, handle, scheduler, seat, task}`
+//! 7. Unsafe code is in `coroutine`, `kernel/linux`, `shared`, `mark`, and in `machine/{current, handle, scheduler, seat, task}`
 //!    and `sync/{mutex, rwlock}`.
 
 #![cfg_attr(
@@ -59,6 +60,8 @@ pub mod inspect;
 mod io;
 pub mod kernel;
 pub mod machine;
+#[allow(unsafe_code)] // the table that the linker makes
+pub mod mark;
 pub mod message;
 pub mod net;
 mod pool;

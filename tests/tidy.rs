@@ -34,6 +34,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("kernel", &[]),
     ("coroutine", &[]),
     ("shared", &[]),
+    ("mark", &[]),
     ("error", &["kernel"]),
     ("machine", &["coroutine", "shared", "kernel", "error"]),
     ("time", &["machine", "kernel", "error"]),
@@ -52,7 +53,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// What of the library the simulator may name.
-const SIM_MAY_NAME: &[&str] = &["kernel", "coroutine", "machine::current"];
+const SIM_MAY_NAME: &[&str] = &["kernel", "coroutine", "machine::current", "mark"];
 
 /// Where unsafe code may stand, and why.
 const UNSAFE: &[(&str, &str)] = &[
@@ -67,6 +68,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/sync/mutex.rs", "the value behind the lock"),
     ("src/sync/rwlock.rs", "the value behind the lock"),
     ("src/scope.rs", "children that borrow"),
+    ("src/mark.rs", "the table that the linker makes"),
     ("sim/src/thread.rs", "calls the switch"),
 ];
 

@@ -5,12 +5,15 @@
 //! sees it.
 
 pub mod primitive;
+pub mod seat;
 
 #[allow(unsafe_code)] // as in the library
 #[path = "../../src/shared/cells.rs"]
 pub mod cells;
 #[path = "../../src/shared/channel.rs"]
 pub mod channel;
+#[path = "../../src/shared/gauges.rs"]
+pub mod gauges;
 #[allow(unsafe_code)] // as in the library
 #[path = "../../src/shared/latest.rs"]
 pub mod latest;

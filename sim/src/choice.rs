@@ -57,11 +57,13 @@ pub enum Subsystem {
     Disk = 13,
     /// Who goes on, where a strategy decides that. The identity is that of the thread that ran last.
     Turn = 14,
+    /// Where code that has a `buggify!` goes wrong.
+    Mark = 15,
 }
 
 impl Subsystem {
     /// Every part that draws.
-    pub(crate) const ALL: [Subsystem; 14] = [
+    pub(crate) const ALL: [Subsystem; 15] = [
         Subsystem::Order,
         Subsystem::Cpu,
         Subsystem::Clock,
@@ -76,6 +78,7 @@ impl Subsystem {
         Subsystem::Signal,
         Subsystem::Disk,
         Subsystem::Turn,
+        Subsystem::Mark,
     ];
 }
 
@@ -202,6 +205,8 @@ pub struct Choices {
     replay: Option<Record>,
     /// Decisions are taken although a record answers the draws.
     deciding: bool,
+    /// Where a stream of the record ends, it goes on with that of this seed.
+    beyond: Option<u64>,
     alignment: Alignment,
     mismatch: Option<Mismatch>,
     draws: u64,
@@ -223,6 +228,7 @@ impl Choices {
             recording: false,
             replay: None,
             deciding: true,
+            beyond: None,
             alignment: Alignment::default(),
             mismatch: None,
             draws: 0,
@@ -235,6 +241,11 @@ impl Choices {
     pub fn replay(record: Record) -> Choices {
         let alignment = Alignment { of: record.len() as u64, ..Alignment::default() };
         Choices { alignment, replay: Some(record.clone()), deciding: false, ..Choices::new(record.seed) }
+    }
+
+    /// The oracle that answers what `prefix` says, and goes on as `seed` wants. Bytes are still of the record's seed.
+    pub(crate) fn future(prefix: Record, seed: u64) -> Choices {
+        Choices { beyond: Some(seed), ..Choices::replay(prefix) }
     }
 
     /// The oracle whose draws are all boring, and only decisions are not.
@@ -259,7 +270,7 @@ impl Choices {
         self.draws += 1;
         let replaying = self.replay.is_some();
         let index = self.source(stream);
-        let answer = match replaying {
+        let answer = match replaying && !self.is_beyond(index) {
             true => self.scripted(index, site, n),
             false => below(&mut self.sources[index].generator, n),
         };
@@ -276,9 +287,16 @@ impl Choices {
     ) -> u64 {
         self.draws += 1;
         let index = self.source(stream);
-        let answer = if self.deciding { wanted() } else { self.scripted(index, site, n) };
+        let answer =
+            if self.deciding || self.is_beyond(index) { wanted() } else { self.scripted(index, site, n) };
         assert!(answer < n, "{site}: {answer} is no answer of {n}");
         self.drawn(index, site, answer, n)
+    }
+
+    /// Whether a stream goes on where its record has ended.
+    fn is_beyond(&self, index: usize) -> bool {
+        let source = &self.sources[index];
+        self.beyond.is_some() && source.ordinal >= source.script.len()
     }
 
     /// What the record says; 0 if it does not fit.
@@ -379,10 +397,11 @@ impl Choices {
 
     fn open(&mut self, stream: Stream) -> usize {
         let index = self.sources.len();
+        let seed = self.beyond.filter(|_| stream.subsystem != Subsystem::Random).unwrap_or(self.seed);
         let script = self.replay.as_mut().and_then(|record| record.streams.remove(&stream));
         self.sources.push(Source {
             stream,
-            generator: generator(self.seed, stream),
+            generator: generator(seed, stream),
             drawn: Vec::new(),
             script: script.unwrap_or_default(),
             ordinal: 0,

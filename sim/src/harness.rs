@@ -29,6 +29,7 @@ use crate::confirm::{self, Fresh, confirm};
 use crate::fault::{Cpu, Faults};
 use crate::host::Ending;
 use crate::journal;
+use crate::marks::Marks;
 use crate::regression::{self, Fit, Shelf};
 use crate::script::World;
 use crate::shrink::{self, Shrunk};
@@ -81,6 +82,7 @@ pub struct Check {
     seeds: Option<u64>,
     strategy: Strategy,
     rehearsal: OnceLock<Arc<Rehearsal>>,
+    must_reach: bool,
     regressions: Option<PathBuf>,
     aligned: u8,
 }
@@ -127,6 +129,17 @@ impl Check {
         Check { strategy, ..self }
     }
 
+    /// The check also fails if there are marks that no run has reached ([`Marks::never`]), which it otherwise only tells.
+    ///
+    /// ```should_panic
+    /// machinarium_sim::Check::new().must_reach().run(|world| {
+    ///     machinarium::sometimes!(world.random(2) == 2, "two of two");
+    /// });
+    /// ```
+    pub fn must_reach(self) -> Check {
+        Check { must_reach: true, ..self }
+    }
+
     /// Runs the seeds.
     ///
     /// # Panics
@@ -156,12 +169,14 @@ impl Check {
         let (seeds, end) = self.plan();
         let last = *seeds.end();
         let mut needed = 0;
+        let mut marks = Marks::default();
         for seed in seeds {
             ahead.begin(seed);
             let outcome = run(&self.simulation(seed, script), script);
             if outcome.failure.is_some() {
                 self.fail(&outcome, script);
             }
+            self.explore(&outcome, &mut marks, script);
             needed = needed.max(outcome.needed.unwrap_or(0));
             if needed > 0 && (seed >= needed || seed == last) {
                 println!("{seed} seeds of {needed} that strategy {} needs", self.strategy);
@@ -171,6 +186,19 @@ impl Check {
                 break;
             }
         }
+        if env::var_os("MACHINARIUM_SEED").is_none() {
+            self.tell_of(&marks);
+        }
+    }
+
+    /// What no run has reached, of the marks of the code.
+    fn tell_of(&self, marks: &Marks) {
+        if marks.never().is_empty() {
+            return;
+        }
+        let text = format!("no run of {} has reached all of:\n{marks}", self.name());
+        assert!(!self.must_reach, "{text}");
+        let _ = writeln!(std::io::stderr(), "machinarium-sim: {text}");
     }
 
     /// In a process that was started to try one seed.
@@ -219,7 +247,7 @@ impl Check {
         self.regressions.as_ref().map_or_else(|| Shelf::of(name), |path| Some(Shelf::below(path, name)))
     }
 
-    fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.name.as_deref().unwrap_or("<test>")
     }
 
@@ -229,7 +257,16 @@ impl Check {
         format!("{strategy}MACHINARIUM_SEED={seed:#x} cargo test {}", self.name())
     }
 
-    fn simulation(&self, seed: u64, script: &Script) -> Simulation {
+    /// With all that a report tells.
+    pub(crate) fn detailed(&self, simulation: Simulation) -> Simulation {
+        simulation.keep_events(EVENTS).record(true).journal(None)
+    }
+
+    pub(crate) fn strategy_of(&self, seed: u64) -> Strategy {
+        self.strategy.of(seed)
+    }
+
+    pub(crate) fn simulation(&self, seed: u64, script: &Script) -> Simulation {
         let simulation = Simulation::new(seed).faults(self.faults).cpu(self.cpu).strategy(self.strategy);
         if !self.strategy.of(seed).wants_rehearsal() {
             return simulation;
@@ -259,7 +296,7 @@ impl Check {
     /// Explains a failure, and panics with it.
     fn fail(&self, first: &Outcome, script: &Script) -> ! {
         let seed = first.seed;
-        let told = run(&self.simulation(seed, script).keep_events(EVENTS).record(true).journal(None), script);
+        let told = run(&self.detailed(self.simulation(seed, script)), script);
         let command = self.command(seed);
         if told.digest != first.digest || told.failure.is_none() {
             panic!(
@@ -276,7 +313,7 @@ impl Check {
         panic!("seed {seed:#x} failed: {}\n{confirmed}\n{shrunk}", told.report(&command));
     }
 
-    fn shrink(&self, told: &Outcome, script: &Script) -> String {
+    pub(crate) fn shrink(&self, told: &Outcome, script: &Script) -> String {
         let (Some(record), Some(failure)) = (&told.record, &told.failure) else { return String::new() };
         let replay = |record: &Record| {
             let outcome =
@@ -323,12 +360,12 @@ impl Check {
     }
 }
 
-type Script = Rc<dyn Fn(&World) -> Result<(), String>>;
+pub(crate) type Script = Rc<dyn Fn(&World) -> Result<(), String>>;
 
 /// For how long a record is shrunk.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-fn run(simulation: &Simulation, script: &Script) -> Outcome {
+pub(crate) fn run(simulation: &Simulation, script: &Script) -> Outcome {
     let script = script.clone();
     simulation.run(move |world| script(world))
 }
@@ -375,6 +412,8 @@ pub struct Found {
     pub seeds: u64,
     /// What they did together.
     pub stats: Stats,
+    /// What marks of the code have said.
+    pub marks: Marks,
     /// The failure of the lowest seed.
     pub failure: Option<Outcome>,
 }
@@ -418,6 +457,7 @@ impl Found {
     fn add(&mut self, outcome: Outcome) {
         self.seeds += 1;
         self.stats.add(&outcome.stats);
+        self.marks.add(&outcome.marks);
         let lowest = self.failure.as_ref().is_none_or(|other| outcome.seed < other.seed);
         if outcome.failure.is_some() && lowest {
             self.failure = Some(outcome);

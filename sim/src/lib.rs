@@ -50,6 +50,7 @@
 //! | nothing can run and nothing will ever happen; or the run does not end | `Stuck`, `Endless` |
 //! | a process that ended well left descriptors open | `Leak` |
 //! | TLS in a process draws its secrets from elsewhere than the seed | `Undetermined` |
+//! | what `machinarium::always!` says does not hold | `Broken` |
 //!
 //! # What a seed varies
 //!
@@ -90,6 +91,7 @@
 //! | `choice`, `record`, `fault`, `tuning`, `trace` | the one source of chance; its records; what goes wrong; small limits; what happened |
 //! | `dns`, `signal`, `disk` | names, signals and files of the simulated hosts |
 //! | `oracle` | what must hold at every quiet moment |
+//! | `marks`, `future` | what the code under test says about itself, and how runs go on from there |
 //! | `net`, `sockets`, `tcp`, `udp`, `unix`, `epoll`, `eventfd`, `files`, `options`, `link` | the objects of the simulated kernels, which know only `env` |
 //! | `outside`, `panics`, `monitor` | what is of the OS thread or the whole program, and not of a world |
 
@@ -107,11 +109,13 @@ mod eventfd;
 mod exhaust;
 mod fault;
 mod files;
+mod future;
 mod harness;
 mod host;
 mod journal;
 mod kernel;
 mod link;
+mod marks;
 mod monitor;
 mod net;
 #[cfg(test)]
@@ -151,6 +155,7 @@ pub use fault::{Cpu, Fault, FaultCounts, Faults};
 pub use harness::{Check, Found, Hunt, check, check_named, parse_seed};
 pub use host::{Ending, Host};
 pub use link::{Distribution, LinkOptions, Ratio};
+pub use marks::Marks;
 pub use panics::PanicNote;
 pub use report::{Failure, FailureKind};
 pub use script::{Durations, World};

@@ -35,6 +35,8 @@ pub enum FailureKind {
     Leak,
     /// Something that the seed does not determine was used.
     Undetermined,
+    /// What `machinarium::always!` says did not hold.
+    Broken,
 }
 
 /// The verdict over a run that failed.

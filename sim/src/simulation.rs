@@ -20,6 +20,7 @@ use crate::dns::Names;
 use crate::fault::{Cpu, FaultCounts, Faults, Sweep};
 use crate::host::Ending;
 use crate::journal::{Drawn, Journal};
+use crate::marks::{self, Heard, Marks};
 use crate::monitor::Pulse;
 use crate::net::Net;
 use crate::panics::{self, Hook, PanicNote};
@@ -43,6 +44,8 @@ pub struct Simulation {
     recording: bool,
     journal: Option<Option<PathBuf>>,
     replay: Option<Record>,
+    /// After what is replayed, as this seed wants.
+    future: Option<u64>,
     limits: Limits,
     sweep: Sweep,
     strategy: Strategy,
@@ -73,6 +76,10 @@ pub struct Outcome {
     pub mismatch: Option<Mismatch>,
     /// All choices in their order, if that was wanted.
     pub(crate) journal: Vec<Drawn>,
+    /// What marks of the code have said.
+    pub marks: Marks,
+    /// The `sometimes!` that held, by number, with how many choices were made until then.
+    pub(crate) firsts: Vec<(usize, u64)>,
     /// In how many ways calls could have failed, if [`fail_nth`](Simulation::fail_nth) was asked for.
     pub opportunities: u64,
     /// Panics in their order, also those that somebody caught.
@@ -152,6 +159,7 @@ impl Simulation {
             recording: false,
             journal: None,
             replay: None,
+            future: None,
             limits: Limits { calls: 50_000_000 },
             sweep: Sweep::default(),
             strategy: Strategy::Random,
@@ -245,6 +253,12 @@ impl Simulation {
         rehearsal.expect("it has turns")
     }
 
+    /// Answers choices from the beginning of a record, and goes on from there as the seed `future` wants.
+    pub(crate) fn future(mut self, prefix: Record, future: u64) -> Simulation {
+        self.future = Some(future);
+        self.replay(prefix)
+    }
+
     /// Fails a run that makes more kernel calls than this (the default is 50 million).
     pub fn limit_calls(mut self, calls: u64) -> Simulation {
         self.limits.calls = calls;
@@ -263,6 +277,7 @@ impl Simulation {
         let hook = panics::set(if self.keep == Keep::Nothing { Hook::Keep } else { Hook::KeepBacktrace });
         // What an outer world's thread has caught before it started this one is not ours.
         let outer = panics::take();
+        marks::install();
         let shared = self.build();
         start_script(&shared, self.seed, script);
         shared.run(SCRIPT);
@@ -275,10 +290,11 @@ impl Simulation {
     fn build(&self) -> Rc<Shared> {
         let strategy = self.strategy.of(self.seed);
         let has_turns = self.replay.as_ref().map_or(strategy.has_turns(), Record::has_turns);
-        let mut choices = match &self.replay {
-            Some(record) => Choices::replay(record.clone()),
-            None if matches!(strategy, Strategy::Exhaustive { .. }) => Choices::dull(),
-            None => Choices::new(self.seed),
+        let mut choices = match (&self.replay, self.future) {
+            (Some(record), Some(future)) => Choices::future(record.clone(), future),
+            (Some(record), None) => Choices::replay(record.clone()),
+            (None, _) if matches!(strategy, Strategy::Exhaustive { .. }) => Choices::dull(),
+            (None, _) => Choices::new(self.seed),
         };
         choices.record(self.recording);
         if let Some(ahead) = &self.journal {
@@ -290,8 +306,8 @@ impl Simulation {
             return self.build_with(choices, None);
         }
         let turns = match self.replay {
-            Some(_) => Turns::plain(),
-            None => Turns::new(strategy, self.seed, self.rehearsal.clone()),
+            Some(_) if self.future.is_none() => Turns::plain(),
+            _ => Turns::new(strategy, self.future.unwrap_or(self.seed), self.rehearsal.clone()),
         };
         self.build_with(choices, Some(turns))
     }
@@ -311,6 +327,7 @@ impl Simulation {
             verdict: None,
             panics: Vec::new(),
             limits: self.limits,
+            heard: Heard::default(),
         };
         state.apply(&faults);
         Rc::new(Shared {
@@ -351,6 +368,8 @@ impl Simulation {
             alignment: state.sched.choices.alignment(),
             mismatch: state.sched.choices.mismatch(),
             journal: state.sched.choices.journal.take(),
+            marks: std::mem::take(&mut state.heard.marks),
+            firsts: std::mem::take(&mut state.heard.firsts),
             opportunities: state.sched.sweep.seen,
             panics: std::mem::take(&mut state.panics),
             leaked,

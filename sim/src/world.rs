@@ -26,6 +26,7 @@ use crate::env::HostIndex;
 use crate::fault::{Fault, Faults, Injector};
 use crate::host::HostState;
 use crate::link::{LinkOptions, Ratio};
+use crate::marks::Heard;
 use crate::monitor::Pulse;
 use crate::net::Net;
 use crate::oracle::Watch;
@@ -92,6 +93,7 @@ pub(crate) struct State {
     /// Panics in the order in which they happened, whoever caught them.
     pub(crate) panics: Vec<PanicNote>,
     pub(crate) limits: Limits,
+    pub(crate) heard: Heard,
 }
 
 /// When a world that goes on and on is stopped.

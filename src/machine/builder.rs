@@ -307,7 +307,7 @@ impl Builder {
     /// # Errors
     /// As for `run`.
     pub fn run<T, E: From<io::Error>>(self, main: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-        super::run_outermost(self.tuning, &self.name, main)
+        super::with_main(main, |main| super::run_outermost(self.tuning, &self.name, main))?
     }
 
     /// [`machine::spawn`](crate::machine::spawn()) with this configuration, of which it takes nothing from the machine that starts it.

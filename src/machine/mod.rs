@@ -397,13 +397,9 @@ pub fn run<T, E: From<io::Error>>(main: impl FnOnce() -> Result<T, E>) -> Result
 }
 
 /// `run` with a tuning; the outermost of its process.
-fn run_outermost<T, E: From<io::Error>>(
-    tuning: Tuning,
-    name: &str,
-    main: impl FnOnce() -> Result<T, E>,
-) -> Result<T, E> {
+fn run_outermost(tuning: Tuning, name: &str, main: Main<'_>) -> io::Result<()> {
     if current::machine().is_some() {
-        return Err(E::from(Misuse::Nested.into()));
+        return Err(Misuse::Nested.into());
     }
     let kernel = current::kernel();
     let process = Arc::new(Process::default());
@@ -414,7 +410,7 @@ fn run_outermost<T, E: From<io::Error>>(
         // The thread is its caller's. It ran there before, so it can again.
         let _ = kernel.sched_setaffinity(&before);
     }
-    result?
+    result
 }
 
 /// Has this thread run on these processors only; none means all that it may.
@@ -429,13 +425,24 @@ fn bind(kernel: &dyn Kernel, processors: &[usize]) -> io::Result<()> {
     })
 }
 
+/// The main function of a machine, called once, without its types: so the life of a machine is compiled once, and not again for
+/// each function that a program has run.
+type Main<'a> = &'a mut dyn FnMut();
+
+/// Has `life` call a main function, and passes on what that returned.
+fn with_main<T>(main: impl FnOnce() -> T, life: impl FnOnce(Main<'_>) -> io::Result<()>) -> io::Result<T> {
+    let (mut main, mut result) = (Some(main), None);
+    life(&mut || result = main.take().map(|main| main()))?;
+    Ok(result.expect("a life without an error has called its main function"))
+}
+
 /// The life of one machine on this thread.
-fn run_machine<T>(
+fn run_machine(
     kernel: Rc<dyn Kernel>,
     shared: Arc<Shared>,
     tuning: Tuning,
-    main: impl FnOnce() -> T,
-) -> io::Result<T> {
+    main: Main<'_>,
+) -> io::Result<()> {
     let _alternate = overflow::AltStack::new();
     let mut tuning = tuning;
     let starter = current::retune(&mut tuning);
@@ -457,7 +464,7 @@ fn run_machine<T>(
         std::panic::catch_unwind(life).unwrap_or_else(|_| machine.abort("a panic on the machine's own stack"))
     });
     match result? {
-        Ok(value) => Ok(value),
+        Ok(()) => Ok(()),
         Err(panic) => std::panic::resume_unwind(panic),
     }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::start::{self, Teller};
 use super::task::{Panic, quietly};
 use super::wakeup::{Letter, RemoteWaiter, Shared};
-use super::{Machine, Reason, Tuning, current, run_machine};
+use super::{Machine, Reason, Tuning, current, run_machine, with_main};
 use crate::error::{Cause, JoinError, Misuse};
 use crate::kernel::{Instant, Kernel, Thread, ThreadOptions};
 use crate::shared::once::{self, Getter, Setter, Taken};
@@ -99,7 +99,8 @@ fn live<T: Send + 'static>(
         teller.serves();
         main()
     };
-    match catch_unwind(AssertUnwindSafe(|| run_machine(kernel, shared, tuning, first))) {
+    let life = || with_main(first, |main| run_machine(kernel, shared, tuning, main));
+    match catch_unwind(AssertUnwindSafe(life)) {
         Ok(Ok(value)) => setter.set(Ok(value)),
         Ok(Err(error)) => teller.fails(error),
         // It goes to whoever joins; here it has been reported by the hook.

@@ -23,13 +23,13 @@ use super::observe::print;
 use super::task::{Panic, quietly};
 use super::wait::OPERATION;
 use super::watch::Watch;
-use super::{Machine, State, TaskRef, current};
+use super::{Machine, Main, State, TaskRef, current};
 use crate::error::Cause;
 use crate::kernel::Instant;
 
 impl Machine {
     /// Runs the machine until its first coroutine has ended.
-    pub(crate) fn run_main<T>(&self, main: impl FnOnce() -> T) -> std::io::Result<Result<T, Panic>> {
+    pub(super) fn run_main(&self, main: Main<'_>) -> std::io::Result<Result<(), Panic>> {
         // The result goes by a cell of this frame, which outlives the coroutine: this function returns when it has ended.
         let mut result = None;
         let machine = current::machine_rc().expect("the slot was set by the caller");

@@ -8,6 +8,7 @@ mod datagrams;
 mod disk;
 mod faults;
 mod library;
+mod mark;
 mod names;
 mod network;
 mod oracle;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::child::{assert_success, in_child};
 use crate::tls::{client, server, tls_pair};
 use crate::{both, on_some};
-use machinarium::sync::Event;
+use machinarium::sync::{Event, WaitGroup};
 use machinarium::{Builder, Tuning, on_big_stack, sleep, spawn, yield_now};
 
 const PATIENCE: Duration = Duration::from_millis(2);
@@ -96,21 +96,35 @@ fn resident() -> usize {
     text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4
 }
 
+/// How many KiB more than `before` are resident, as soon as that is `enough`, and after a while in any case.
+fn grown(before: usize, enough: usize) -> io::Result<usize> {
+    for _ in 0..500 {
+        sleep(PATIENCE * 20)?;
+        if resident() <= before + enough {
+            break;
+        }
+    }
+    Ok(resident().saturating_sub(before))
+}
+
+fn untrimmed() -> Builder {
+    Builder::new().tuning(Tuning { stack_trim: Duration::MAX, ..Tuning::default() })
+}
+
 #[test]
 fn pages_below_a_long_wait_go_back() {
     let output = in_child("stack_memory::pages_below_a_long_wait_go_back", || {
         const COUNT: usize = 200;
-        let never = Tuning { stack_trim: Duration::MAX, ..Tuning::default() };
-        let kept = deep_waiters(Builder::new().tuning(never), COUNT).unwrap();
+        let kept = deep_waiters(untrimmed(), COUNT, usize::MAX).unwrap();
         assert!(kept > 80 * COUNT, "{kept} KiB were touched");
-        let left = deep_waiters(tuned(64), COUNT).unwrap();
-        assert!(left < 20 * COUNT, "{left} KiB are left of {kept}");
+        let left = deep_waiters(tuned(64), COUNT, 20 * COUNT).unwrap();
+        assert!(left <= 20 * COUNT, "{left} KiB are left of {kept}");
     });
     assert_success(&output);
 }
 
 /// How many KiB so many coroutines keep that were deep and wait.
-fn deep_waiters(builder: Builder, count: usize) -> io::Result<usize> {
+fn deep_waiters(builder: Builder, count: usize, enough: usize) -> io::Result<usize> {
     builder.run(|| {
         let (go, before) = (Event::new(), resident());
         let waiters: Vec<_> = (0..count)
@@ -124,8 +138,7 @@ fn deep_waiters(builder: Builder, count: usize) -> io::Result<usize> {
             })
             .collect();
         yield_now();
-        sleep(PATIENCE * 20)?;
-        let kept = resident().saturating_sub(before);
+        let kept = grown(before, enough.min(usize::MAX - before))?;
         go.set();
         for waiter in waiters {
             assert_eq!(waiter.join()?, 101);
@@ -140,28 +153,29 @@ fn an_idle_connection_with_tls_keeps_no_stack_of_its_handshake() {
     let output =
         in_child("stack_memory::an_idle_connection_with_tls_keeps_no_stack_of_its_handshake", || {
             const COUNT: usize = 100;
-            let each = |builder: Builder| -> io::Result<usize> {
-                builder.run(|| {
-                    let (client, server) = (client().build()?, server().build()?);
-                    tls_pair(&client, &server)?;
-                    let before = resident();
-                    let mut ends = Vec::new();
-                    for _ in 0..COUNT {
-                        let (client, server) = (client.clone(), server.clone());
-                        ends.push(spawn(move || {
-                            let (_ours, theirs) = tls_pair(&client, &server).unwrap();
-                            let _ = theirs.read_exact(&mut [0; 1]);
-                        }));
-                    }
-                    sleep(PATIENCE * 50)?;
-                    Ok((resident().saturating_sub(before)) / COUNT)
-                })
-            };
-            let never = Tuning { stack_trim: Duration::MAX, ..Tuning::default() };
-            let kept = each(Builder::new().tuning(never)).unwrap();
-            let left = each(tuned(64)).unwrap();
-            println!("{kept} KiB, {left} KiB");
-            assert!(left + 16 <= kept, "{left} KiB are left of {kept}");
+            let kept = tls_waiters(untrimmed(), COUNT, usize::MAX).unwrap();
+            let left = tls_waiters(tuned(64), COUNT, kept - 20 * COUNT).unwrap();
+            println!("{kept} KiB, and then {left} KiB");
+            assert!(left <= kept - 20 * COUNT, "{left} KiB are left of {kept}");
         });
     assert_success(&output);
+}
+
+/// How many KiB so many pairs of ends keep, of which one waits.
+fn tls_waiters(builder: Builder, count: usize, enough: usize) -> io::Result<usize> {
+    builder.run(|| {
+        let (client, server) = (client().build()?, server().build()?);
+        tls_pair(&client, &server)?;
+        let (shaken, before) = (WaitGroup::new(), resident());
+        for _ in 0..count {
+            let (client, server, part) = (client.clone(), server.clone(), shaken.clone());
+            spawn(move || {
+                let (_ours, theirs) = tls_pair(&client, &server).unwrap();
+                drop(part);
+                let _ = theirs.read_exact(&mut [0; 1]);
+            });
+        }
+        shaken.wait()?;
+        grown(before, enough.min(usize::MAX - before))
+    })
 }

@@ -27,6 +27,8 @@ pub(crate) struct Retuned {
     buffers: Option<usize>,
     relay: Option<usize>,
     stack_cache: Option<usize>,
+    stack_trim: Option<Duration>,
+    stack_trim_batch: Option<usize>,
     spin: Option<Duration>,
     shuffle: Option<u64>,
     pool_queue: Option<usize>,
@@ -77,6 +79,8 @@ impl Retuned {
             buffers: size(one_of("buffers", &[0, 1])),
             relay: size(one_of("relay", &[1, 300])),
             stack_cache: size(one_of("stack cache", &[0, 1])),
+            stack_trim: one_of("stack trim", &[20, 2000]).map(Duration::from_micros),
+            stack_trim_batch: size(one_of("stacks to trim", &[1, 2])),
             spin: one_of("spin", &[2, 10]).map(Duration::from_micros),
             shuffle: one_of("shuffle", &[1, 2, 3, 4]),
             pool_queue: size(one_of("pool queue", &[1, 2])),
@@ -107,6 +111,8 @@ impl Retuned {
         set(&mut tuning.buffers, self.buffers);
         set(&mut tuning.relay, self.relay);
         set(&mut tuning.stack_cache, self.stack_cache);
+        set(&mut tuning.stack_trim, self.stack_trim);
+        set(&mut tuning.stack_trim_batch, self.stack_trim_batch);
         set(&mut tuning.spin, self.spin);
         set(&mut tuning.big_stack_cache, self.big_stack_cache);
         set(&mut tuning.look, self.look);

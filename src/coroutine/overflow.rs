@@ -14,7 +14,7 @@
 //! handler through the signal's frame into the coroutine, by unwind tables: no frame pointers are needed. Nothing is ever
 //! resumed: the handler does not return into a stack that has overflowed.
 //!
-//! In the same way [`abort_with`] ends a process one of whose threads is stuck: that thread is sent a signal.
+//! In the same way [`Target::abort`] and [`abort_with`] end a process one of whose threads is stuck: that thread is sent a signal.
 
 use std::fmt::{self, Write};
 use std::mem::zeroed;
@@ -133,34 +133,44 @@ unsafe fn stack_pointer(context: *mut libc::c_void) -> usize {
     unsafe { (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs[libc::REG_RSP as usize] as usize }
 }
 
-/// An access to a guard.
-struct Fault {
-    address: usize,
-    /// The slot's.
+/// A stack with its guard, and whose it is.
+struct Slot {
     base: usize,
     region: Region,
     header: &'static Header,
 }
 
-impl Fault {
-    fn of(address: usize) -> Option<Fault> {
+impl Slot {
+    /// The one that an address is in.
+    fn of(address: usize) -> Option<Slot> {
         let region = registry::find(address)?;
         let place = (address - region.base) / region.layout.stride();
         let base = region.base + place * region.layout.stride();
-        if address - base >= region.layout.guard {
-            return None;
-        }
         let header = region.layout.header(base, region.first + place as u32) as *const Header;
         // SAFETY: the control block of a slot of a mapped slab: zeroes, or a header. Its coroutine is this thread's, and does
         // not run on, so nobody changes it. (Another thread's, by a stray pointer: a torn name at worst.)
-        Some(Fault { address, base, region, header: unsafe { &*header } })
+        Some(Slot { base, region, header: unsafe { &*header } })
+    }
+}
+
+/// An access to a guard.
+struct Fault {
+    address: usize,
+    slot: Slot,
+}
+
+impl Fault {
+    fn of(address: usize) -> Option<Fault> {
+        let slot = Slot::of(address)?;
+        (address - slot.base < slot.region.layout.guard).then_some(Fault { address, slot })
     }
 
     fn report(&self, sp: usize) {
-        let (low, high) = (self.base + self.region.layout.guard, self.base + self.region.layout.stride());
-        let (id, name, size) = (self.header.id, self.header.name(), (high - low) >> 10);
+        let Slot { base, region, header } = &self.slot;
+        let (low, high) = (base + region.layout.guard, base + region.layout.stride());
+        let (id, name, size) = (header.id, header.name(), (high - low) >> 10);
         let mut out = Line::new();
-        let _ = if (self.base..high).contains(&sp) {
+        let _ = if (*base..high).contains(&sp) {
             writeln!(
                 out,
                 "\ncoroutine {id} '{name}' overflowed its stack of {size} KiB [{low:#x}, {high:#x})"
@@ -176,11 +186,7 @@ impl Fault {
             out,
             "address {:#x}, stack pointer {sp:#x}; make stacks larger with {}",
             self.address,
-            if self.region.layout.big {
-                "big_stack_size"
-            } else {
-                "stack_size, or go to a big one: on_big_stack"
-            }
+            if region.layout.big { "big_stack_size" } else { "stack_size, or go to a big one: on_big_stack" }
         );
     }
 }
@@ -265,14 +271,14 @@ impl Target {
         Target(unsafe { libc::pthread_self() })
     }
 
-    /// Has the thread, which must not have ended, print its backtrace, whatever it runs; then aborts the process.
+    /// Has the thread, which must not have ended, print which coroutine runs on it, and its backtrace, whatever it runs; then aborts the process.
     pub fn abort(self) -> ! {
-        // SAFETY: the handler has the signature of one without SA_SIGINFO; it never returns. If the thread cannot answer (it
+        // SAFETY: the handler has the signature that SA_SIGINFO asks for; it never returns. If the thread cannot answer (it
         // sleeps in a call that no signal ends), the alarm of this thread's own patience ends the process.
         unsafe {
             let mut action: libc::sigaction = zeroed();
             action.sa_sigaction = say_where as *const () as usize;
-            action.sa_flags = libc::SA_ONSTACK;
+            action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
             libc::sigaction(libc::SIGABRT, &action, null_mut());
             libc::pthread_kill(self.0, libc::SIGABRT);
             libc::sleep(2 * PATIENCE);
@@ -282,9 +288,17 @@ impl Target {
     }
 }
 
-unsafe extern "C" fn say_where(_: libc::c_int) {
-    // SAFETY: what abort does from here on is what it does by default.
-    unsafe { libc::signal(libc::SIGABRT, libc::SIG_DFL) };
+unsafe extern "C" fn say_where(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    // SAFETY: what abort does from here on is what it does by default; the context is the kernel's.
+    let sp = unsafe {
+        libc::signal(libc::SIGABRT, libc::SIG_DFL);
+        stack_pointer(context)
+    };
+    // Before the backtrace, which may fail.
+    let _ = match Slot::of(sp) {
+        Some(Slot { header, .. }) => writeln!(Line::new(), "coroutine {} '{}'", header.id, header.name()),
+        None => writeln!(Line::new(), "no coroutine: the machine itself"),
+    };
     backtrace();
     // SAFETY: async-signal-safe.
     unsafe { libc::abort() };

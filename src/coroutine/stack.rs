@@ -322,11 +322,10 @@ impl Stacks {
     /// Gives the pages back that a suspended coroutine has used before, and does not use now.
     ///
     /// # Safety
-    /// Nothing runs on the stack, and its stack pointer is `used_low` or higher.
-    pub unsafe fn trim(&self, stack: &Stack, used_low: usize) {
-        // SAFETY: the slot is live, and `allocate` wrote its header.
-        let (low, high) = unsafe { ((*stack.header()).low, (*stack.header()).high) };
-        assert!((low..=high).contains(&used_low), "an address in the stack");
+    /// The header is that of a live stack of this pool. Nothing runs on it, and its stack pointer is `used_low` or higher.
+    pub unsafe fn trim(&self, header: &Header, used_low: usize) {
+        let low = header.low;
+        assert!((low..=header.high).contains(&used_low), "an address in the stack");
         // SAFETY: below the red zone of a stack that does not run is nothing that it needs.
         unsafe { discard(low, (used_low - RED_ZONE).max(low) / PAGE * PAGE) };
     }

@@ -24,8 +24,8 @@ pub struct Held {
 }
 
 impl Held {
-    /// Ends the process, as the last resort against a coroutine that nothing else can end: the thread that is held prints its
-    /// backtrace on the error output, whatever it runs, and aborts.
+    /// Ends the process, as the last resort against a coroutine that nothing else can end: the thread that is held prints which
+    /// coroutine runs on it, by number and name, and its backtrace on the error output, whatever it runs, and aborts.
     pub fn abort(self) -> ! {
         let why =
             format!("machine '{}' has not come to its loop for {:?}", self.statistics.name, self.duration);

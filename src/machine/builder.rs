@@ -27,6 +27,11 @@ pub struct Tuning {
     pub stack_keep: usize,
     /// How often an idle machine gives back what was touched deeper than that. Default 1 s.
     pub stack_sweep: Duration,
+    /// After how long in one wait a coroutine's stack gives back what was touched below where it waits, if the machine has idle moments:
+    /// at the latest after twice that. It costs a call to the system for each such wait. Default 1 s; `Duration::MAX` is never.
+    pub stack_trim: Duration,
+    /// How many coroutines an idle machine looks at for that before it looks at its descriptors again, at least 1. Default 64.
+    pub stack_trim_batch: usize,
     /// How many stacks one mapping holds, at most. Default 1,024.
     pub stack_slab: usize,
     /// Bytes of address space of a big stack (see [`on_big_stack`](crate::on_big_stack)), a multiple of the page size. Default
@@ -116,6 +121,8 @@ impl Default for Tuning {
             stack_cache: 1024,
             stack_keep: 16 << 10,
             stack_sweep: Duration::from_secs(1),
+            stack_trim: Duration::from_secs(1),
+            stack_trim_batch: 64,
             stack_slab: 1024,
             big_stack_size: 8 << 20,
             big_stack_limit: 1024,

@@ -36,6 +36,7 @@ pub(crate) mod statistics;
 mod task;
 mod teardown;
 mod timers;
+mod trim;
 pub(crate) mod wait;
 mod wait_list;
 pub(crate) mod wakeup;
@@ -99,6 +100,7 @@ pub struct Machine {
     watch: Cell<Option<watch::Watch>>,
     /// When unused stacks are next to be swept; `FAR` if nothing is known of it.
     sweep: Cell<Instant>,
+    trim: trim::Trim,
     locals: local::Locals,
     lost_panics: Cell<u64>,
     /// Everything is being unwound, and what begins now does not run.
@@ -175,6 +177,7 @@ impl Machine {
             ids: Cell::new(1),
             watch: Cell::new(None),
             sweep: Cell::new(Instant::FAR),
+            trim: trim::Trim::default(),
             locals: local::Locals::default(),
             lost_panics: Cell::new(0),
             unwinding: Cell::new(false),
@@ -209,7 +212,7 @@ impl Machine {
         if done(self) {
             return;
         }
-        let wake = self.timers.borrow().next().min(latest).min(self.sweep_stacks());
+        let wake = self.timers.borrow().next().min(latest).min(self.sweep_stacks()).min(self.trim_waiters());
         if self.spinning && self.spin() {
             return;
         }

@@ -12,7 +12,7 @@ use std::cell::{Cell, UnsafeCell};
 use std::sync::Arc;
 
 use super::task::{Reason, State, TaskRef, Unwound};
-use crate::coroutine::{self, Context};
+use crate::coroutine::{self, Context, Stacks};
 use crate::shared::park::{Cells, Ticket};
 use crate::shared::primitive;
 
@@ -210,6 +210,18 @@ impl Scheduler {
         task.outcome.set(outcome);
         task.state.set(State::Ready);
         self.push(task);
+    }
+
+    /// Gives back what a parked coroutine has touched of its stack below where it waits.
+    pub(crate) fn trim(&self, task: TaskRef, stacks: &Stacks) {
+        assert!(task.state.get() == State::Parked && self.running.get().is_none(), "it is suspended");
+        // SAFETY: nobody runs, so its context is whole, as its last `leave` has written it.
+        let used_low = unsafe { (*task.context()).stack_pointer() };
+        // One that is on a big stack has gone from its own somewhere that this does not say.
+        if (task.header.low..task.header.high).contains(&used_low) {
+            // SAFETY: it is suspended there, and a coroutine's stack is of its machine's pool.
+            unsafe { stacks.trim(&task.header, used_low) };
+        }
     }
 
     /// Counts one operation against the running coroutine's budget; true when it has none left.

@@ -80,6 +80,9 @@ pub(crate) struct Control {
     pub(crate) remote: Cell<bool>,
     pub(crate) outcome: Cell<Outcome>,
     pub(crate) ticket: Cell<Ticket>,
+    /// The wait in which the idle machine saw it last, and how often: see `trim`.
+    pub(super) sighted: Cell<Ticket>,
+    pub(super) sightings: Cell<u8>,
     /// When the present wait ends (`FAR` if never): what the timer node is compared with.
     pub(crate) deadline: Cell<Instant>,
     /// The deadline of the nearest enclosing `timeout`, and which one it is.

@@ -15,7 +15,7 @@
 use std::fmt;
 use std::io;
 
-use rustls::{AlertDescription, CertificateError};
+use rustls::{AlertDescription, CertificateError, InvalidMessage};
 
 /// See the head of the file.
 #[derive(Clone, PartialEq, Debug)]
@@ -120,6 +120,9 @@ impl From<Error> for io::Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Error::Certificate(CertificateError::UnknownIssuer) => f.write_str(
+                "TLS: the peer's certificate is not accepted: nobody who is trusted has signed it",
+            ),
             Error::Certificate(why) => write!(f, "TLS: the peer's certificate is not accepted: {why}"),
             Error::NoCertificate => f.write_str("TLS: the peer has shown no certificate"),
             Error::Alert(alert) => write!(f, "TLS: the peer refuses this end: alert {alert:?}"),
@@ -129,6 +132,9 @@ impl fmt::Display for Error {
             }
             Error::UnknownName(None) => {
                 f.write_str("TLS: the peer asks for no name, and there is no certificate for all")
+            }
+            Error::Misbehaved(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
+                f.write_str("TLS: the peer breaks the protocol: what it sends is no TLS")
             }
             Error::Misbehaved(why) => write!(f, "TLS: the peer breaks the protocol: {why}"),
             Error::Truncated(During::Handshake) => {

@@ -193,13 +193,22 @@ fn a_watchdog_can_end_the_process_and_show_who_held_it() {
     let output = in_child("inspect::a_watchdog_can_end_the_process_and_show_who_held_it", || {
         in_a_machine(|| {
             let _watchdog = inspect::watchdog(SHORT * 4, |held| held.abort())?;
-            drop(machine::spawn("deaf", never_waits)?.join());
+            let deaf = machine::spawn("deaf", || {
+                let _ = spawn_named("busy body", never_waits).join();
+            })?;
+            drop(deaf.join());
             Ok(())
         });
     });
     let said = said(&output);
     assert_eq!(output.status.signal(), Some(6), "{said}");
-    for words in ["machine 'deaf' has not come to its loop for", "what runs there:", "never_waits"] {
+    let expected = [
+        "machine 'deaf' has not come to its loop for",
+        "what runs there:",
+        "coroutine 2 'busy body'",
+        "never_waits",
+    ];
+    for words in expected {
         assert!(said.contains(words), "no '{words}' in: {said}");
     }
 }

@@ -66,6 +66,7 @@ mod shutdown;
 mod signal;
 mod soundness;
 mod spread;
+mod stack_memory;
 mod tcp;
 mod teardown;
 mod time;

@@ -142,14 +142,14 @@ fn trimming_keeps_what_is_in_use() {
     }
     assert_eq!(resident_pages(low, high), 64);
     let used = high - 10 * PAGE;
-    // SAFETY: nothing runs on it.
-    unsafe { stacks.trim(&stack, used) };
+    // SAFETY: a live stack on which nothing runs.
+    unsafe { stacks.trim(&*stack.header(), used) };
     // The red zone below `used` needs the eleventh page.
     assert_eq!(resident_pages(low, high), 11);
     // SAFETY: a stack that nothing uses.
     assert_eq!(unsafe { (used as *const u8).read() }, 7);
-    // SAFETY: nothing runs on it.
-    unsafe { stacks.trim(&stack, low) };
+    // SAFETY: as before.
+    unsafe { stacks.trim(&*stack.header(), low) };
     assert_eq!(resident_pages(low, high), 11);
     assert!(faults(low - 8), "the guard survives");
 }

@@ -84,6 +84,16 @@ fn tls() {
 }
 
 #[test]
+fn a_client_that_speaks_no_tls_is_told_of() {
+    let mut program = Program::start("echo", &["--tls", "127.0.0.1:0"]);
+    let mut stream = TcpStream::connect(program.line("echo: tls on ")).unwrap();
+    let client = stream.local_addr().unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let told = program.news(&format!("echo: {client}: "));
+    assert_eq!(told, "the handshake: TLS: the peer breaks the protocol: what it sends is no TLS");
+}
+
+#[test]
 fn sigterm_lets_clients_finish() {
     let mut program = Program::start("echo", &["--tcp", "127.0.0.1:0", "--machines", "2"]);
     let address = program.line("echo: tcp on ");
@@ -105,12 +115,21 @@ fn sigterm_lets_clients_finish() {
 fn what_it_refuses() {
     let used = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = used.local_addr().unwrap().to_string();
-    for arguments in
-        [&["--tcp", &address][..], &["--tcp", "nowhere"], &["--key", "x"], &["hunt", "--seeds", "0"]]
-    {
+    for arguments in [
+        &["--tcp", &address][..],
+        &["--tcp", "nowhere"],
+        &["--key", "x"],
+        &["hunt", "--seeds", "0"],
+        &["--unix", "/nowhere/socket"],
+    ] {
         let output = output("echo", arguments);
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{arguments:?}: {said}");
+        // What it is about is written as it was given.
+        assert!(
+            arguments[0] != "--unix" || said.starts_with("echo: cannot listen on /nowhere/socket: "),
+            "{said}"
+        );
     }
 }
 

@@ -40,6 +40,25 @@ fn unix_socket() {
     std::fs::remove_file(path).unwrap();
 }
 
+/// Where it listens for TLS is told, and who does not speak it there.
+#[test]
+fn a_client_that_speaks_no_tls_is_told_of() {
+    let pair = &crate::certificates::PEM.localhost;
+    let files = [("certificate", &pair.certificate), ("key", &pair.key)].map(|(kind, text)| {
+        let path = std::env::temp_dir().join(format!("machinarium-kv-{}-{kind}.pem", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        path
+    });
+    let [certificate, key] = files.each_ref().map(|path| path.to_str().unwrap());
+    let (mut program, _) = start(&["--tls", "127.0.0.1:0", "--certificate", certificate, "--key", key]);
+    let mut stream = connect(&program.line("kv: tls on "));
+    let client = stream.local_addr().unwrap();
+    stream.write_all(b"PING\r\n").unwrap();
+    let told = program.news(&format!("kv: {client}: "));
+    assert_eq!(told, "the handshake: TLS: the peer breaks the protocol: what it sends is no TLS");
+    files.iter().for_each(|file| std::fs::remove_file(file).unwrap());
+}
+
 #[test]
 fn publish_and_subscribe() {
     let (_program, address) = start(&["--machines", "3"]);

@@ -152,12 +152,72 @@ fn what_fails_is_told_with_whom() {
     let client = stream.local_addr().unwrap();
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
     let told = proxy.news(&format!("proxy: {client}: "));
-    assert!(told.starts_with("the handshake with the client: "), "{told}");
+    assert_eq!(
+        told,
+        "the handshake with the client: TLS: the peer breaks the protocol: what it sends is no TLS"
+    );
     drop(echo);
     assert!(rustls_pair(&address).is_err());
     let told = proxy.news("proxy: 127.0.0.1:");
-    assert!(told.contains(": the target: "), "{told}");
+    assert!(told.contains(": the target 127.0.0.1:") && told.contains(": Connection refused"), "{told}");
     [certificate, key, root].iter().for_each(|file| std::fs::remove_file(file).unwrap());
+}
+
+/// Whatever is wrong between the proxy and its target.
+#[test]
+fn what_is_wrong_with_the_target_is_told() {
+    let [certificate, key, root] = files("behind");
+    let mut echo =
+        Program::start("echo", &["--tls", "127.0.0.1:0", "--certificate", &certificate, "--key", &key]);
+    let target = echo.line("echo: tls on ");
+    let plain = TcpListener::bind("127.0.0.1:0").unwrap();
+    let plain_target = plain.local_addr().unwrap().to_string();
+    let answers = std::thread::spawn(move || plain.accept().unwrap().0.write_all(b"-ERR no TLS here\r\n"));
+    let tls = "the handshake with the target: TLS: ";
+    for (target, name, root, expected) in [
+        (&target, "localhost", &certificate, format!("{tls}the peer's certificate is not accepted: ")),
+        (
+            &target,
+            "other.example",
+            &root,
+            format!(
+                "{tls}the peer's certificate is not accepted: certificate not valid for name \"other.example\""
+            ),
+        ),
+        (
+            &plain_target,
+            "localhost",
+            &root,
+            format!("{tls}the peer breaks the protocol: what it sends is no TLS"),
+        ),
+    ] {
+        let arguments =
+            ["--target", target, "--listen", "127.0.0.1:0", "--target-name", name, "--target-ca", root];
+        let mut proxy = Program::start("proxy", &arguments);
+        let mut stream = connect(&proxy.line("proxy: listening on "));
+        let client = stream.local_addr().unwrap();
+        let told = proxy.news(&format!("proxy: {client}: "));
+        assert!(told.starts_with(&expected), "{told}");
+        let end = stream.read(&mut [0; 1]);
+        assert!(matches!(end, Ok(0)), "{end:?}");
+    }
+    answers.join().unwrap().unwrap();
+    // And the other side of it is told too.
+    let told = echo.news("echo: 127.0.0.1:");
+    assert!(told.contains(": the handshake: TLS: the peer refuses this end: alert "), "{told}");
+    [certificate, key, root].iter().for_each(|file| std::fs::remove_file(file).unwrap());
+}
+
+#[test]
+fn who_finds_no_place_is_told_of() {
+    let (_echo, mut proxy, address) = start(&["--clients", "1"]);
+    let first = connect(&address);
+    says(&first, b"word");
+    let mut second = connect(&address);
+    let client = second.local_addr().unwrap();
+    assert_eq!(proxy.news(&format!("proxy: {client}: ")), "refused: there are 1 already");
+    assert_eq!(second.read(&mut [0; 1]).unwrap(), 0);
+    says(&first, b"word");
 }
 
 #[test]
@@ -169,6 +229,7 @@ fn what_it_refuses() {
         &["--target", "nowhere"],
         &["--target", "127.0.0.1:1", "--listen", &used],
         &["--target", "127.0.0.1:1", "--certificate", "/nowhere", "--key", "/nowhere"],
+        &["--target", "127.0.0.1:1", "--target-name", "a name", "--listen", "127.0.0.1:0"],
     ];
     for arguments in refused {
         let output = output("proxy", arguments);

@@ -30,6 +30,13 @@ pub struct Context {
     rbp: usize,
 }
 
+impl Context {
+    /// Where the stack ends that is suspended in it. Below is nothing but its red zone.
+    pub(crate) fn stack_pointer(&self) -> usize {
+        self.sp
+    }
+}
+
 /// Saves the running flow of control into `from` and continues `to`.
 ///
 /// # Safety

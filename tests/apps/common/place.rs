@@ -1,5 +1,6 @@
 //! Where servers listen besides a TCP port, and what they are there: Unix sockets, certificates.
 
+use std::fmt;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
@@ -55,6 +56,16 @@ impl UnixAddress {
         match self {
             UnixAddress::Path(path) => UnixStream::connect(path),
             UnixAddress::Abstract(name) => UnixStream::connect_addr(&abstract_name(name)?),
+        }
+    }
+}
+
+/// As it is written.
+impl fmt::Display for UnixAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            UnixAddress::Path(path) => write!(f, "{}", path.display()),
+            UnixAddress::Abstract(name) => write!(f, "@{}", String::from_utf8_lossy(name)),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! go on until they have gone or until their time is over, and then the machines end, which cancels whoever is left.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -88,6 +89,13 @@ impl End {
             }
             Ok(self.shutdown.wait()?)
         })
+    }
+}
+
+/// Tells of a client that TLS was not agreed on with: it may not know why, or not tell.
+pub(crate) fn tell_of_handshake(say: fn(&str), client: SocketAddr, error: &io::Error) {
+    if cancelled(error).is_none() {
+        say(&format!("{client}: the handshake: {error}"));
     }
 }
 

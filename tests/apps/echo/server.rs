@@ -15,7 +15,7 @@ use machinarium::tls::{ServerConfig, TlsStream};
 use machinarium::{Builder, Group, Listening, timeout};
 
 use crate::common::place::UnixAddress;
-use crate::common::service::{Clients, End, Place};
+use crate::common::service::{Clients, End, Place, tell_of_handshake};
 use crate::config::{Bug, Config};
 
 /// Where the server listens, told once all listeners do.
@@ -54,7 +54,8 @@ fn start(config: &Config, group: &Group, clients: Clients) -> io::Result<(Addres
         tls.map(|(address, certificate)| Ok::<_, io::Error>((listen(*address)?, certificate.config()?)));
     let tls = tls.transpose()?;
     let unix = config.unix.as_ref().map(listen_unix).transpose()?;
-    let door = Door { clients, idle: config.idle.unwrap_or(NEVER), bug: config.bug };
+    let (idle, say, bug) = (config.idle.unwrap_or(NEVER), config.say, config.bug);
+    let door = Door { clients, idle, say, bug };
     let (mut addresses, mut listening) = (Addresses::default(), Vec::new());
     if let Some(listener) = tcp {
         addresses.tcp = Some(listener.local_addr()?);
@@ -78,7 +79,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 fn listen_unix(address: &UnixAddress) -> io::Result<UnixListener> {
     let listener = address.bind();
-    listener.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address:?}: {error}")))
+    listener.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
 }
 
 /// What every listener leads to.
@@ -86,6 +87,7 @@ fn listen_unix(address: &UnixAddress) -> io::Result<UnixListener> {
 struct Door {
     clients: Clients,
     idle: Duration,
+    say: fn(&str),
     bug: Option<Bug>,
 }
 
@@ -97,7 +99,8 @@ impl Door {
     fn serves<S, P>(self, serve: impl Fn(Session, S) -> io::Result<()>) -> impl Fn(S, P) {
         move |stream, _| {
             if let Some(place) = self.clients.place() {
-                let _ = serve(Session { _place: place, idle: self.idle, bug: self.bug }, stream);
+                let session = Session { _place: place, idle: self.idle, say: self.say, bug: self.bug };
+                let _ = serve(session, stream);
             }
         }
     }
@@ -107,6 +110,7 @@ impl Door {
 struct Session {
     _place: Place,
     idle: Duration,
+    say: fn(&str),
     bug: Option<Bug>,
 }
 
@@ -124,7 +128,10 @@ impl Session {
 
     fn tls(self, config: &ServerConfig, stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
-        let mut stream: TlsStream = timeout(self.idle, || config.accept(stream))?;
+        let client = stream.peer_addr()?;
+        let accepted = timeout(self.idle, || config.accept(stream));
+        let mut stream: TlsStream =
+            accepted.inspect_err(|error| tell_of_handshake(self.say, client, error))?;
         self.echo(&mut stream)?;
         stream.close()
     }

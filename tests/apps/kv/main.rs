@@ -121,10 +121,13 @@ fn run_server(serve: &Serve) -> ExitCode {
     let machines = serve.machines;
     let config = serve.config();
     place::remove_stale(config.unix.as_ref());
-    let result = server::serve(config, |address| {
+    let result = server::serve(config, |addresses| {
         listening.set(true);
         let s = if machines == 1 { "" } else { "s" };
-        println!("kv: listening on {address} with {machines} machine{s}");
+        println!("kv: listening on {} with {machines} machine{s}", addresses.plain);
+        if let Some(address) = addresses.tls {
+            println!("kv: tls on {address}");
+        }
     });
     cli::ended("kv", result, listening.get())
 }

@@ -11,41 +11,53 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use machinarium::machine::Remote;
-use machinarium::net::{Kind, Stream, TcpListener, UnixListener};
+use machinarium::net::{Kind, Stream, TcpListener, TcpStream, UnixListener};
 use machinarium::tls::ServerConfig;
 use machinarium::{Builder, Group, timeout};
 
-use crate::common::service::End;
+use crate::common::service::{End, tell_of_handshake};
 use crate::config::{Config, Totals};
 use crate::connection::Connection;
 use crate::hub::Hub;
 use crate::shard::{Common, Shard};
 use crate::wire::Wire;
 
-/// Serves until SHUTDOWN, SIGTERM or SIGINT. `ready` is told the address once all machines listen.
-pub(crate) fn serve(config: Config, ready: impl FnOnce(SocketAddr)) -> io::Result<()> {
+/// Where the server listens, told once all machines do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Addresses {
+    pub(crate) plain: SocketAddr,
+    pub(crate) tls: Option<SocketAddr>,
+}
+
+/// Serves until SHUTDOWN, SIGTERM or SIGINT.
+pub(crate) fn serve(config: Config, ready: impl FnOnce(Addresses)) -> io::Result<()> {
     Builder::new().name("kv-0").run(|| {
-        let (end, say) = (End::on_signals()?, config.say);
+        let (end, say, machines) = (End::on_signals()?, config.say, config.machines);
         let ends = end.clone();
         let start = |group: &Group| {
             ready(start(config, ends, group)?);
             Ok(Vec::new())
         };
-        let machines = config.machines;
         end.live(("kv", machines), start, |cause| say(&format!("{cause}: what was asked before is answered")))
     })
 }
 
-fn start(mut config: Config, end: End, group: &Group) -> io::Result<SocketAddr> {
+fn start(mut config: Config, end: End, group: &Group) -> io::Result<Addresses> {
     let listener = listen_first(&config)?;
     config.listen = listener.local_addr()?;
-    let address = config.listen;
-    begin(config, end, group.machines().cloned().collect(), listener)?;
-    Ok(address)
+    let plain = config.listen;
+    let tls = begin(config, end, group.machines().cloned().collect(), listener)?;
+    Ok(Addresses { plain, tls })
 }
 
-/// Connects the machines, lets each listen, and when all do, lets each accept: a start that fails has served nobody.
-fn begin(config: Config, end: End, peers: Vec<Remote>, listener: TcpListener) -> io::Result<()> {
+/// Connects the machines, lets each listen, and when all do, lets each accept: a start that fails has served nobody. Returns the
+/// address for TLS.
+fn begin(
+    config: Config,
+    end: End,
+    peers: Vec<Remote>,
+    listener: TcpListener,
+) -> io::Result<Option<SocketAddr>> {
     let (address, others) = (config.listen, peers[1..].to_vec());
     let (config, totals, started) = (Arc::new(config), Arc::new(Totals::default()), machinarium::now());
     let hub = Hub::new(config.queue);
@@ -64,6 +76,7 @@ fn begin(config: Config, end: End, peers: Vec<Remote>, listener: TcpListener) ->
         listening.join()??;
     }
     let (tls, unix) = (listen_tls(&shard.config)?, listen_unix(&shard.config)?);
+    let tls_address = tls.as_ref().map(|(listener, _)| listener.local_addr()).transpose()?;
     for other in &others {
         other.spawn(|| accept_on(Shard::here()))?.join()?;
     }
@@ -71,12 +84,16 @@ fn begin(config: Config, end: End, peers: Vec<Remote>, listener: TcpListener) ->
     accept_on(shard.clone());
     if let Some((listener, tls)) = tls {
         let accept = move || Ok(listener.accept()?.0);
-        deal(&shard, accept, move |stream| tls.accept(stream));
+        let say = shard.config.say;
+        deal(&shard, accept, move |stream: TcpStream| {
+            let client = stream.peer_addr()?;
+            tls.accept(stream).inspect_err(|error| tell_of_handshake(say, client, error))
+        });
     }
     if let Some(listener) = unix {
         deal(&shard, move || Ok(listener.accept()?.0), Ok);
     }
-    Ok(())
+    Ok(tls_address)
 }
 
 fn listen_tls(config: &Config) -> io::Result<Option<(TcpListener, ServerConfig)>> {
@@ -90,7 +107,7 @@ fn listen_unix(config: &Config) -> io::Result<Option<UnixListener>> {
     let listener = address.bind();
     listener
         .map(Some)
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address:?}: {error}")))
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
 }
 
 /// The first machine's listener. The others share its port, but a port that another program has is not to be shared with

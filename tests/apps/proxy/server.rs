@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use machinarium::net::{Duplex, Relay, RelayError, Side, Step, TcpListener, TcpStream};
 use machinarium::signal::{Signal, Signals};
+use machinarium::tls::rustls::pki_types::ServerName;
 use machinarium::tls::{ClientConfig, ServerConfig, TlsStream};
 use machinarium::{Builder, Group, Listening, inspect, timeout};
 
@@ -52,10 +53,23 @@ fn start(config: &Config, group: &Group, clients: Clients) -> io::Result<(Socket
     machinarium::spawn_named("operator", move || operated.obey(&signals));
     let carry = move |stream, client| {
         // A stream that finds no place is closed, and its client sees that.
-        let Some(_place) = clients.place() else { return };
+        let Some(_place) = clients.place() else {
+            return (link.config.say)(&format!(
+                "{client}: refused: there are {} already",
+                link.config.clients
+            ));
+        };
         link.serve(stream, client);
     };
     Ok((address, group.hand_over(move || listener.accept(), carry)?))
+}
+
+/// What TLS would say at each connection is said at the start.
+fn check_name(name: &str) -> io::Result<()> {
+    let checked = ServerName::try_from(name);
+    let wrong =
+        |error| io::Error::new(io::ErrorKind::InvalidInput, format!("the target's name {name:?}: {error}"));
+    checked.map(drop).map_err(wrong)
 }
 
 /// How each client is joined to the target.
@@ -75,6 +89,7 @@ impl Link {
                 Trust::File(path) => builder.ca_file(path),
                 Trust::Pem(pem) => builder.ca_pem(pem.as_str()),
             };
+            check_name(name)?;
             Ok::<_, io::Error>((builder.build()?, name.clone()))
         });
         Ok(Link { config: config.clone(), accept, connect: connect.transpose()? })
@@ -114,7 +129,7 @@ impl Link {
 
     fn carry_from(&self, client: &impl Duplex) -> io::Result<()> {
         let target = TcpStream::connect_timeout(self.config.target, self.config.patience);
-        let target = target.map_err(|error| told("the target", error))?;
+        let target = target.map_err(|error| told(&format!("the target {}", self.config.target), error))?;
         target.set_nodelay(true)?;
         match &self.connect {
             None => self.relay(client, &target),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::child::{assert_success, in_child};
 use crate::limit;
-use machinarium::kernel::{Kernel, Linux, Traced};
+use machinarium::kernel::{Linux, Traced};
 use machinarium::machine::current::{self, Starter, Tuning};
 use machinarium::net::{TcpListener, TcpStream, UdpSocket};
 use machinarium::{now, run, sleep, spawn, timeout};

@@ -4,8 +4,8 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use machinarium::spawn;
 use machinarium::sync::WaitList;
+use machinarium::{Instant, now, spawn};
 use machinarium_sim::World;
 
 use crate::place::{Dice, alone};
@@ -21,19 +21,19 @@ struct Client {
 
 impl Client {
     fn signal(&self) {
-        if !self.waits.notify_one() {
-            self.signalled.set(true);
-        }
+        self.signalled.set(true);
+        self.waits.update(|count| Some(count + 1)).unwrap();
+        self.waits.notify_one();
     }
 
     /// Until a signal, or for so many microseconds.
-    fn wait(&self, micros: Option<std::time::Duration>) {
-        if self.signalled.take() {
-            return;
-        }
-        match micros {
-            Some(timeout) => drop(self.waits.wait_timeout(0, timeout)),
-            None => self.waits.wait(0).unwrap(),
+    fn wait(&self, timeout: Option<std::time::Duration>) {
+        let until = timeout.map_or(Instant::FAR, |timeout| now() + timeout);
+        loop {
+            let seen = self.waits.get();
+            if self.signalled.take() || self.waits.wait_deadline(seen, until).is_err() {
+                return;
+            }
         }
     }
 
@@ -80,7 +80,7 @@ fn server_answers(client: &Rc<Client>, number: u64, dice: &Dice) {
 fn next_request(client: &Rc<Client>, dice: &Dice) {
     let (client, dice) = (client.clone(), dice.another());
     spawn(move || {
-        machinarium::sleep(std::time::Duration::from_micros(30) + dice.micros(20)).unwrap();
+        machinarium::sleep(std::time::Duration::from_micros(50) + dice.micros(20)).unwrap();
         client.request.set(true);
         client.signal();
     });

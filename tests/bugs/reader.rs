@@ -24,16 +24,20 @@ struct Channel {
 impl Channel {
     fn send(&self, item: u64) {
         self.items.borrow_mut().push_back(item);
+        self.arrivals.update(|count| Some(count + 1)).unwrap();
         self.arrivals.notify_one();
     }
 
     fn receive(&self) -> u64 {
-        let empty = || self.items.borrow().is_empty();
-        if empty() {
-            self.arrivals.wait(0).unwrap();
-        }
-        while !self.twin.is_wrong() && empty() {
-            self.arrivals.wait(0).unwrap();
+        loop {
+            let seen = self.arrivals.get();
+            if !self.items.borrow().is_empty() {
+                break;
+            }
+            self.arrivals.wait(seen).unwrap();
+            if self.twin.is_wrong() {
+                break;
+            }
         }
         let item = self.items.borrow_mut().pop_front();
         item.expect("woken for nothing")

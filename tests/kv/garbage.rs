@@ -73,7 +73,7 @@ fn on_linux(attack: fn(SocketAddr, u64) -> io::Result<()>) {
     let (tell, told) = std::sync::mpsc::channel();
     let server = std::thread::spawn(move || {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        server::serve(config(any, 2), |address| tell.send(address).unwrap())
+        server::serve(config(any, 2), |addresses| tell.send(addresses.plain).unwrap())
     });
     let address = told.recv().unwrap();
     for seed in 0..5 {

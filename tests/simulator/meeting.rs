@@ -59,7 +59,7 @@ fn in_time<T>(waited: Result<T, WaitError>) -> Option<T> {
 fn a_lock_for_readers_and_writers() {
     let part = |(lock, written): &(RwLock<(u64, u64)>, AtomicU64), number: u64, patience: Duration| {
         for round in 0..10 {
-            if (round + number) % 3 > 0 {
+            if !(round + number).is_multiple_of(3) {
                 let Some(guard) = in_time(lock.read_deadline(now() + patience)) else { continue };
                 let left = guard.0;
                 point();
@@ -85,7 +85,7 @@ fn a_lock_for_readers_and_writers() {
 fn permits_of_a_semaphore() {
     let part = |(semaphore, inside): &(Semaphore, AtomicU64), number: u64, patience: Duration| {
         for round in 0..10 {
-            let many = 1 + u64::from((round + number) % 4 == 0);
+            let many = 1 + u64::from((round + number).is_multiple_of(4));
             let acquired = machinarium::timeout(patience, || semaphore.acquire_many(many as usize));
             let Some(_permit) = in_time(acquired) else { continue };
             let before = inside.fetch_add(many, SeqCst);

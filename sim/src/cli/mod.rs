@@ -88,10 +88,11 @@ pub struct Program<B> {
 
 impl<B: Mistake> Program<B> {
     /// The program `name`, which one starts with `command`; in each world happens what `script` says, with the mistake that it is
-    /// given. There are [`Faults::swarm`] and [`Cpu::Ideal`], which the script may change, and [`Strategy::Portfolio`].
+    /// given. There are the faults of a beginner ([`Faults::default`]) and [`Cpu::Ideal`], which the script may change, and
+    /// [`Strategy::Portfolio`].
     pub fn new(name: &'static str, command: &'static str, script: fn(&World, Option<B>)) -> Program<B> {
         let strategy = Strategy::Portfolio;
-        Program { name, command, script, faults: Faults::swarm(), cpu: Cpu::Ideal, strategy }
+        Program { name, command, script, faults: Faults::default(), cpu: Cpu::Ideal, strategy }
     }
 
     /// Which faults there are.

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use machinarium_sim::cli::Program;
-use machinarium_sim::{Cpu, Durations, Host, World};
+use machinarium_sim::{Cpu, Durations, Faults, Host, World};
 
 use crate::common::hunt::{roll, terminate};
 use crate::common::init::keep_starting;
@@ -15,7 +15,7 @@ use crate::workload::{self, Task};
 
 /// What is hunted.
 pub(crate) fn program() -> Program<Bug> {
-    Program::new("chat", "cargo run --release --example chat --", script)
+    Program::new("chat", "cargo run --release --example chat --", script).faults(Faults::swarm())
 }
 
 fn script(world: &World, bug: Option<Bug>) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use machinarium_sim::cli::Program;
-use machinarium_sim::{Cpu, Durations, Host, World};
+use machinarium_sim::{Cpu, Durations, Faults, Host, World};
 
 use crate::certificates::PEM;
 use crate::common::hunt::{roll, terminate};
@@ -20,7 +20,7 @@ use crate::workload::{self, Task, Way};
 
 /// What is hunted.
 pub(crate) fn program() -> Program<Bug> {
-    Program::new("echo", "cargo run --release --example echo --", script)
+    Program::new("echo", "cargo run --release --example echo --", script).faults(Faults::swarm())
 }
 
 fn script(world: &World, bug: Option<Bug>) {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use machinarium::net::TcpStream;
 use machinarium::{sleep, timeout};
 use machinarium_sim::cli::Program;
-use machinarium_sim::{Cpu, Durations, Host, World};
+use machinarium_sim::{Cpu, Durations, Faults, Host, World};
 
 use crate::certificates::PEM;
 use crate::client::Client;
@@ -29,7 +29,7 @@ use crate::workload::{self, Tally, Task};
 
 /// What is hunted.
 pub(crate) fn program() -> Program<Bug> {
-    Program::new("kv", "cargo run --release --example kv --", script)
+    Program::new("kv", "cargo run --release --example kv --", script).faults(Faults::swarm())
 }
 
 /// What happens in a world.

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use machinarium::signal::Signal;
 use machinarium_sim::cli::Program;
-use machinarium_sim::{Cpu, Durations, Host, World};
+use machinarium_sim::{Cpu, Durations, Faults, Host, World};
 
 use crate::certificates::PEM;
 use crate::common::hunt::{roll, terminate};
@@ -20,7 +20,7 @@ use crate::workload::{self, Task, Way};
 
 /// What is hunted.
 pub(crate) fn program() -> Program<Bug> {
-    Program::new("proxy", "cargo run --release --example proxy --", script)
+    Program::new("proxy", "cargo run --release --example proxy --", script).faults(Faults::swarm())
 }
 
 fn script(world: &World, bug: Option<Bug>) {

@@ -25,6 +25,7 @@ use machinarium::kernel::Kernel;
 use crate::env::{HostIndex, ProcessIndex};
 use crate::fault::{Fault, Injector};
 use crate::kernel::SimKernel;
+use crate::outside;
 use crate::process::{Life, ProcessState};
 use crate::report::FailureKind;
 use crate::scheduler::ThreadIndex;
@@ -33,6 +34,7 @@ use crate::signal::Signals;
 use crate::thread::Strand;
 use crate::tuning::Retuned;
 use crate::world::{Mode, Shared, State};
+use machinarium::coroutine::Spares;
 use machinarium::machine::current::{self, Starter, Tuning};
 
 /// How a main function may end: with nothing, or with an error.
@@ -317,6 +319,10 @@ impl Starter for ThreadStarter {
         // No world holds this thread any more, so nothing else can.
         eprintln!("machinarium-sim: {why}, outside of any world");
         std::process::abort()
+    }
+
+    fn spares(&self) -> Option<Rc<Spares>> {
+        outside::try_with(|outside| outside.spares.get_or_init(Rc::default).clone())
     }
 
     #[cfg(feature = "tls")]

@@ -150,7 +150,8 @@ impl<K: Kind> Stream<K> {
         let Some(high) = behind.high() else { return turn.call(call) };
         while !behind.is_empty() && turn.attempt(Socket::send_behind)?.is_some() {}
         let sent = if behind.is_empty() { turn.attempt(call)? } else { None };
-        Ok(sent.unwrap_or_else(|| self.leave(bufs, high - behind.len())))
+        // One byte at least, also where the mark has come down since this waited for it.
+        Ok(sent.unwrap_or_else(|| self.leave(bufs, high.saturating_sub(behind.len()).max(1))))
     }
 
     /// Sees to it that `more` bytes may be gathered, or else sent, or left behind.

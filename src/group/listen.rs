@@ -82,15 +82,18 @@ impl Group {
         // The first binds the port alone, unless it is to share it, so that a stranger's is not taken for its own; it is shared then.
         let mut builder = builder;
         for member in &self.members.list {
-            let address = listening.open(
-                member,
-                Bind { builder: builder.clone(), addresses, shares },
-                serve.clone(),
-            )?;
-            listening.address = Some(address);
-            addresses = vec![address];
+            let bind = Bind { builder: builder.clone(), addresses, shares };
+            match listening.open(member, bind, serve.clone()) {
+                Ok(address) => addresses = vec![address],
+                Err(error) => {
+                    // Those that had begun to listen have ended when this returns.
+                    let _ = listening.end();
+                    return Err(error);
+                }
+            }
             builder = builder.reuse_port(true);
         }
+        listening.address = addresses.first().copied();
         listening.core.opened.set();
         Ok(listening)
     }

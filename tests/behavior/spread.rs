@@ -442,15 +442,22 @@ fn a_listen_that_is_given_up_leaves_no_listener() {
             let error = timeout(Duration::ZERO, || group.listen(address, |_, _| ())).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
             let starter = scope(|scope| {
-                let starter = scope.spawn(|| group.listen(address, |_, _| ()).map(drop));
+                let starter = scope.spawn(|| group.listen(address, |_, _| ())?.end());
                 yield_now();
                 scope.cancel("enough");
                 shield(|| starter.join())
             })?;
             assert!(starter.is_ok() || cancelled(&starter.unwrap_err()).is_some());
-            while !is_refused(address) {
+            assert!(is_refused(address), "nobody listens any more");
+            // Some have begun to listen when one cannot.
+            let last = group.machines().last().expect("there are three").clone();
+            last.stop("too early");
+            while last.spawn(|| ()).is_ok() {
                 sleep(SHORT)?;
             }
+            let error = group.listen(address, |_, _| ()).unwrap_err();
+            assert_eq!(error.get_ref().and_then(|error| error.downcast_ref()), Some(&Misuse::MachineEnded));
+            drop(TcpListener::bind(address)?);
             group.end("enough")
         });
     });

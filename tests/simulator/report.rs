@@ -87,8 +87,10 @@ fn a_panic_of_a_coroutine_that_nobody_joins_fails_the_world() {
     assert_eq!((note.thread.as_str(), note.coroutine.as_str()), ("server/main", "2 'worker'"));
 }
 
+type Main = fn() -> io::Result<()>;
+
 /// Runs `body` in a machine; how many panics it has counted a while later.
-fn panics_of(may_fail: bool, body: fn() -> io::Result<()>) -> (Outcome, u64) {
+fn panics_of(may_fail: bool, body: Main) -> (Outcome, u64) {
     let counted = Arc::new(AtomicU64::new(0));
     let count = counted.clone();
     let outcome = Simulation::new(1).run(move |world| {
@@ -113,29 +115,22 @@ fn breaks() {
     panic!("something breaks");
 }
 
+/// When what it would join has ended.
+fn dropped_late<T>(handle: T) -> io::Result<()> {
+    machinarium::sleep(1.millis())?;
+    drop(handle);
+    Ok(())
+}
+
 /// The result of what runs elsewhere goes by two ends, and either may be the last: the panic is told of in both cases, and once.
 #[test]
 fn a_panic_elsewhere_that_nobody_joins_fails_the_world() {
-    let bodies: [(fn() -> io::Result<()>, u64); 4] = [
-        (|| Ok(drop(machine::current()?.spawn(breaks)?)), 1),
-        (
-            || {
-                let task = machine::current()?.spawn(breaks)?;
-                machinarium::sleep(1.millis())?;
-                Ok(drop(task))
-            },
-            1,
-        ),
+    let bodies: [(Main, u64); 4] = [
+        (|| machine::current()?.spawn(breaks).map(drop).map_err(io::Error::from), 1),
+        (|| dropped_late(machine::current()?.spawn(breaks)?), 1),
         // Its machine has ended, and counts nothing any more.
-        (|| Ok(drop(machine::spawn("worker", breaks)?)), 0),
-        (
-            || {
-                let worker = machine::spawn("worker", breaks)?;
-                machinarium::sleep(1.millis())?;
-                Ok(drop(worker))
-            },
-            1,
-        ),
+        (|| machine::spawn("worker", breaks).map(drop), 0),
+        (|| dropped_late(machine::spawn("worker", breaks)?), 1),
     ];
     for (body, counted) in bodies {
         let (outcome, _) = panics_of(false, body);

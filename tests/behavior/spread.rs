@@ -388,8 +388,8 @@ fn a_shutdown_ends_listening_and_who_was_let_in_is_served() {
 fn listening_ends_with_its_group_and_when_it_is_dropped() {
     both(|| {
         in_a_machine(|| {
-            for drops in [false, true] {
-                let group = Group::start("worker", 2)?;
+            for (count, drops) in [(2, false), (2, true), (1, false)] {
+                let group = Group::start("worker", count)?;
                 let listening = group.listen("127.0.0.1:0", |_, _| ())?;
                 let address = listening.local_addr().unwrap();
                 if drops {
@@ -400,8 +400,8 @@ fn listening_ends_with_its_group_and_when_it_is_dropped() {
                     group.end("enough")?;
                 } else {
                     group.end("enough")?;
-                    listening.until(&Shutdown::new())?;
                     assert!(is_refused(address));
+                    listening.until(&Shutdown::new())?;
                 }
             }
             Ok(())

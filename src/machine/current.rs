@@ -201,7 +201,6 @@ unsafe fn bare<'a>(slot: usize) -> &'a Bare {
 }
 
 /// Whoever started this thread, if it has not been the system itself.
-#[cfg(any(feature = "tls", feature = "tls-ring"))]
 pub(crate) fn starter() -> Option<Rc<dyn Starter>> {
     let slot = get();
     if slot & BARE != 0 {

@@ -78,6 +78,9 @@ use scheduler::Scheduler;
 use timers::Timers;
 use wakeup::Shared;
 
+/// The number of a machine's main coroutine, which is its first.
+const MAIN: u64 = 1;
+
 /// One thread's runtime. See the head of the file.
 pub struct Machine {
     pub(crate) kernel: Rc<dyn Kernel>,
@@ -103,7 +106,6 @@ pub struct Machine {
     sweep: Cell<Instant>,
     trim: trim::Trim,
     locals: local::Locals,
-    lost_panics: Cell<u64>,
     /// Everything is being unwound, and what begins now does not run.
     unwinding: Cell<bool>,
     /// Whoever started this thread and wants to know.
@@ -175,12 +177,11 @@ impl Machine {
             slots: RefCell::default(),
             zombie: Cell::new(None),
             main: Cell::new(None),
-            ids: Cell::new(1),
+            ids: Cell::new(MAIN),
             watch: Cell::new(None),
             sweep: Cell::new(Instant::FAR),
             trim: trim::Trim::default(),
             locals: local::Locals::default(),
-            lost_panics: Cell::new(0),
             unwinding: Cell::new(false),
             starter,
             reclaimed: Cell::new(false),

@@ -103,7 +103,7 @@ impl Group {
     }
 
     /// Starts a coroutine on the machine that has fewest of those that were started so; of several that have equally few, on the next
-    /// in turn. One that has ended, though the group has not, gets none.
+    /// in turn. One that has ended, though the group has not, gets none, and one whose main closure has returned only if all have.
     ///
     /// # Errors
     /// As for [`Remote::spawn`](crate::machine::Remote::spawn).
@@ -175,7 +175,12 @@ impl Members {
         let (count, first) = (self.list.len(), self.turn.load(Ordering::Relaxed));
         let places = (0..count).map(|place| (first + place) % count);
         let serving = places.filter(|place| !self.list[*place].remote.has_ended());
-        let least = serving.min_by_key(|place| self.list[*place].load.load(Ordering::Relaxed))?;
+        // What goes to one that ends is soon cancelled: only if there is no other.
+        let burden = |place: &usize| {
+            let Member { remote, load } = &self.list[*place];
+            (remote.is_ending(), load.load(Ordering::Relaxed))
+        };
+        let least = serving.min_by_key(burden)?;
         self.turn.store((least + 1) % count, Ordering::Relaxed);
         Some(&self.list[least])
     }

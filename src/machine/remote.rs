@@ -256,6 +256,11 @@ impl Remote {
         self.shared.thread().is_none()
     }
 
+    /// Whether its main closure has returned.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.shared.is_ending()
+    }
+
     /// Whether that is the machine this is called on.
     pub fn is_here(&self) -> bool {
         current::machine().is_some_and(|machine| Arc::ptr_eq(&machine.shared, &self.shared))

@@ -38,6 +38,7 @@ impl Machine {
             *place = Some(std::panic::catch_unwind(std::panic::AssertUnwindSafe(main)));
             // Here already: who is ready runs before the root stack does, and may keep it from ever running.
             let machine = current::machine().expect("the main coroutine is on its machine");
+            machine.shared.ends();
             machine.watch.set(machine.tuning.teardown.and_then(|limit| Watch::start(machine, limit)));
         })?;
         let task = handle.task();

@@ -4,6 +4,7 @@
 //! outlives the machine keeps the eventfd, so its number is never a stranger's; its letters come back.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::process::Process;
 use super::scheduler::Outcome;
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) messages: Arc<Store>,
     /// Its thread, while it is one.
     thread: Lock<Option<Target>>,
+    /// Its main closure has returned.
+    ending: AtomicBool,
 }
 
 /// What one machine asks of another. Opened on the root stack of the one that gets it.
@@ -55,8 +58,10 @@ impl Shared {
         let (cells, mailbox) = (Arc::new(Cells::new()), Mailbox::new());
         let (shown, thread) = (Shown::default(), Lock::new(None));
         let messages = Arc::new(Store::default());
+        let ending = AtomicBool::new(false);
         let shared =
-            Arc::new(Shared { number, name, process, cells, mailbox, eventfd, shown, messages, thread });
+            Shared { number, name, process, cells, mailbox, eventfd, shown, messages, thread, ending };
+        let shared = Arc::new(shared);
         shared.process.enlist(&shared);
         Ok(shared)
     }
@@ -73,6 +78,16 @@ impl Shared {
     /// The machine's thread, if it has begun and not ended.
     pub(crate) fn thread(&self) -> Option<Target> {
         self.thread.with(|thread| *thread)
+    }
+
+    /// The main closure has returned: what comes now ends soon.
+    pub(super) fn ends(&self) {
+        // Relaxed: a hint. A letter that crosses this is one that came a little earlier.
+        self.ending.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
     }
 
     /// Sends a letter; it comes back if the machine has ended.

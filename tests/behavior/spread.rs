@@ -59,6 +59,55 @@ fn who_has_least_gets_the_next() {
     });
 }
 
+/// It still opens its letters, but what it is given now is cancelled soon.
+#[test]
+fn a_machine_that_ends_gets_nothing_more() {
+    both(|| {
+        in_a_machine(|| {
+            let group = Group::start("worker", 2)?;
+            let (ends, release) = (Event::new(), Event::new());
+            let (told, waits) = (ends.clone(), release.clone());
+            let here = group.spawn(|| sleep(LONG).is_err())?;
+            let last = group.spawn(move || {
+                assert!(sleep(LONG).is_err());
+                told.set();
+                shield(|| waits.wait()).unwrap();
+            })?;
+            group.machines().nth(1).unwrap().stop("it alone");
+            ends.wait()?;
+            let numbers: Vec<_> = (0..4)
+                .map(|_| {
+                    group.spawn(|| machine::current().unwrap().number())?.join().map_err(io::Error::from)
+                })
+                .collect::<Result<_, _>>()?;
+            assert_eq!(numbers, [0; 4]);
+            release.set();
+            last.join()?;
+            assert!(!here.is_finished());
+            group.end("enough")
+        });
+    });
+}
+
+#[test]
+fn what_drains_may_still_give_work_to_its_own_machine() {
+    both(|| {
+        let done = Arc::new(AtomicBool::new(false));
+        let seen = done.clone();
+        let result: io::Result<()> = Builder::new().drain(LONG).run(|| {
+            let group = Group::start("alone", 1)?;
+            spawn(move || {
+                sleep(SHORT).unwrap();
+                assert_eq!(group.spawn(|| 40 + 2).unwrap().join().unwrap(), 42);
+                done.store(true, Ordering::Relaxed);
+            });
+            Ok(())
+        });
+        result.unwrap();
+        assert!(seen.load(Ordering::Relaxed), "main had returned, and this went on");
+    });
+}
+
 #[test]
 fn a_group_ends_by_cancelling_what_runs() {
     both(|| {

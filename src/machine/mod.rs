@@ -45,7 +45,7 @@ mod watch;
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,8 +114,8 @@ pub struct Machine {
     reclaimed: Cell<bool>,
     spinning: bool,
     counts: statistics::Counts,
-    /// Who has left something to be done at the end of this turn.
-    late: RefCell<Vec<Rc<dyn Late>>>,
+    /// Who has left something to be done at the end of this turn. They know the machine, so it does not keep them.
+    late: RefCell<Vec<Weak<dyn Late>>>,
 }
 
 /// Whoever puts off what many operations of a turn can share.
@@ -228,8 +228,8 @@ impl Machine {
         }
     }
 
-    /// Calls [`Late::turn_ends`] before the machine looks at its descriptors again.
-    pub(crate) fn at_end_of_turn(&self, late: Rc<dyn Late>) {
+    /// Calls [`Late::turn_ends`] before the machine looks at its descriptors again, of what is still there then.
+    pub(crate) fn at_end_of_turn(&self, late: Weak<dyn Late>) {
         self.late.borrow_mut().push(late);
     }
 
@@ -238,7 +238,7 @@ impl Machine {
             return;
         }
         let mut late = self.late.take();
-        late.drain(..).for_each(|late| late.turn_ends(self));
+        late.drain(..).filter_map(|late| late.upgrade()).for_each(|late| late.turn_ends(self));
         // The memory, for the next turn.
         self.late.replace(late);
     }
@@ -480,4 +480,35 @@ fn run_machine(
 
 fn as_io(errno: kernel::Errno) -> io::Error {
     errno.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct PutsOff(Rc<Cell<u32>>);
+
+    impl Late for PutsOff {
+        fn turn_ends(&self, _machine: &Machine) {
+            self.0.set(self.0.get() + 1);
+        }
+    }
+
+    /// Sockets hold their machine: one that kept those that put something off would be a cycle until its turn ends.
+    #[test]
+    fn a_machine_keeps_nobody_who_puts_something_off() {
+        let ended = Rc::new(Cell::new(0));
+        let [stays, goes] = [(); 2].map(|()| Rc::new(PutsOff(ended.clone())));
+        let result: io::Result<()> = run(|| {
+            let machine = current::machine().expect("it runs here");
+            let [first, second] = [&stays, &goes].map(Rc::downgrade);
+            machine.at_end_of_turn(first);
+            machine.at_end_of_turn(second);
+            drop(goes);
+            assert_eq!(Rc::strong_count(&ended), 2);
+            crate::sleep(Duration::from_millis(1)).map_err(io::Error::from)
+        });
+        result.unwrap();
+        assert_eq!(ended.get(), 1, "of the one that is still there");
+    }
 }

@@ -123,7 +123,7 @@ impl Socket {
     /// Has the machine send what is gathered in this turn, if nobody does before.
     pub(super) fn send_soon(self: &Rc<Self>) {
         if !self.behind.told.replace(true) {
-            self.machine().at_end_of_turn(self.clone());
+            self.put_off();
         }
     }
 }

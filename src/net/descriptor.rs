@@ -222,8 +222,14 @@ impl Socket {
     /// Has those who watch the reading direction look again in the machine's next turn, when others have had theirs.
     pub(super) fn look_again_soon(self: &Rc<Self>) {
         if !self.look_again.replace(true) {
-            self.machine.at_end_of_turn(self.clone());
+            self.put_off();
         }
+    }
+
+    /// Has the machine call `turn_ends`.
+    pub(super) fn put_off(self: &Rc<Self>) {
+        let socket = Rc::downgrade(self);
+        self.machine.at_end_of_turn(socket);
     }
 
     pub(super) fn turn_has_ended(&self, machine: &Machine) {

@@ -119,12 +119,6 @@ impl<'a> Turn<'a> {
         Ok(Turn { socket, direction, deadline, used: false })
     }
 
-    /// The turn, if nobody has it.
-    pub(crate) fn if_free(socket: &'a Socket, direction: &'a Direction) -> Option<Turn<'a>> {
-        let free = !direction.taken.replace(true);
-        free.then_some(Turn { socket, direction, deadline: None, used: false })
-    }
-
     /// Makes a call until it answers anything but `EAGAIN` or `EINTR`. It is not made while an earlier answer says that it
     /// would block.
     pub(crate) fn call<T>(&mut self, mut call: impl FnMut(&Socket) -> kernel::Result<T>) -> io::Result<T> {

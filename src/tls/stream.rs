@@ -248,11 +248,12 @@ impl<S: Connected> TlsStream<S> {
         }
     }
 
-    /// [`close_write`](Self::close_write), and the end of the connection. What has come and was not read is thrown away.
+    /// [`close_write`](Self::close_write), and the end of the connection. What has come and was not read is thrown away, as much as
+    /// `Tuning::look` calls read.
     ///
-    /// It does not wait for the peer. As on TCP, what the peer sends afterwards resets the connection, and may cost it what it has
-    /// not read yet (a TLS 1.3 server sends tickets after each handshake): who must be sure calls `close_write` and reads
-    /// to the end.
+    /// It does not wait for the peer. As on TCP, what the peer sends afterwards, or has sent beyond that, resets the connection, and
+    /// may cost it what it has not read yet (a TLS 1.3 server sends tickets after each handshake): who must be sure calls
+    /// `close_write` and reads to the end.
     ///
     /// # Errors
     /// As `close_write`.
@@ -261,10 +262,9 @@ impl<S: Connected> TlsStream<S> {
         // A socket that is closed with bytes unread resets the connection, and the peer may lose what it has not read.
         let socket = self.io.descriptor();
         let mut rest = Buffer::new(POOL.get());
-        if let Some(mut reading) = Turn::if_free(socket, &socket.read) {
-            while let Ok(Some(1..)) = reading.attempt(|socket| socket.fill_once(&mut rest)) {
-                rest.consume(rest.len());
-            }
+        for _ in socket.calls_of_a_look() {
+            let Ok(Ok(1..)) = socket.read_for_next(|socket| socket.fill_once(&mut rest)) else { break };
+            rest.consume(rest.len());
         }
         result
     }

@@ -13,7 +13,7 @@ use crate::tls_bytes::{pass_on, with_relay};
 use machinarium::net::TcpStream;
 use machinarium::tls::rustls::{self, AlertDescription};
 use machinarium::tls::{Error, Fault, ServerConfig};
-use machinarium::{scope, sleep, spawn, timeout};
+use machinarium::{Builder, Tuning, scope, sleep, spawn, timeout};
 
 const GARBAGE: [&[u8]; 6] = [
     b"GET / HTTP/1.0\r\n\r\n",
@@ -272,5 +272,29 @@ fn clients_that_leave_in_the_middle() {
             tls_pair(&client().build()?, &config)?;
             Ok(())
         });
+    });
+}
+
+/// What has come and was not read is thrown away at the end, so that it does not reset the connection; but not for as long as more
+/// of it comes.
+#[test]
+fn a_peer_that_goes_on_sending_does_not_put_off_the_end() {
+    both(|| {
+        let tuning = Tuning { look: 1, ..Tuning::default() };
+        let result: io::Result<()> = Builder::new().tuning(tuning).run(|| {
+            let (client, server) = tls_pair(&client().build()?, &server().build()?)?;
+            let peer = client.get_ref();
+            scope(|scope| {
+                let writer = scope.spawn(|| peer.write_all(&[23; 128 << 10]));
+                sleep(Duration::from_millis(50))?;
+                server.close()?;
+                sleep(Duration::from_millis(50))?;
+                // After an end without a reset, the first write would still go out.
+                let reset = peer.write_all(b"more").is_err();
+                assert!(writer.join()?.is_err() || reset, "more was read than one look reads");
+                Ok(())
+            })
+        });
+        result.unwrap();
     });
 }

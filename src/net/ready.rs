@@ -117,6 +117,12 @@ impl UnixDatagram {
     pub fn readable(&self) -> Readable<'_> {
         Readable::new(self)
     }
+
+    /// As [`Stream::writable`]: chosen when a [`send`](Self::send) to the peer would not wait. Of the room that others have
+    /// ([`send_to`](Self::send_to)) no event tells, and it says nothing.
+    pub fn writable(&self) -> Writable<'_> {
+        Writable::new(&self.descriptor)
+    }
 }
 
 impl<K: Kind> Inlet for Stream<K> {

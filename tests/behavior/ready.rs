@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::both;
 use crate::tcp::pair;
-use machinarium::net::{UdpSocket, UnixStream};
+use machinarium::kernel::UnixName;
+use machinarium::net::{UdpSocket, UnixDatagram, UnixStream};
 use machinarium::{run, select, sleep, spawn, timeout, yield_now};
 
 const SHORT: Duration = Duration::from_millis(1);
@@ -130,6 +131,37 @@ fn a_full_stream_is_writable_when_its_peer_has_read() {
             timeout(LONG, || ours.write_all(b"more"))?;
             reader.join()??.read_exact(&mut [0; 4])?;
             Ok(())
+        });
+    });
+}
+
+/// Also with a stranger for a peer, whose room is no other's.
+#[test]
+fn a_socket_of_datagrams_is_writable_when_its_peer_has_room() {
+    both(|| {
+        in_machine(|| {
+            let name = format!("machinarium-{}-room", std::process::id());
+            let name = UnixName::abstract_name(name.as_bytes())?;
+            let (one, other) = UnixDatagram::pair()?;
+            let (bound, stranger) = (UnixDatagram::bind_addr(&name)?, UnixDatagram::unbound()?);
+            stranger.connect_addr(&name)?;
+            for (ours, theirs) in [(one, other), (stranger, bound)] {
+                ours.writable().wait()?;
+                let mut sent = 0;
+                while timeout(SHORT, || ours.send(&[0; 100])).is_ok() {
+                    sent += 1;
+                }
+                let nothing = timeout(SHORT, || select! { writable(ours) => (), });
+                assert!(nothing.is_err(), "its peer is full");
+                let reader = spawn(move || {
+                    (0..sent).try_for_each(|_| theirs.recv(&mut [0; 100]).map(drop)).map(|()| theirs)
+                });
+                select! { writable(ours) => (), }?;
+                assert_eq!(timeout(LONG, || ours.send(b"more"))?, 4);
+                drop(reader.join()??);
+            }
+            let nobody = UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+            select! { writable(nobody) => (), }.map_err(io::Error::from)
         });
     });
 }

@@ -105,9 +105,10 @@ pub fn all() -> &'static [Mark] {
     unsafe { std::slice::from_raw_parts(begin.cast(), count) }
 }
 
-/// The number of a mark in [`all`].
-pub fn number(mark: &'static Mark) -> usize {
-    (std::ptr::from_ref(mark).addr() - (&raw const BEGIN).addr()) / size_of::<Mark>()
+/// The number of a mark in [`all`]. `None`: it is not there, since no macro of this program has made it.
+pub fn number(mark: &'static Mark) -> Option<usize> {
+    let bytes = std::ptr::from_ref(mark).addr().checked_sub((&raw const BEGIN).addr())?;
+    Some(bytes / size_of::<Mark>()).filter(|number| *number < all().len())
 }
 
 impl Mark {

@@ -72,10 +72,12 @@ fn hear<R>(tell: impl FnOnce(&mut State, ThreadIndex) -> R) -> Option<R> {
 
 impl State {
     fn reach(&mut self, thread: ThreadIndex, mark: &'static Mark, holds: bool, told: fmt::Arguments<'_>) {
-        let number = mark::number(mark);
-        let first = self.heard.marks.count(number, holds) && holds;
-        if first && mark.kind == MarkKind::Sometimes {
-            self.heard.firsts.push((number, self.sched.choices.draws()));
+        // One that no table has is not counted.
+        if let Some(number) = mark::number(mark) {
+            let first = self.heard.marks.count(number, holds) && holds;
+            if first && mark.kind == MarkKind::Sometimes {
+                self.heard.firsts.push((number, self.sched.choices.draws()));
+            }
         }
         if mark.kind == MarkKind::Always && !holds {
             let message = format!("always, at {}:{}: {told}", mark.file, mark.line);
@@ -87,10 +89,8 @@ impl State {
 
     fn goes_wrong(&mut self, thread: ThreadIndex, mark: &'static Mark) -> bool {
         let Some(process) = self.sched.thread(thread).process else { return false };
-        if self.sched.calm {
-            return false;
-        }
-        let (number, process) = (mark::number(mark), self.processes[process.0 as usize].identity);
+        let Some(number) = mark::number(mark).filter(|_| !self.sched.calm) else { return false };
+        let process = self.processes[process.0 as usize].identity;
         let stream = Stream::new(Subsystem::Mark, process << 24 | place(mark));
         let choices = &mut self.sched.choices;
         let on = self.heard.on.entry((process, number));

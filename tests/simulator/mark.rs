@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
+use machinarium::mark::{Mark, MarkKind};
 use machinarium::{always, buggify, mark, reachable, sometimes};
 use machinarium_sim::{Check, Durations, FailureKind, Marks, Outcome, Record, Simulation, Strategy, World};
 
@@ -60,6 +61,26 @@ fn every_mark_of_the_program_is_known_also_where_nobody_came() {
     if black_box(false) {
         reachable!("nobody comes here");
     }
+}
+
+/// Marks are plain values, which anybody may make and tell of.
+#[test]
+fn a_mark_of_no_table_is_not_counted_and_does_no_harm() {
+    static BEFORE: Mark = Mark { kind: MarkKind::Sometimes, line: 1, file: "x", name: "by hand" };
+    let after: &'static Mark =
+        Box::leak(Box::new(Mark { kind: MarkKind::Always, line: 2, file: "x", name: "on the heap" }));
+    let outcome = run(1, move || {
+        let watcher = mark::watcher().expect("a world listens");
+        for by_hand in [&BEFORE, after] {
+            assert_eq!(mark::number(by_hand), None);
+            watcher.reached(by_hand, true, format_args!("told"));
+            assert!(!watcher.goes_wrong(by_hand));
+        }
+        reachable!("beside those by hand");
+    });
+    assert!(outcome.passed(), "{}", outcome.report(""));
+    assert!(!outcome.marks.to_string().contains("\"by hand\""), "{}", outcome.marks);
+    mark::all().iter().enumerate().for_each(|(place, mark)| assert_eq!(mark::number(mark), Some(place)));
 }
 
 #[test]

@@ -138,7 +138,11 @@ impl<K: Kind> fmt::Display for AttachError<K> {
     }
 }
 
-impl<K: Kind> std::error::Error for AttachError<K> {}
+impl<K: Kind> std::error::Error for AttachError<K> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
 
 impl<K: Kind> From<AttachError<K>> for io::Error {
     fn from(error: AttachError<K>) -> io::Error {

@@ -101,7 +101,11 @@ impl<S: Connected> fmt::Display for TlsAttachError<S> {
     }
 }
 
-impl<S: Connected> std::error::Error for TlsAttachError<S> {}
+impl<S: Connected> std::error::Error for TlsAttachError<S> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
 
 impl<S: Connected> From<TlsAttachError<S>> for io::Error {
     fn from(error: TlsAttachError<S>) -> io::Error {

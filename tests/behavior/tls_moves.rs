@@ -1,5 +1,6 @@
 //! TLS from machine to machine, and configurations that change while they are used.
 
+use std::error::Error;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -88,18 +89,22 @@ fn a_stream_moves_with_all_that_is_on_its_way() {
 
 #[test]
 fn the_wrong_machine_is_an_error_and_no_machine_gives_the_stream_back() {
+    fn misuse(error: &dyn Error) -> Option<&Misuse> {
+        error.source()?.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref()
+    }
     both(|| {
         let mut detached = None;
         let result: io::Result<()> = run(|| {
             let (client, _server) = tls_pair(&client().build()?, &server().build()?)?;
-            detached = Some(client.detach()?);
+            detached = Some((client.detach()?, pair()?.0.detach()?));
             Ok(())
         });
         result.unwrap();
-        let error = detached.unwrap().attach().unwrap_err();
-        let misuse = error.source.get_ref().and_then(|inner| inner.downcast_ref::<Misuse>());
-        assert_eq!(misuse, Some(&Misuse::NoMachine));
-        drop(error.stream);
+        let (tls, plain) = detached.unwrap();
+        let (tls, plain) = (tls.attach().unwrap_err(), plain.attach().unwrap_err());
+        assert_eq!(misuse(&tls), Some(&Misuse::NoMachine));
+        assert_eq!(misuse(&plain), Some(&Misuse::NoMachine));
+        drop((tls.stream, plain.stream));
     });
 }
 

@@ -30,6 +30,7 @@ use crate::choice::Record;
 use crate::confirm::{self, Fresh, confirm};
 use crate::explain::{Case, Explanation};
 use crate::fault::{Cpu, Faults};
+use crate::guard;
 use crate::host::Ending;
 use crate::journal;
 use crate::marks::Marks;
@@ -311,7 +312,8 @@ impl Check {
         if told.digest != first.digest || told.failure.is_none() {
             panic!(
                 "seed {seed:#x} failed, and did something else when it ran again in this process: something outside of \
-                 the world (a static, a thread-local, the real clock, HashMap's order) decides\n{}",
+                 the world (a static, a thread-local, the real clock, HashMap's order) decides{}\n{}",
+                guard::advice(),
                 first.report(&command)
             );
         }

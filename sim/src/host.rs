@@ -24,6 +24,7 @@ use machinarium::kernel::Kernel;
 
 use crate::env::{HostIndex, ProcessIndex};
 use crate::fault::{Fault, Injector};
+use crate::guard::locals;
 use crate::kernel::SimKernel;
 use crate::process::{Life, ProcessState};
 use crate::report::FailureKind;
@@ -436,6 +437,7 @@ impl Shared {
         let body = Box::new(move || {
             // Whatever a panic has left half done belongs to this thread's process, which it ends or which joins it.
             let end = std::panic::catch_unwind(AssertUnwindSafe(main));
+            locals::end();
             shared.thread_returned(thread, end);
         });
         let strand = Strand::new(&self.stage, &format!("{host}/{}", record.name), body);

@@ -141,7 +141,8 @@ impl Outcome {
             "found by strategy {}, {} choices, {} calls, faults: {}\n",
             self.strategy, self.stats.choices, self.stats.calls, self.stats.faults
         );
-        if let Some(backtrace) = failure.panic.as_ref().and_then(|panic| panic.backtrace.as_ref()) {
+        let of_panic = failure.panic.as_ref().and_then(|panic| panic.backtrace.as_ref());
+        if let Some(backtrace) = of_panic.or(failure.backtrace.as_ref()) {
             text += &format!("\n{backtrace}");
         }
         let others = self.panics.iter().filter(|note| failure.panic.as_ref() != Some(note));

@@ -55,28 +55,57 @@ pub(crate) enum Hook {
 /// How many panics are kept: one that repeats for ever is told by its first ones.
 const KEPT: usize = 100;
 
-/// Says what the hook does on this OS thread from now on, and answers what it did.
-pub(crate) fn set(hook: Hook) -> Hook {
-    static INSTALLED: Once = Once::new();
-    INSTALLED.call_once(|| {
-        let before = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            if !keep(info) {
-                before(info);
-            }
-        }));
-    });
-    outside::with(|outside| outside.hook.replace(hook))
+/// As long as this lives, panics of this OS thread are kept. One that ends it is the simulator's own, which nobody else would tell.
+pub(crate) struct Keeping {
+    seed: u64,
+    before: Hook,
+    /// What an outer world's thread has caught before it started this one, which is not this one's.
+    outer: Vec<PanicNote>,
+}
+
+impl Keeping {
+    pub(crate) fn begin(seed: u64, hook: Hook) -> Keeping {
+        static INSTALLED: Once = Once::new();
+        INSTALLED.call_once(install);
+        let before = outside::with(|outside| outside.hook.replace(hook));
+        Keeping { seed, before, outer: take() }
+    }
+}
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        let kept = outside::with(|outside| {
+            outside.hook.set(self.before);
+            outside.panics.replace(std::mem::take(&mut self.outer))
+        });
+        if std::thread::panicking() {
+            eprintln!("{}", own_failure(self.seed, &kept));
+        }
+    }
+}
+
+fn own_failure(seed: u64, kept: &[PanicNote]) -> String {
+    let mut text = format!("the simulator itself has failed, in the run of seed {seed}: please report it");
+    for note in kept {
+        let backtrace = note.backtrace.as_deref().unwrap_or_default();
+        text += &format!("\n{note}\n{backtrace}");
+    }
+    text
+}
+
+/// Once for the whole program.
+fn install() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !keep(info) {
+            before(info);
+        }
+    }));
 }
 
 /// The panics since the last time.
 pub(crate) fn take() -> Vec<PanicNote> {
     outside::with(|outside| outside.panics.take())
-}
-
-/// Gives back what was taken.
-pub(crate) fn put_back(notes: Vec<PanicNote>) {
-    outside::with(|outside| outside.panics.replace(notes));
 }
 
 /// Keeps a panic, if this OS thread's are kept.
@@ -124,4 +153,30 @@ pub(crate) fn between(backtrace: &str, tops: &[&str]) -> String {
 
 fn message(info: &PanicHookInfo<'_>) -> String {
     info.payload_as_str().unwrap_or("a value that is no text").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_the_simulator_itself_is_told_with_its_seed() {
+        let unwound = std::panic::catch_unwind(|| {
+            let _outer = Keeping::begin(1, Hook::Keep);
+            let _inner = Keeping::begin(2, Hook::Keep);
+            panic!("of its own");
+        });
+        assert!(unwound.is_err());
+        assert_eq!(outside::with(|outside| outside.hook.get()), Hook::Pass);
+        assert!(take().is_empty(), "what was kept has been told");
+        let note = PanicNote {
+            thread: String::new(),
+            coroutine: String::new(),
+            message: "of its own".to_owned(),
+            location: "here".to_owned(),
+            backtrace: None,
+        };
+        let text = own_failure(7, &[note]);
+        assert!(text.contains("seed 7") && text.contains("a panic at here: of its own"), "{text}");
+    }
 }

@@ -24,7 +24,7 @@ use crate::journal::{Drawn, Journal};
 use crate::marks::{self, Heard, Marks};
 use crate::monitor::Pulse;
 use crate::net::Net;
-use crate::panics::{self, Hook, PanicNote};
+use crate::panics::{self, Hook, Keeping, PanicNote};
 use crate::process::Life;
 use crate::report::{self, Failure, FailureKind};
 use crate::scheduler::{Scheduler, Thread};
@@ -264,16 +264,12 @@ impl Simulation {
     /// }
     /// ```
     pub fn rehearse<R: Ending>(&self, script: impl FnOnce(&World) -> R + 'static) -> Rehearsal {
-        let hook = panics::set(Hook::Keep);
-        let outer = panics::take();
+        let _keeping = Keeping::begin(self.seed, Hook::Keep);
         let shared = self.build_with(Choices::dull(), Some(Turns::plain()));
         start_script(&shared, self.seed, script);
         shared.run(SCRIPT);
         let rehearsal = shared.state.borrow().sched.turns.as_ref().map(|turns| turns.rehearsal());
         shared.tear_down();
-        drop(panics::take());
-        panics::set(hook);
-        panics::put_back(outer);
         rehearsal.expect("it has turns")
     }
 
@@ -298,17 +294,13 @@ impl Simulation {
 
     /// Runs it.
     pub fn run<R: Ending>(&self, script: impl FnOnce(&World) -> R + 'static) -> Outcome {
-        let hook = panics::set(if self.keep == Keep::Nothing { Hook::Keep } else { Hook::KeepBacktrace });
-        // What an outer world's thread has caught before it started this one is not ours.
-        let outer = panics::take();
+        let hook = if self.keep == Keep::Nothing { Hook::Keep } else { Hook::KeepBacktrace };
+        let _keeping = Keeping::begin(self.seed, hook);
         marks::install();
         let shared = self.build();
         start_script(&shared, self.seed, script);
         shared.run(SCRIPT);
-        let outcome = self.judge(&shared);
-        panics::set(hook);
-        panics::put_back(outer);
-        outcome
+        self.judge(&shared)
     }
 
     fn build(&self) -> Rc<Shared> {

@@ -12,6 +12,7 @@
 mod big_stack;
 pub(crate) mod block;
 pub(crate) mod builder;
+mod calls;
 mod cancellation;
 pub mod context;
 pub(crate) mod coroutine_local;

@@ -7,6 +7,7 @@
 use std::backtrace::Backtrace;
 use std::fmt;
 
+use super::calls;
 use super::task::quietly;
 use super::{Machine, State, TaskRef};
 use crate::kernel::Instant;
@@ -36,7 +37,7 @@ pub(crate) struct Seen {
 
 impl Seen {
     pub(crate) fn into_words(mut self) -> CoroutineInfo {
-        self.info.backtrace = self.backtrace.map(|backtrace| backtrace.to_string());
+        self.info.backtrace = self.backtrace.as_ref().map(calls::of_user);
         self.info
     }
 }

@@ -226,6 +226,29 @@ fn a_reset_on_the_way_is_heard_at_both_ends() {
     assert!(refused.load(SeqCst) > 0 && reset.load(SeqCst) > 10, "{refused:?} refused, {reset:?} reset");
 }
 
+/// What was on its way when a connection was reset may come between the reset of one end and that of the other. It is acknowledged then,
+/// which nobody hears.
+#[test]
+fn an_end_that_has_failed_hears_of_nothing_any_more() {
+    let faults = Faults::none().rate(Fault::Reset, 4).rate(Fault::ShortRead, 2);
+    for seed in 0..200 {
+        let outcome = Simulation::new(seed).faults(faults).keep_events(40).run(move |world| {
+            let _server = world.host("server").run(echo);
+            let client = world.host("client").run(|| machinarium::run(write_until_it_fails));
+            world.join(&client);
+        });
+        assert!(outcome.passed(), "{}", outcome.report(""));
+    }
+}
+
+fn write_until_it_fails() -> io::Result<()> {
+    let Ok(stream) = TcpStream::connect(raw::server(1)) else { return Ok(()) };
+    while stream.write_all(&[1; 100]).is_ok() {
+        sleep(Duration::from_micros(50))?;
+    }
+    Ok(sleep(Duration::from_millis(5))?)
+}
+
 /// The errors that these faults make a program see, by the name of each.
 #[test]
 fn calls_of_the_network_fail_as_their_manuals_say() {

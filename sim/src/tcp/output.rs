@@ -107,7 +107,8 @@ impl Net {
             return;
         }
         let soonest = env.now() + self.links.least(host, peer_host);
-        let Some(peer) = self.sockets.get_mut(to) else { return };
+        // What is over hears of nothing: its queue is empty, whatever of it still arrives.
+        let Some(peer) = self.sockets.get_mut(to).filter(|peer| peer.state != State::Closed) else { return };
         peer.sending.add_ack(Ack { at: soonest + delay, soonest, next, edge });
         if peer.wants_ack() {
             self.expect_ack(env, to);

@@ -103,6 +103,7 @@
 //! | `oracle`, `waits`, `verdict` | what must hold at every quiet moment; who waits for whom; what a world that does not get on has |
 //! | `marks`, `future` | what the code under test says about itself, and how runs go on from there |
 //! | `net`, `sockets`, `tcp`, `udp`, `unix`, `epoll`, `eventfd`, `files`, `options`, `link` | the objects of the simulated kernels, which know only `env` |
+//! | `ground`, `real` | what a world stands on; the same script on real Linux |
 //! | `outside`, `panics`, `monitor` | what is of the OS thread or the whole program, and not of a world |
 //! | `guard` | what std asks of the operating system, answered by the world |
 
@@ -127,6 +128,7 @@ mod files;
 mod film;
 mod futex;
 mod future;
+mod ground;
 #[allow(unsafe_code)] // functions of the C library, and memory for thread-locals
 pub mod guard;
 mod harness;
@@ -148,6 +150,7 @@ mod picture;
 mod process;
 mod queue;
 mod rare;
+mod real;
 mod record;
 mod regression;
 mod report;

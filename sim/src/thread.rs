@@ -64,7 +64,7 @@ pub(crate) struct Strand {
     /// Its other thread-locals, if it has any of its own.
     locals: ManuallyDrop<Option<Box<Locals>>>,
     /// Where it stands in a lock of std, if that is wanted: no coroutine waits there, but all of the thread.
-    pub(crate) stands: RefCell<Option<Backtrace>>,
+    pub(crate) stands: RefCell<Option<Box<Backtrace>>>,
     main: Cell<Option<Box<dyn FnOnce()>>>,
     request: Cell<Option<NonNull<Request<'static>>>>,
     /// The request is to be served at once, whatever it costs (its thread is panicking).

@@ -100,7 +100,8 @@ impl Here {
         expected: u32,
         timeout: Option<Duration>,
     ) -> Result<()> {
-        let told = self.shared.state.borrow().sched.trace.is_on().then(Backtrace::force_capture);
+        let wanted = self.shared.state.borrow().sched.trace.is_on();
+        let told = wanted.then(|| Box::new(Backtrace::force_capture()));
         let strand = self.shared.strands.borrow()[self.thread.0 as usize].clone();
         strand.stands.replace(told);
         let answer = match self.kernel() {

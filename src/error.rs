@@ -167,6 +167,12 @@ pub(crate) fn is_of_caller(error: &io::Error) -> bool {
     inner.is::<Expired>() || inner.is::<Cancelled>() || inner.is::<Misuse>()
 }
 
+/// Whether a write has failed because the peer is not there any more.
+pub(crate) fn has_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | NotConnected)
+}
+
 /// How a coroutine ended, if not by returning; or why it could not be joined.
 pub enum JoinError {
     /// It panicked; the value is the panic's.

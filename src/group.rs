@@ -17,8 +17,8 @@ use crate::error::{Cause, Misuse};
 use crate::kernel::Instant;
 use crate::machine::builder::Builder;
 use crate::machine::{self, Handle, Remote, RemoteJoin, Tuning, current, shield};
-use crate::shutdown::Shutdown;
 use crate::time::sleep_until;
+use listen::Accepting;
 
 pub use listen::{ListenError, Listening};
 
@@ -39,8 +39,8 @@ pub use listen::{ListenError, Listening};
 pub struct Group {
     members: Arc<Members>,
     others: Vec<Handle<()>>,
-    /// The ends of those who accept for it.
-    listening: RefCell<Vec<Shutdown>>,
+    /// What accepts for it.
+    listening: RefCell<Vec<Arc<Accepting>>>,
 }
 
 /// The machines, this one first.
@@ -136,7 +136,10 @@ impl Group {
     /// If the end of one of them has failed; all have ended then, too.
     pub fn end(mut self, cause: impl Into<Cause>) -> io::Result<()> {
         let (cause, others) = (cause.into(), std::mem::take(&mut self.others));
-        self.listen_no_more(&cause);
+        for accepting in self.listen_no_more(&cause) {
+            // It fails only where nothing can be waited for, as the joins will say.
+            let _ = accepting.wait_for_end();
+        }
         others.iter().for_each(|other| other.stop(cause.clone()));
         let mut result = Ok(());
         for other in others {
@@ -145,8 +148,10 @@ impl Group {
         result
     }
 
-    fn listen_no_more(&self, cause: &Cause) {
-        self.listening.take().into_iter().for_each(|end| _ = end.begin(cause.clone()));
+    fn listen_no_more(&self, cause: &Cause) -> Vec<Arc<Accepting>> {
+        let listening = self.listening.take();
+        listening.iter().for_each(|accepting| accepting.end(cause.clone()));
+        listening
     }
 }
 

@@ -16,7 +16,7 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use crate::error::{Cause, JoinError, WaitError};
-use crate::machine::shield;
+use crate::machine::{shield, throw_unwind};
 use crate::scope::scope;
 use crate::shared::lock::Lock;
 use crate::signal::{Signal, Subscription};
@@ -143,6 +143,8 @@ impl Shutdown {
             match shield(|| work.join()) {
                 Ok(value) => value,
                 Err(JoinError::Panicked(panic)) => resume_unwind(panic),
+                // The machine ends, and this coroutine comes next.
+                Err(JoinError::Unwound) => throw_unwind(),
                 Err(error) => unreachable!("a child that is waited for in a shield: {error}"),
             }
         })

@@ -12,13 +12,19 @@
 //! give medians, and the median over the rounds of the ratio to the first peer of the group.
 
 mod case;
+mod channels;
+mod connections;
 mod echo;
 mod handover;
 mod idle;
 mod process;
+mod server;
 mod simulated;
 mod spawn;
 mod table;
+mod timers;
+mod tls;
+mod window;
 mod yielding;
 
 use std::io::IsTerminal;
@@ -32,8 +38,12 @@ fn cases() -> Vec<Case> {
         yielding::cases(),
         spawn::cases(),
         handover::cases(),
+        channels::cases(),
+        timers::cases(),
         idle::cases(),
         echo::cases(),
+        tls::cases(),
+        connections::cases(),
         simulated::cases(),
     ];
     groups.into_iter().flatten().collect()
@@ -45,6 +55,7 @@ fn main() -> ExitCode {
     match words[..] {
         ["--child", group, peer] => child(group, peer),
         ["--server", peer] => echo::serve(peer),
+        ["--tls-server", peer] => connections::serve(peer),
         _ => parent(&words),
     }
 }
@@ -83,7 +94,9 @@ fn parent(words: &[&str]) -> ExitCode {
         return usage("no case has such a name");
     }
     let tables = table::render(&cases, &measure(&cases, rounds));
-    print!("{tables}");
+    for (name, table) in &tables {
+        println!("\n## {name}\n\n{table}");
+    }
     if write && let Err(error) = table::write(&tables, rounds) {
         eprintln!("benches/README.md: {error}");
         return ExitCode::FAILURE;

@@ -43,7 +43,12 @@ pub fn processor_time(pid: u32) -> f64 {
 
 /// Bytes of memory and of page tables that this process has.
 pub fn memory() -> f64 {
-    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    memory_of(std::process::id())
+}
+
+/// The same of another.
+pub fn memory_of(pid: u32) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let kib = |name: &str| -> f64 {
         let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
         line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(f64::NAN)

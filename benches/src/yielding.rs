@@ -5,6 +5,8 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use corosensei::stack::DefaultStack;
@@ -12,6 +14,7 @@ use corosensei::{Coroutine, CoroutineResult};
 
 use crate::case::{Case, Metric, metric};
 use crate::process::pin;
+use crate::window::{on_may, on_smol, on_tokio};
 
 /// How long one is timed.
 const WINDOW: Duration = Duration::from_millis(300);
@@ -23,8 +26,12 @@ pub fn cases() -> Vec<Case> {
         let group = format!("yield/{count}");
         cases.push(Case::new(&group, "machinarium", move || machinarium(count)));
         cases.push(Case::new(&group, "tokio", move || tokio(count)));
-        // Two mappings for each stack of corosensei: 65,530 are all there are.
+        cases.push(Case::new(&group, "smol", move || smol(count)));
+        // Two mappings for each stack of these: 65,530 are all there are.
         if count <= 30_000 {
+            if count > 1 {
+                cases.push(Case::new(&group, "may", move || may(count)));
+            }
             cases.push(Case::new(&group, "corosensei", move || corosensei(count)));
         }
     }
@@ -69,35 +76,74 @@ fn machinarium(count: usize) -> Vec<Metric> {
     run.expect("a machine")
 }
 
+/// Times the yields of one of `count` tasks.
+async fn timing<Y: Future<Output = ()>>(
+    count: usize,
+    stop: Rc<Cell<bool>>,
+    yield_now: impl Fn() -> Y,
+) -> Vec<Metric> {
+    for _ in 0..3 {
+        yield_now().await;
+    }
+    let (start, mut rounds) = (Instant::now(), 0);
+    while start.elapsed() < WINDOW {
+        for _ in 0..batch(count) {
+            yield_now().await;
+        }
+        rounds += batch(count);
+    }
+    let elapsed = start.elapsed();
+    stop.set(true);
+    result(elapsed, rounds, count)
+}
+
+/// What the others do.
+async fn yielding<Y: Future<Output = ()>>(stop: Rc<Cell<bool>>, yield_now: impl Fn() -> Y) {
+    while !stop.get() {
+        yield_now().await;
+    }
+}
+
 fn tokio(count: usize) -> Vec<Metric> {
-    pin(0);
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    tokio::task::LocalSet::new().block_on(&runtime, async {
+    on_tokio(async move {
         let stop = Rc::new(Cell::new(false));
         for _ in 1..count {
-            let stop = stop.clone();
-            tokio::task::spawn_local(async move {
-                while !stop.get() {
-                    tokio::task::yield_now().await;
+            tokio::task::spawn_local(yielding(stop.clone(), tokio::task::yield_now));
+        }
+        tokio::task::spawn_local(timing(count, stop, tokio::task::yield_now)).await.expect("no panic")
+    })
+}
+
+fn smol(count: usize) -> Vec<Metric> {
+    on_smol(async move |executor| {
+        let stop = Rc::new(Cell::new(false));
+        for _ in 1..count {
+            executor.spawn(yielding(stop.clone(), smol::future::yield_now)).detach();
+        }
+        executor.spawn(timing(count, stop, smol::future::yield_now)).await
+    })
+}
+
+/// Counts the yields of all, since may does not run everyone in turn.
+fn may(count: usize) -> Vec<Metric> {
+    on_may(1, move || {
+        let (stop, yields) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        for _ in 1..count {
+            let (stop, yields) = (stop.clone(), yields.clone());
+            may::go!(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    may::coroutine::yield_now();
+                    yields.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
-        let timing = tokio::task::spawn_local(async move {
-            for _ in 0..3 {
-                tokio::task::yield_now().await;
-            }
-            let (start, mut rounds) = (Instant::now(), 0);
-            while start.elapsed() < WINDOW {
-                for _ in 0..batch(count) {
-                    tokio::task::yield_now().await;
-                }
-                rounds += batch(count);
-            }
-            let elapsed = start.elapsed();
-            stop.set(true);
-            result(elapsed, rounds, count)
-        });
-        timing.await.expect("no panic")
+        // They begin when this one sleeps.
+        may::coroutine::sleep(WINDOW / 3);
+        let (start, before) = (Instant::now(), yields.load(Ordering::Relaxed));
+        may::coroutine::sleep(WINDOW);
+        let (elapsed, after) = (start.elapsed(), yields.load(Ordering::Relaxed));
+        stop.store(true, Ordering::Relaxed);
+        vec![metric("ns", elapsed.as_nanos() as f64 / (after - before) as f64)]
     })
 }
 

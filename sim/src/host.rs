@@ -26,6 +26,7 @@ use crate::fault::{Fault, Injector};
 use crate::ground::Ground;
 use crate::guard::locals;
 use crate::kernel::SimKernel;
+use crate::outside;
 use crate::process::{Life, ProcessState};
 use crate::report::FailureKind;
 use crate::scheduler::ThreadIndex;
@@ -34,6 +35,7 @@ use crate::signal::Signals;
 use crate::thread::Strand;
 use crate::tuning::Retuned;
 use crate::world::{Mode, Shared, State};
+use machinarium::coroutine::Spares;
 use machinarium::machine::current::{self, Starter, Tuning};
 
 /// How a main function may end: with nothing, or with an error.
@@ -328,6 +330,10 @@ impl Starter for ThreadStarter {
         // No world holds this thread any more, so nothing else can.
         eprintln!("machinarium-sim: {why}, outside of any world");
         std::process::abort()
+    }
+
+    fn spares(&self) -> Option<Rc<Spares>> {
+        outside::try_with(|outside| outside.spares.get_or_init(Rc::default).clone())
     }
 
     #[cfg(feature = "tls")]

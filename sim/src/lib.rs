@@ -98,7 +98,7 @@
 //! | `kernel`, `wake` | `Kernel` and `Wake`, served by the world |
 //! | `crypto` | what TLS in a process draws its secrets from |
 //! | `thread` | stacks and the switch: all unsafe code |
-//! | `choice`, `rare`, `record`, `fault`, `tuning`, `trace` | the one source of chance; its records; what goes wrong; small limits; what happened |
+//! | `choice`, `index`, `rare`, `record`, `fault`, `tuning`, `trace` | the one source of chance; its records; what goes wrong; small limits; what happened |
 //! | `dns`, `signal`, `disk` | names, signals and files of the simulated hosts |
 //! | `oracle`, `waits`, `verdict` | what must hold at every quiet moment; who waits for whom; what a world that does not get on has |
 //! | `marks`, `future` | what the code under test says about itself, and how runs go on from there |
@@ -134,6 +134,7 @@ pub mod guard;
 mod harness;
 pub mod history;
 mod host;
+mod index;
 mod journal;
 mod kernel;
 mod link;

@@ -10,7 +10,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use machinarium::coroutine::{Stacks, overflow::AltStack};
+use machinarium::coroutine::{Spares, Stacks, overflow::AltStack};
 
 use crate::guard::locals::Endings;
 use crate::monitor::Pulse;
@@ -21,6 +21,8 @@ use crate::world::Shared;
 pub(crate) struct Outside {
     /// The stacks of worlds, and where an overflow is told from.
     pub(crate) stacks: OnceCell<(Rc<Stacks>, AltStack)>,
+    /// What machines of worlds have for stacks of their own.
+    pub(crate) spares: OnceCell<Rc<Spares>>,
     /// The world that runs.
     pub(crate) world: RefCell<Weak<Shared>>,
     pub(crate) hook: Cell<Hook>,
@@ -44,6 +46,7 @@ thread_local! {
     static OUTSIDE: Outside = const {
         Outside {
             stacks: OnceCell::new(),
+            spares: OnceCell::new(),
             world: RefCell::new(Weak::new()),
             hook: Cell::new(Hook::Pass),
             panics: RefCell::new(Vec::new()),

@@ -478,8 +478,11 @@ impl State {
             return;
         }
         let name = self.full_name(thread);
-        let its = |note: &&PanicNote| note.thread == name && note.coroutine == coroutine;
-        let note = self.panics.iter().rev().find(its).cloned();
+        // Of another thread, if it is this one where nobody has joined it.
+        let its = |note: &&PanicNote| note.coroutine == coroutine;
+        let here = |note: &&PanicNote| its(note) && note.thread == name;
+        let notes = || self.panics.iter().rev();
+        let note = notes().find(here).or_else(|| notes().find(its)).cloned();
         let said = note.as_ref().map_or("", |note| &note.message);
         self.fail(
             FailureKind::Panic,

@@ -14,14 +14,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{Group, Member, Members, Part};
-use crate::error::{cancelled, is_of_caller};
+use crate::error::{Cause, WaitError, cancelled, is_of_caller};
 use crate::machine::{current, is_unwinding, shield, try_spawn};
 use crate::net::{Kind, ListenerBuilder, Stream, TcpListener, TcpStream, ToSocketAddrs};
 use crate::shared::lock::Lock;
 use crate::shutdown::Shutdown;
-use crate::sync::{Event, WaitGroup, select};
+use crate::sync::{Event, select};
 
 impl Group {
     /// Listens on `address` with every machine, and has each connection served by `serve`, with the peer's address, in a coroutine of
@@ -77,21 +78,26 @@ impl Group {
         serve: impl Fn(TcpStream, SocketAddr) + Send + Sync + 'static,
     ) -> io::Result<Listening> {
         let mut addresses: Vec<SocketAddr> = address.to_socket_addrs()?.collect();
-        let (mut listening, serve) = (Listening::new(self), Arc::new(serve));
+        let (mut listening, opening) = Listening::new(self);
+        let serve = Arc::new(serve);
         let shares = self.members.list.len() > 1;
         // The first binds the port alone, unless it is to share it, so that a stranger's is not taken for its own; it is shared then.
         let mut builder = builder;
         for member in &self.members.list {
-            let address = listening.open(
-                member,
-                Bind { builder: builder.clone(), addresses, shares },
-                serve.clone(),
-            )?;
-            listening.address = Some(address);
-            addresses = vec![address];
+            let bind = Bind { builder: builder.clone(), addresses, shares };
+            match open(member, bind, opening.clone(), serve.clone()) {
+                Ok(address) => addresses = vec![address],
+                Err(error) => {
+                    drop(opening);
+                    // Those that had begun to listen have ended when this returns.
+                    let _ = listening.end();
+                    return Err(error);
+                }
+            }
             builder = builder.reuse_port(true);
         }
-        listening.core.opened.set();
+        listening.address = addresses.first().copied();
+        listening.accepting.opened.set();
         Ok(listening)
     }
 
@@ -130,14 +136,12 @@ impl Group {
         accept: impl Fn() -> io::Result<(Stream<K>, P)> + 'static,
         serve: impl Fn(Stream<K>, P) + Send + Sync + 'static,
     ) -> io::Result<Listening> {
-        let listening = Listening::new(self);
-        let (core, members, serve) = (listening.core.clone(), self.members.clone(), Arc::new(serve));
-        let part = listening.parts.clone();
+        let (listening, part) = Listening::new(self);
+        let (members, serve) = (self.members.clone(), Arc::new(serve));
         try_spawn("listener", move || {
-            let _part = part;
-            core.accept(accept, |stream, peer| members.hand_over(stream, peer, &serve));
+            part.accept(accept, |stream, peer| members.hand_over(stream, peer, &serve));
         })?;
-        listening.core.opened.set();
+        listening.accepting.opened.set();
         Ok(listening)
     }
 }
@@ -146,41 +150,19 @@ impl Group {
 ///
 /// A connection that the system has taken and nobody has accepted by then is reset.
 pub struct Listening {
-    core: Arc<Core>,
+    accepting: Arc<Accepting>,
     address: Option<SocketAddr>,
-    /// Each who accepts takes part. `None` once they are waited for.
-    parts: Option<WaitGroup>,
 }
 
 impl Listening {
-    fn new(group: &Group) -> Listening {
-        let core = Arc::new(Core::default());
-        let mut ends = group.listening.borrow_mut();
-        ends.retain(|end| !end.begun());
-        ends.push(core.end.clone());
-        Listening { core, address: None, parts: Some(WaitGroup::new()) }
-    }
-
-    /// Has one machine listen; it accepts when all do.
-    fn open(
-        &self,
-        member: &Member,
-        bind: Bind,
-        serve: Arc<impl Fn(TcpStream, SocketAddr) + Send + Sync + 'static>,
-    ) -> io::Result<SocketAddr> {
-        let (core, member, part) = (self.core.clone(), member.clone(), self.parts.clone());
-        let remote = member.remote.clone();
-        let listen = move || -> io::Result<SocketAddr> {
-            let (listener, address) = bind.bind()?;
-            try_spawn("listener", move || {
-                let _part = part;
-                core.accept(move || listener.accept(), |stream, peer| member.serve(stream, peer, &serve));
-            })?;
-            Ok(address)
-        };
-        let opened = remote.spawn(listen).map_err(io::Error::from);
-        let opened = opened.and_then(|opened| opened.join()?);
-        opened.map_err(|error| ListenError::of(remote.name(), error))
+    /// And the first part of it, for who is to accept.
+    fn new(group: &Group) -> (Listening, AcceptPart) {
+        let accepting = Arc::<Accepting>::default();
+        let mut listening = group.listening.borrow_mut();
+        listening.retain(|accepting| !accepting.ended.is_set());
+        listening.push(accepting.clone());
+        let part = AcceptPart::of(&accepting);
+        (Listening { accepting, address: None }, part)
     }
 
     /// Where all machines listen; `None` of [`Group::hand_over`], whose listener is the caller's.
@@ -194,7 +176,7 @@ impl Listening {
     /// # Errors
     /// As for `end`. If a deadline or a cancellation ends the wait: nobody accepts any more then, too.
     pub fn until(self, shutdown: &Shutdown) -> io::Result<()> {
-        let waited = select(&mut [&mut shutdown.waiting(), &mut self.core.end.waiting()]);
+        let waited = select(&mut [&mut shutdown.waiting(), &mut self.accepting.end.waiting()]);
         self.end()?;
         waited.map(drop).map_err(io::Error::from)
     }
@@ -203,55 +185,69 @@ impl Listening {
     ///
     /// # Errors
     /// A [`ListenError`], if a listener has failed for good.
-    pub fn end(mut self) -> io::Result<()> {
-        self.core.end.begin("the group listens no more");
-        self.parts.take().map_or(Ok(()), |parts| shield(|| parts.wait()))?;
-        self.core.failure.with(|failure| failure.take()).map_or(Ok(()), Err)
+    pub fn end(self) -> io::Result<()> {
+        self.accepting.end(NO_MORE.into());
+        self.accepting.wait_for_end()?;
+        self.accepting.failure.with(|failure| failure.take()).map_or(Ok(()), Err)
     }
 }
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.core.end.begin("the group listens no more");
+        self.accepting.end(NO_MORE.into());
     }
 }
 
 impl fmt::Debug for Listening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listening").field("address", &self.address).field("end", &self.core.end).finish()
+        f.debug_struct("Listening").field("address", &self.address).field("end", &self.accepting.end).finish()
     }
+}
+
+const NO_MORE: &str = "the group listens no more";
+
+/// Has one machine listen; it accepts when all do.
+fn open(
+    member: &Member,
+    bind: Bind,
+    part: AcceptPart,
+    serve: Arc<impl Fn(TcpStream, SocketAddr) + Send + Sync + 'static>,
+) -> io::Result<SocketAddr> {
+    let (member, remote) = (member.clone(), member.remote.clone());
+    let listen = move || -> io::Result<SocketAddr> {
+        let (listener, address) = bind.bind()?;
+        try_spawn("listener", move || {
+            part.accept(move || listener.accept(), |stream, peer| member.serve(stream, peer, &serve));
+        })?;
+        Ok(address)
+    };
+    let opened = remote.spawn(listen).map_err(io::Error::from);
+    let opened = opened.and_then(|opened| opened.join()?);
+    opened.map_err(|error| ListenError::of(remote.name(), error))
 }
 
 /// What those who accept have in common.
 #[derive(Default)]
-struct Core {
+pub(super) struct Accepting {
     /// All of them listen: before it nobody accepts.
     opened: Event,
     end: Shutdown,
+    /// How many accept, or are about to.
+    parts: AtomicUsize,
+    /// That nobody does any more: all listeners are closed.
+    ended: Event,
     /// The first listener that has failed for good.
     failure: Lock<Option<io::Error>>,
 }
 
-impl Core {
-    /// Gives what comes to `give`, until the end, or the machine's.
-    fn accept<S, P>(&self, accept: impl Fn() -> io::Result<(S, P)>, mut give: impl FnMut(S, P)) {
-        let accept_all = || -> io::Result<()> {
-            self.opened.wait()?;
-            loop {
-                let (stream, peer) = accept()?;
-                give(stream, peer);
-            }
-        };
-        match catch_unwind(AssertUnwindSafe(|| self.end.until_begun(accept_all))) {
-            Ok(Err(error)) if cancelled(&error).is_none() => self.fail(error),
-            Ok(_) => {}
-            Err(panic) => {
-                if !is_unwinding(&*panic) {
-                    self.fail(io::Error::other("its accept has panicked"));
-                }
-                resume_unwind(panic)
-            }
-        }
+impl Accepting {
+    pub(super) fn end(&self, cause: Cause) {
+        self.end.begin(cause);
+    }
+
+    /// Out of reach of deadlines and cancellation.
+    pub(super) fn wait_for_end(&self) -> Result<(), WaitError> {
+        shield(|| self.ended.wait())
     }
 
     fn fail(&self, error: io::Error) {
@@ -265,7 +261,55 @@ impl Core {
             Some(_) => Some(error),
         });
         drop(late);
-        self.end.begin("a listener has failed");
+        self.end("a listener has failed".into());
+    }
+}
+
+/// One who accepts, or is about to.
+struct AcceptPart(Arc<Accepting>);
+
+impl AcceptPart {
+    fn of(accepting: &Arc<Accepting>) -> AcceptPart {
+        // Relaxed: whoever makes another has one, so this is not the first that goes.
+        accepting.parts.fetch_add(1, Ordering::Relaxed);
+        AcceptPart(accepting.clone())
+    }
+
+    /// Gives what comes to `give`, until the end, or the machine's.
+    fn accept<S, P>(self, accept: impl Fn() -> io::Result<(S, P)>, mut give: impl FnMut(S, P)) {
+        let AcceptPart(accepting) = &self;
+        let accept_all = || -> io::Result<()> {
+            accepting.opened.wait()?;
+            loop {
+                let (stream, peer) = accept()?;
+                give(stream, peer);
+            }
+        };
+        match catch_unwind(AssertUnwindSafe(|| accepting.end.until_begun(accept_all))) {
+            Ok(Err(error)) if cancelled(&error).is_none() => accepting.fail(error),
+            Ok(_) => {}
+            Err(panic) => {
+                if !is_unwinding(&*panic) {
+                    accepting.fail(io::Error::other("its accept has panicked"));
+                }
+                resume_unwind(panic)
+            }
+        }
+    }
+}
+
+impl Clone for AcceptPart {
+    fn clone(&self) -> AcceptPart {
+        AcceptPart::of(&self.0)
+    }
+}
+
+impl Drop for AcceptPart {
+    fn drop(&mut self) {
+        // What is to be seen by who waits goes through the event's own lock.
+        if self.0.parts.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.ended.set();
+        }
     }
 }
 

@@ -65,21 +65,23 @@ impl Attempt {
 /// Waits for one case.
 #[inline]
 pub(crate) fn block<C: Case>(case: &mut C, reason: Reason, deadline: Instant) -> Result<(), WaitError> {
-    block_first(&mut [case], 0, reason, deadline).map(drop)
-}
-
-/// As `block`, out of reach of deadlines and cancellation. Where no coroutine runs that could park (on the root stack), the thread
-/// sleeps.
-pub(super) fn block_firmly<C: Case>(case: &mut C, reason: Reason) -> Result<(), WaitError> {
-    match current::machine() {
-        Some(machine) if machine.running().is_some() => shield(|| block(case, reason, Instant::FAR)),
-        _ => block_thread(&mut [case], 0, Instant::FAR).map(drop),
-    }
+    block_one(case, true, reason, deadline)
 }
 
 /// As `block`, for one whose line only this thread serves: no other gets the right to end the wait.
 #[inline]
 pub(crate) fn block_here<C: Case>(case: &mut C, reason: Reason, deadline: Instant) -> Result<(), WaitError> {
+    block_one(case, false, reason, deadline)
+}
+
+/// With `remote`, other threads may end the wait. Whose type is known needs nothing of what `block_first` does for many.
+#[inline(always)]
+fn block_one<C: Case>(
+    case: &mut C,
+    remote: bool,
+    reason: Reason,
+    deadline: Instant,
+) -> Result<(), WaitError> {
     let Some(machine) = current::machine() else {
         return block_thread(&mut [case], 0, deadline).map(drop);
     };
@@ -88,12 +90,23 @@ pub(crate) fn block_here<C: Case>(case: &mut C, reason: Reason, deadline: Instan
         if case.attempt(None) == Attempt::Done {
             return Ok(());
         }
-        let waited = machine.wait_in_line_here(me, reason, deadline.min(case.due()), case);
-        match waited {
+        let due = case.due();
+        match machine.wait_in_line(me, remote, reason, deadline.min(due), case) {
             (true, _) => return Ok(()),
+            // A timer's own moment: it can be done now.
+            (false, Err(WaitError::Expired(Expired { scope: 0 }))) if due <= deadline => {}
             (false, Err(error)) => return Err(error),
             (false, Ok(())) => {}
         }
+    }
+}
+
+/// As `block`, out of reach of deadlines and cancellation. Where no coroutine runs that could park (on the root stack), the thread
+/// sleeps.
+pub(super) fn block_firmly<C: Case>(case: &mut C, reason: Reason) -> Result<(), WaitError> {
+    match current::machine() {
+        Some(machine) if machine.running().is_some() => shield(|| block(case, reason, Instant::FAR)),
+        _ => block_thread(&mut [case], 0, Instant::FAR).map(drop),
     }
 }
 
@@ -201,10 +214,11 @@ impl<C: Case> Drop for Standing<'_, C> {
 
 impl Machine {
     /// One wait in one line; whether the case was done.
-    #[inline]
-    fn wait_in_line_here<C: Case>(
+    #[inline(always)]
+    fn wait_in_line<C: Case>(
         &self,
         me: TaskRef,
+        remote: bool,
         reason: Reason,
         deadline: Instant,
         case: &mut C,
@@ -212,17 +226,18 @@ impl Machine {
         if let Err(error) = self.may_park(me) {
             return (false, Err(error));
         }
-        let ticket = self.scheduler.open(me, false, reason);
+        let ticket = self.scheduler.open(me, remote, reason);
         let standing = Standing(case);
-        match standing.0.attempt(Some(&Seat::of(self, me, ticket))) {
-            Attempt::Waits => {}
+        let waited = match standing.0.attempt(Some(&Seat::of(self, me, ticket))) {
+            Attempt::Waits => self.finish_wait(me, deadline),
             Attempt::Done => {
                 self.scheduler.finish(me);
                 return (true, Ok(()));
             }
-            Attempt::NotNow | Attempt::Overtaken => unreachable!("nobody comes between on one thread"),
-        }
-        let waited = self.finish_wait(me, deadline);
+            // Its wake-up is on its way, and ends the wait before anything else can.
+            Attempt::Overtaken => self.finish_wait(me, Instant::FAR),
+            Attempt::NotNow => unreachable!("a case with a seat stands in line"),
+        };
         let served = standing.0.leave();
         (served, waited)
     }

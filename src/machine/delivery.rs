@@ -9,7 +9,7 @@ use std::fmt;
 use super::block::{Attempt, Case};
 use super::remote::OwnThread;
 use super::seat::Seat;
-use super::task::Panic;
+use super::task::{Panic, quietly};
 use super::wakeup::RemoteWaiter;
 use super::{Reason, current};
 use crate::error::{JoinError, Misuse};
@@ -17,7 +17,45 @@ use crate::kernel::Instant;
 use crate::shared::once::{Getter, Taken};
 
 /// How what ran elsewhere has ended.
-pub(super) type Ended<T> = Result<T, Panic>;
+pub(super) type Ended<T> = Result<T, Unjoined>;
+
+/// A panic on its way to whoever joins. One that gets to nobody is reported where it is dropped, by either end.
+pub(super) struct Unjoined {
+    panic: Option<Panic>,
+    id: u64,
+    name: String,
+}
+
+impl Unjoined {
+    /// Of the coroutine of this number and name.
+    pub(super) fn new(panic: Panic, id: u64, name: &str) -> Unjoined {
+        Unjoined { panic: Some(panic), id, name: name.to_owned() }
+    }
+
+    /// It has arrived.
+    pub(super) fn joined(mut self) -> JoinError {
+        JoinError::Panicked(self.panic.take().expect("it is taken once"))
+    }
+}
+
+impl Drop for Unjoined {
+    fn drop(&mut self) {
+        if let Some(panic) = self.panic.take() {
+            report_unjoined(self.id, &self.name);
+            quietly(|| drop(panic));
+        }
+    }
+}
+
+/// A coroutine has panicked, and nobody will join it.
+pub(super) fn report_unjoined(id: u64, name: &str) {
+    current::machine().into_iter().for_each(|machine| machine.counts.panicked());
+    match current::starter() {
+        Some(starter) => starter.panic_lost(id, name),
+        // Nobody may be there to read it.
+        None => quietly(|| eprintln!("coroutine {id} '{name}' panicked and nobody joins it")),
+    }
+}
 
 /// Waits for what another thread delivers.
 pub(crate) fn receive<T: Send>(
@@ -70,7 +108,7 @@ impl<'a, T: Send> RemoteJoining<'a, T> {
             Taken::Value(ended) => {
                 // It has delivered its result and is about to return: this waits for no coroutine.
                 self.thread.into_iter().for_each(OwnThread::join);
-                ended.map_err(JoinError::Panicked)
+                ended.map_err(Unjoined::joined)
             }
             Taken::Never => Err(JoinError::Unwound),
             Taken::NotYet => {

@@ -11,8 +11,9 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 
 use super::block::{Attempt, Case};
+use super::delivery::report_unjoined;
 use super::seat::Seat;
-use super::task::{Family, Panic, Unwound, payload_layout, quietly};
+use super::task::{Family, Panic, Unwound, payload_layout};
 use super::{Machine, Reason, State, TaskRef, Waiter, current};
 use crate::coroutine::{self, Stack, StackError};
 use crate::error::{Cause, JoinError, Misuse};
@@ -369,13 +370,7 @@ impl Machine {
     unsafe fn drop_unjoined(&self, task: TaskRef) {
         // SAFETY: the caller's promise.
         if unsafe { task.panicked() } {
-            self.lost_panics.set(self.lost_panics.get() + 1);
-            let (id, name) = (task.header.id, task.header.name());
-            match &self.starter {
-                Some(starter) => starter.panic_lost(id, name),
-                // Nobody may be there to read it.
-                None => quietly(|| eprintln!("coroutine {id} '{name}' panicked and nobody joins it")),
-            }
+            report_unjoined(task.header.id, task.header.name());
         }
         // SAFETY: the caller's promise.
         unsafe { task.drop_result() };

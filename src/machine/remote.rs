@@ -10,11 +10,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::delivery::{Ended, RemoteJoining, receive};
+use super::delivery::{Ended, RemoteJoining, Unjoined, receive};
 use super::start::{self, Teller};
-use super::task::quietly;
+use super::task::{is_unwinding, quietly};
 use super::wakeup::{Letter, RemoteWaiter, Shared};
-use super::{Machine, Tuning, current, run_machine, with_main};
+use super::{MAIN, Machine, Tuning, current, run_machine, with_main};
 use crate::error::{Cause, JoinError, Misuse};
 use crate::kernel::{Instant, Kernel, Thread, ThreadOptions};
 use crate::shared::once::{self, Getter, Setter};
@@ -103,12 +103,13 @@ fn live<T: Send + 'static>(
     match catch_unwind(AssertUnwindSafe(life)) {
         Ok(Ok(value)) => setter.set(Ok(value)),
         Ok(Err(error)) => teller.fails(error),
-        // It goes to whoever joins; here it has been reported by the hook.
-        Err(panic) => setter.set(Err(panic)),
+        // It never returned, of which the join is told by the setter's end.
+        Err(panic) if is_unwinding(&*panic) => {}
+        Err(panic) => setter.set(Err(Unjoined::new(panic, MAIN, "main"))),
     }
 }
 
-/// A machine on another thread. Dropping it lets the machine go on.
+/// A machine on another thread. Dropping it lets the machine go on; a panic that it ends with is reported then.
 pub struct Handle<T: Send> {
     thread: OwnThread,
     getter: Getter<Ended<T>, RemoteWaiter>,
@@ -153,7 +154,7 @@ impl<T: Send> Handle<T> {
         let ended = receive(&mut self.getter, "join machine", deadline)?;
         // The thread has delivered its result and is about to return: this waits for no coroutine.
         self.thread.join();
-        ended.map_err(JoinError::Panicked)
+        ended.map_err(Unjoined::joined)
     }
 
     /// Waiting for the machine's end, as a case of [`select`](crate::sync::select()). After it was chosen,
@@ -272,18 +273,22 @@ fn start_here<T: Send + 'static>(
     setter: Setter<Ended<T>, RemoteWaiter>,
 ) {
     let run = move || {
-        let ended = catch_unwind(AssertUnwindSafe(f));
-        match ended {
+        match catch_unwind(AssertUnwindSafe(f)) {
+            Ok(value) => setter.set(Ok(value)),
             // The machine is being torn down: the setter is dropped, and the unwinding goes on.
-            Err(panic) if panic.is::<super::task::Unwound>() => std::panic::resume_unwind(panic),
-            ended => setter.set(ended),
+            Err(panic) if is_unwinding(&*panic) => std::panic::resume_unwind(panic),
+            Err(panic) => {
+                let ended = current::with_coroutine(|id, name| Unjoined::new(panic, id, name));
+                setter.set(Err(ended.expect("a coroutine runs this")));
+            }
         }
     };
     // No stack: the closure and its setter are dropped, which the join reports. This is the root stack.
     quietly(|| drop(super::try_spawn("remote", run)));
 }
 
-/// A coroutine that was started on another machine. `Send`: it can be joined on any. Dropping it detaches.
+/// A coroutine that was started on another machine. `Send`: it can be joined on any. Dropping it detaches; a
+/// panic that it ends with is reported then, as of every coroutine.
 pub struct RemoteJoin<T: Send> {
     getter: Getter<Ended<T>, RemoteWaiter>,
 }
@@ -302,7 +307,7 @@ impl<T: Send> RemoteJoin<T> {
     /// # Errors
     /// As for `join`.
     pub fn join_deadline(&mut self, deadline: Instant) -> Result<T, JoinError> {
-        receive(&mut self.getter, "join remote coroutine", deadline)?.map_err(JoinError::Panicked)
+        receive(&mut self.getter, "join remote coroutine", deadline)?.map_err(Unjoined::joined)
     }
 
     /// Waiting for the coroutine's end, as a case of [`select`](crate::sync::select()). After it was chosen,

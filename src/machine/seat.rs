@@ -41,6 +41,7 @@ unsafe impl Sync for Seat {}
 
 impl Seat {
     /// The running coroutine, with a wait that was opened for other machines too.
+    #[inline]
     pub(super) fn of(machine: &Machine, me: TaskRef, ticket: Ticket) -> Seat {
         let place = Place::Coroutine { machine: NonNull::from(&*machine.shared), slot: me.header.index };
         Seat { place, ticket }
@@ -51,6 +52,7 @@ impl Seat {
         self.ticket
     }
 
+    #[inline]
     fn cell(&self) -> &park::Cell {
         match self.place {
             // SAFETY: the machine's `Shared` is alive whenever a seat is used (head of the file).
@@ -68,6 +70,7 @@ impl Seat {
 }
 
 impl Waiter for Seat {
+    #[inline]
     fn claim(&self) -> bool {
         self.cell().claim_inside(self.ticket) == Claim::Won
     }
@@ -78,10 +81,12 @@ impl Waiter for Seat {
         if mine.rank == theirs.rank { Meeting::Gone } else { park::meet(mine, theirs) }
     }
 
+    #[inline]
     fn withdraw(&self) -> bool {
         self.cell().close(self.ticket)
     }
 
+    #[inline]
     fn wake(self) {
         match self.place {
             Place::Coroutine { machine, slot } => wake_coroutine(machine, slot),
@@ -152,6 +157,7 @@ impl Waiter for LocalSeat {
     }
 }
 
+#[inline]
 fn wake_coroutine(shared: NonNull<Shared>, slot: u32) {
     if let Some(machine) = current::machine()
         && std::ptr::eq(&*machine.shared, shared.as_ptr())

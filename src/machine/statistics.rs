@@ -45,6 +45,8 @@ pub struct Statistics {
     pub lag: Duration,
     /// How late the latest of all was.
     pub lag_max: Duration,
+    /// Panics of coroutines that nobody has joined; of another machine's too, if it was here that nobody did.
+    pub panics: u64,
     /// The buffers of its messages.
     pub messages: MessageStatistics,
 }
@@ -56,9 +58,14 @@ pub(super) struct Counts {
     letters: Cell<u64>,
     lag: Cell<Duration>,
     lag_max: Cell<Duration>,
+    panics: Cell<u64>,
 }
 
 impl Counts {
+    pub(super) fn panicked(&self) {
+        self.panics.set(self.panics.get() + 1);
+    }
+
     pub(super) fn letters(&self, more: u64) {
         self.letters.set(self.letters.get() + more);
     }
@@ -71,7 +78,7 @@ impl Counts {
 }
 
 /// In the order in which `Machine::show` has them.
-pub(super) type Shown = Gauges<13>;
+pub(super) type Shown = Gauges<14>;
 
 impl Machine {
     /// Shows other threads what was counted. Once a turn.
@@ -95,6 +102,7 @@ impl Machine {
             counts.letters.get(),
             nanos(&counts.lag),
             nanos(&counts.lag_max),
+            counts.panics.get(),
         ]);
     }
 }
@@ -116,6 +124,7 @@ impl Shared {
             letters,
             lag,
             lag_max,
+            panics,
         ] = self.shown.get();
         Statistics {
             machine: self.number,
@@ -133,6 +142,7 @@ impl Shared {
             letters,
             lag: Duration::from_nanos(lag),
             lag_max: Duration::from_nanos(lag_max),
+            panics,
             messages: self.messages.counts(),
         }
     }

@@ -73,6 +73,8 @@ impl Machine {
             }
         }
         self.watch.take().into_iter().for_each(Watch::stop);
+        // What destructors have put off, which would keep the machine.
+        self.end_turn();
         self.assert_no_stack_is_lost();
         self.poller.clear();
         self.shared.messages.close();

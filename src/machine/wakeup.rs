@@ -124,6 +124,7 @@ impl Machine {
 
     /// Another machine has claimed the wait in `slot`. A claimed wait stays parked until this letter, so the slot
     /// still holds the coroutine that was meant.
+    #[inline]
     pub(super) fn wake_slot(&self, slot: u32) {
         let task = self.slots.borrow()[slot as usize];
         debug_assert_eq!(task.state.get(), State::Parked, "a claimed wait ends by its letter alone");

@@ -192,11 +192,12 @@ impl Framing for LengthPrefix {
         if self.kind > 0 && !self.put(kind.into(), self.kind, header) {
             return Err(FramingError::new(format!("kind {kind} in {} bytes", self.kind)));
         }
-        let all = length as u64 + self.overhead();
-        if !self.put(all, self.length, header) {
-            return Err(FramingError::new(format!("a length of {all} in {} bytes", self.length)));
+        let all = (length as u64).checked_add(self.overhead());
+        if all.is_some_and(|all| self.put(all, self.length, header)) {
+            return Ok(());
         }
-        Ok(())
+        let all = length as u128 + u128::from(self.overhead());
+        Err(FramingError::new(format!("a length of {all} in {} bytes", self.length)))
     }
 
     fn limit(&self) -> Option<usize> {
@@ -249,6 +250,9 @@ mod tests {
             |kind, length| short.write_header(kind, length, &mut Vec::new()).unwrap_err().to_string();
         assert_eq!(refused(256, 0), "kind 256 in 1 bytes");
         assert_eq!(refused(0, 255), "a length of 256 in 1 bytes");
+        let long = LengthPrefix::new().length_bytes(8).counted(Counted::Message);
+        let refused_long = long.write_header(0, usize::MAX, &mut Vec::new()).unwrap_err().to_string();
+        assert_eq!(refused_long, "a length of 18446744073709551627 in 8 bytes");
         let wrong = short.read_header(&[1, 0]).unwrap_err().to_string();
         assert_eq!(wrong, "a length of 0, which counts 1 bytes of the header");
         assert_eq!(

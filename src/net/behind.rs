@@ -1,8 +1,8 @@
 //! What was written and the system has not been given: what a layer above a stream has made, or small writes that are gathered.
 //! Sent by writers before all else, else by the machine.
 //!
-//! The counterpart of `ahead.rs`: an edge that finds no writer in a call has the machine itself send. A writer that gives up
-//! leaves its bytes here, and they go out as those do that are in the system's own buffer. An error of the machine's sending is
+//! The counterpart of `ahead.rs`: an edge that finds no writer in a call has the machine itself send, and so has the end of a call that
+//! has not used its edge. A writer that gives up leaves its bytes here, and they go out as those do that are in the system's own buffer. An error of the machine's sending is
 //! not kept: the next writer gets its own. An empty buffer is no buffer.
 //!
 //! Gathered are the writes of a stream for which that was asked, up to `limit` bytes: they leave when more come than that, when somebody
@@ -111,6 +111,13 @@ impl Socket {
             }
         }
         self.behind.fit();
+    }
+
+    /// Sends what whoever had the turn has left, unless another has it now, or the machine will.
+    pub(super) fn write_left(&self) {
+        if !self.behind.is_empty() && !self.behind.told.get() && !self.write.is_taken() {
+            self.write_behind();
+        }
     }
 
     /// Has the machine send what is gathered in this turn, if nobody does before.

@@ -11,6 +11,7 @@ use std::io::{self, BufRead, IoSlice, IoSliceMut, Read, Write};
 
 use super::descriptor::Socket;
 use super::direction::Turn;
+use super::duplex;
 use super::stream::{Kind, Stream};
 use crate::kernel::{self, SendFlags};
 
@@ -23,14 +24,7 @@ impl<K: Kind> Stream<K> {
     /// # Errors
     /// `UnexpectedEof` if the peer ends before; otherwise as every read.
     pub fn read_exact(&self, buf: &mut [u8]) -> io::Result<()> {
-        let mut turn = self.descriptor.reading()?;
-        while self.front.borrow().len() < buf.len() {
-            if self.fill(&mut turn)? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-        }
-        self.front.borrow_mut().copy_to(buf);
-        Ok(())
+        duplex::read_exact(self, buf)
     }
 
     /// Reads up to and including the first `delimiter`, or all until the end, to the end of `buf`; returns how many bytes.
@@ -41,22 +35,7 @@ impl<K: Kind> Stream<K> {
     /// # Errors
     /// As every read.
     pub fn read_until(&self, delimiter: u8, buf: &mut Vec<u8>) -> io::Result<usize> {
-        let mut turn = self.descriptor.reading()?;
-        let mut seen = 0;
-        let count = loop {
-            let found = self.front.borrow().bytes()[seen..].iter().position(|byte| *byte == delimiter);
-            if let Some(place) = found {
-                break seen + place + 1;
-            }
-            seen = self.front.borrow().len();
-            if self.fill(&mut turn)? == 0 {
-                break seen;
-            }
-        };
-        let mut front = self.front.borrow_mut();
-        buf.extend_from_slice(&front.bytes()[..count]);
-        front.consume(count);
-        Ok(count)
+        duplex::read_until(self, delimiter, buf)
     }
 
     /// Reads without taking: the next read gets the same bytes.
@@ -64,14 +43,7 @@ impl<K: Kind> Stream<K> {
     /// # Errors
     /// As every read.
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        let mut turn = self.descriptor.reading()?;
-        if self.front.borrow().is_empty() && !buf.is_empty() {
-            self.fill(&mut turn)?;
-        }
-        let front = self.front.borrow();
-        let count = front.len().min(buf.len());
-        buf[..count].copy_from_slice(&front.bytes()[..count]);
-        Ok(count)
+        duplex::peek(self, buf)
     }
 
     /// Writes all of `buf`.
@@ -150,7 +122,8 @@ impl<K: Kind> Stream<K> {
         let Some(high) = behind.high() else { return turn.call(call) };
         while !behind.is_empty() && turn.attempt(Socket::send_behind)?.is_some() {}
         let sent = if behind.is_empty() { turn.attempt(call)? } else { None };
-        Ok(sent.unwrap_or_else(|| self.leave(bufs, high - behind.len())))
+        // One byte at least, also where the mark has come down since this waited for it.
+        Ok(sent.unwrap_or_else(|| self.leave(bufs, high.saturating_sub(behind.len()).max(1))))
     }
 
     /// Sees to it that `more` bytes may be gathered, or else sent, or left behind.

@@ -220,6 +220,10 @@ pub(crate) fn sleep_for_any(
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.direction.release();
+        // An edge that came during a turn was its owner's to use, and he may have given up instead.
+        if std::ptr::eq(self.direction, &self.socket.write) {
+            self.socket.write_left();
+        }
         self.direction.wake_watchers(self.socket.machine());
     }
 }

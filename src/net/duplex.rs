@@ -1,5 +1,5 @@
 //! What a relay asks of a stream: to give bytes, take bytes and end, each as far as that goes without waiting; and what messages
-//! ask: to read on and to write, with waiting.
+//! ask: to read on and to write, with waiting. And the composed reads of every stream, which are made of the latter.
 //!
 //! Sealed: the streams of this crate, plain and with TLS. The caller holds the turns of the stream. What a layer has made and
 //! the system has not taken lies in `behind`, which the caller sends before it has anything more written.
@@ -45,6 +45,54 @@ pub(crate) mod sealed {
         /// Writes some of `bufs`, which have some bytes; may wait.
         fn write_some(&self, writing: &mut Turn<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
     }
+}
+
+/// Fills `buf`, or takes nothing.
+pub(crate) fn read_exact(stream: &impl sealed::Duplex, buf: &mut [u8]) -> io::Result<()> {
+    let mut turn = stream.descriptor().reading()?;
+    while stream.unread().len() < buf.len() {
+        if stream.read_more(&mut turn)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    stream.unread().copy_to(buf);
+    Ok(())
+}
+
+/// Reads up to and including the first `delimiter`, or to the end; or takes nothing.
+pub(crate) fn read_until(
+    stream: &impl sealed::Duplex,
+    delimiter: u8,
+    buf: &mut Vec<u8>,
+) -> io::Result<usize> {
+    let mut turn = stream.descriptor().reading()?;
+    let mut seen = 0;
+    let count = loop {
+        let found = stream.unread().bytes()[seen..].iter().position(|byte| *byte == delimiter);
+        if let Some(place) = found {
+            break seen + place + 1;
+        }
+        seen = stream.unread().len();
+        if stream.read_more(&mut turn)? == 0 {
+            break seen;
+        }
+    };
+    let mut unread = stream.unread();
+    buf.extend_from_slice(&unread.bytes()[..count]);
+    unread.consume(count);
+    Ok(count)
+}
+
+/// Reads once, if nothing was read before, and takes nothing.
+pub(crate) fn peek(stream: &impl sealed::Duplex, buf: &mut [u8]) -> io::Result<usize> {
+    let mut turn = stream.descriptor().reading()?;
+    if stream.unread().is_empty() && !buf.is_empty() {
+        stream.read_more(&mut turn)?;
+    }
+    let unread = stream.unread();
+    let count = unread.len().min(buf.len());
+    buf[..count].copy_from_slice(&unread.bytes()[..count]);
+    Ok(count)
 }
 
 impl<K: Kind> sealed::Duplex for Stream<K> {

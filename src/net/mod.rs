@@ -13,7 +13,7 @@ mod detached;
 mod direction;
 mod dns;
 #[allow(private_interfaces, reason = "sealed: nobody outside can name what these methods speak of")]
-mod duplex;
+pub(crate) mod duplex;
 mod listener;
 mod option;
 mod ready;

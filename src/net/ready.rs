@@ -326,10 +326,9 @@ impl Case for Readable<'_> {
 impl Case for Writable<'_> {
     fn attempt(&mut self, me: Option<&Seat>) -> Attempt {
         let socket = self.socket;
-        let takes = match socket.behind.high() {
-            Some(high) => socket.behind.len() < high,
-            None => socket.write.is_ready() && socket.behind.is_empty(),
-        };
+        // What is left of a socket that is ready could not be sent: a write fails as soon.
+        let takes =
+            socket.write.is_ready() || socket.behind.high().is_some_and(|high| socket.behind.len() < high);
         let free = takes && !socket.write.is_taken();
         attempt(socket, &socket.write, free || socket.here().is_err(), me)
     }

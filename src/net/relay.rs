@@ -28,7 +28,7 @@ use std::time::Duration;
 use super::descriptor::Socket;
 use super::direction::{Turn, sleep_for_any};
 use super::duplex::{Duplex, sealed};
-use crate::error::{self, Expired, WaitError};
+use crate::error::{self, Expired, WaitError, has_gone};
 use crate::io::{Buffer, POOL};
 use crate::kernel::Instant;
 use crate::machine::Machine;
@@ -181,9 +181,6 @@ impl Relay {
             // One more time without waiting; what fails now is no news.
             let _ = there.pass_on(&mut b);
             let _ = back.pass_on(&mut a);
-            // Only what would have blocked has an edge to come.
-            a.socket().write_behind();
-            b.socket().write_behind();
         }
         let moved = Relayed { a_to_b: there.flow, b_to_a: back.flow };
         result.map(|()| moved).map_err(|Failure { step, source }| RelayError { step, moved, source })
@@ -308,12 +305,6 @@ impl<'a> End<'a> {
             result => result,
         }
     }
-}
-
-/// Whether a write has failed because the peer is not there any more.
-fn has_gone(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected};
-    matches!(error.kind(), BrokenPipe | ConnectionReset | NotConnected)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -115,8 +115,9 @@ impl<W: Waiter, T> Line<W, T> {
     /// Claims the first whose wait is not over; the others are passed over. To be given to [`serve`](Self::serve),
     /// [`take`](Self::take) or [`dismiss`](Self::dismiss) within the same lock. `Err`: the caller's own wait (`me`) was claimed
     /// meanwhile.
+    #[inline]
     pub fn claim_first(&mut self, me: Option<&W>) -> Result<Option<Claimed>, Overtaken> {
-        self.claim_first_if(me, |_| true)
+        if self.is_empty() { Ok(None) } else { self.claim_first_if(me, |_| true) }
     }
 
     /// As `claim_first`, if what the first has brought fits.

@@ -30,6 +30,7 @@ unsafe impl<T: Send> Sync for Lock<T> {}
 struct Leave<'a>(&'a AtomicU8);
 
 impl Drop for Leave<'_> {
+    #[inline]
     fn drop(&mut self) {
         // Release, for the Acquire of the next one inside: all that was done here.
         self.0.store(FREE, Ordering::Release);

@@ -46,6 +46,11 @@ pub struct Counts {
     pub used_bytes: u64,
 }
 
+/// The next one, or the last.
+fn power_of_two(size: usize) -> usize {
+    size.checked_next_power_of_two().unwrap_or(1 << (usize::BITS - 1))
+}
+
 #[derive(Default)]
 struct Shelves {
     /// `None`: closed.
@@ -59,8 +64,8 @@ impl Store {
     /// Keeps from now on what is given back. Sizes are made powers of two.
     pub fn open(&self, limits: Limits) {
         let Limits { least, greatest, watermark } = limits;
-        let least = least.max(1).next_power_of_two();
-        let greatest = greatest.checked_next_power_of_two().unwrap_or(1 << (usize::BITS - 1));
+        let [least, greatest] = [least, greatest].map(power_of_two);
+        let greatest = if least > greatest { 0 } else { greatest };
         let shelves = (greatest / least).checked_ilog2().map_or(0, |last| last + 1);
         self.0.with(|inside| {
             inside.limits = Some(Limits { least, greatest, watermark });
@@ -182,7 +187,13 @@ mod tests {
 
     #[test]
     fn limits_without_sense_keep_nothing() {
-        for store in [open(0, 0, 0), open(64, 8, 1000), open(1, usize::MAX, 0), Store::default()] {
+        for store in [
+            open(0, 0, 0),
+            open(64, 8, 1000),
+            open(1, usize::MAX, 0),
+            open(usize::MAX, 64, 9),
+            Store::default(),
+        ] {
             for size in [1, 100, 5000] {
                 let block = store.take(size);
                 assert!(block.len() >= size);

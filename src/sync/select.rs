@@ -163,7 +163,9 @@ impl Case for Timer {
 /// result.unwrap();
 /// ```
 ///
-/// See [`sync::select`](mod@crate::sync::select) for the rules, and for a list of cases that is made at run time.
+/// A value that is to be sent is made before the wait, and dropped if another operation was the first. To have it back,
+/// call [`select`](crate::sync::select()) with [`Sender::sending`](crate::sync::channel::Sender::sending), which keeps it. That function, with
+/// its rules, is for a list of cases that is made at run time too.
 #[macro_export]
 macro_rules! select {
     (@cases [$($done:tt)*] recv($end:expr) -> $result:pat => $body:expr, $($rest:tt)*) => {{

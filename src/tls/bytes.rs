@@ -5,7 +5,7 @@ use std::io::{self, BufRead, IoSlice, Read, Write};
 use super::core::RECORD;
 use super::stream::TlsStream;
 use crate::io::{Buffer, POOL};
-use crate::net::{Connected, Turn, WriteError};
+use crate::net::{Connected, Turn, WriteError, duplex};
 
 impl<S: Connected> TlsStream<S> {
     /// Fills `buf`, or takes nothing: after an error the bytes that had come are still there to read.
@@ -13,14 +13,7 @@ impl<S: Connected> TlsStream<S> {
     /// # Errors
     /// `UnexpectedEof` if the peer ends before; otherwise as every read.
     pub fn read_exact(&self, buf: &mut [u8]) -> io::Result<()> {
-        let mut turn = self.reading()?;
-        while self.buffered() < buf.len() {
-            if self.more(&mut turn)? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-        }
-        self.core.borrow_mut().plain.copy_to(buf);
-        Ok(())
+        duplex::read_exact(self, buf)
     }
 
     /// Reads up to and including the first `delimiter`, or all until the end, to the end of `buf`; returns how many bytes.
@@ -31,22 +24,7 @@ impl<S: Connected> TlsStream<S> {
     /// # Errors
     /// As every read.
     pub fn read_until(&self, delimiter: u8, buf: &mut Vec<u8>) -> io::Result<usize> {
-        let mut turn = self.reading()?;
-        let mut seen = 0;
-        let count = loop {
-            let found = self.core.borrow().plain.bytes()[seen..].iter().position(|byte| *byte == delimiter);
-            if let Some(place) = found {
-                break seen + place + 1;
-            }
-            seen = self.buffered();
-            if self.more(&mut turn)? == 0 {
-                break seen;
-            }
-        };
-        let plain = &mut self.core.borrow_mut().plain;
-        buf.extend_from_slice(&plain.bytes()[..count]);
-        plain.consume(count);
-        Ok(count)
+        duplex::read_until(self, delimiter, buf)
     }
 
     /// Reads without taking: the next read gets the same bytes.
@@ -54,14 +32,7 @@ impl<S: Connected> TlsStream<S> {
     /// # Errors
     /// As every read.
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        let mut turn = self.reading()?;
-        if self.buffered() == 0 && !buf.is_empty() {
-            self.more(&mut turn)?;
-        }
-        let plain = &self.core.borrow().plain;
-        let count = plain.len().min(buf.len());
-        buf[..count].copy_from_slice(&plain.bytes()[..count]);
-        Ok(count)
+        duplex::peek(self, buf)
     }
 
     /// Writes all of `buf`.

@@ -23,9 +23,8 @@ use super::core::{Connection, Core, RECORD, Want};
 use super::end_point::server_end_point;
 use super::error::Error;
 use super::resolve::{self, Noted};
-use crate::error::is_of_caller;
+use crate::error::{has_gone, is_of_caller};
 use crate::io::{Buffer, POOL};
-use crate::kernel::Errno;
 use crate::machine::shield;
 use crate::net::{Connected, Socket, TcpStream, Turn};
 use crate::time;
@@ -87,10 +86,7 @@ impl<S: Connected> TlsStream<S> {
         loop {
             resolve::forget();
             let result = self.advance(Want::Nothing);
-            if let Err(error) = resolve::recall(&mut noted, result) {
-                self.io.descriptor().write_behind();
-                return Err(error.into());
-            }
+            resolve::recall(&mut noted, result)?;
             self.drain(&mut writing, 0)?;
             if !self.core.borrow().is_handshaking() {
                 return Ok(noted);
@@ -172,28 +168,18 @@ impl<S: Connected> TlsStream<S> {
 
     /// Sends what there is, and waits while more than `allowed` bytes are left. After an error the machine goes on with it.
     fn drain(&self, writing: &mut Turn<'_>, allowed: usize) -> io::Result<()> {
-        let socket = self.io.descriptor();
-        let drained = loop {
-            if socket.behind.is_empty() {
-                break Ok(());
+        let behind = &self.io.descriptor().behind;
+        while !behind.is_empty() {
+            if writing.attempt(Socket::send_behind)?.is_some() {
+                continue;
             }
-            match writing.attempt(Socket::send_behind) {
-                Ok(Some(())) => continue,
-                Ok(None) => socket.behind.fit(),
-                Err(error) => break Err(error),
+            behind.fit();
+            if behind.len() <= allowed {
+                break;
             }
-            if socket.behind.len() <= allowed {
-                break Ok(());
-            }
-            if let Err(error) = writing.sleep() {
-                break Err(error);
-            }
-        };
-        if drained.is_err() {
-            // Only what would have blocked has an edge to come.
-            socket.write_behind();
+            writing.sleep()?;
         }
-        drained
+        Ok(())
     }
 
     /// Encrypts one record and sends it. How much of `bytes` is in it.
@@ -249,15 +235,16 @@ impl<S: Connected> TlsStream<S> {
     fn say_goodbye(&self) -> io::Result<()> {
         let socket = self.io.descriptor();
         let mut writing = socket.writing()?;
+        self.drain(&mut writing, 0)?;
         let closed = self.core.borrow().life.closed;
         if !closed {
             self.make(Want::CloseNotify)?;
         }
-        self.drain(&mut writing, 0)?;
-        match socket.kernel().shutdown(socket.fd(), Shutdown::Write) {
-            // The peer had said its last word and has gone: it resets what comes after that, as ours just now.
-            Err(Errno::NOTCONN) if self.core.borrow().life.peer_closed => Ok(()),
-            result => Ok(result?),
+        let said = self.drain(&mut writing, 0);
+        match said.and_then(|()| Ok(socket.kernel().shutdown(socket.fd(), Shutdown::Write)?)) {
+            // The peer had said its last word and has gone: nobody is left to hear ours.
+            Err(error) if self.core.borrow().life.peer_closed && has_gone(&error) => Ok(()),
+            result => result,
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::tcp::pair;
 use crate::{both, on_some};
 use machinarium::net::{TcpStream, UnixStream};
-use machinarium::{machine, run, scope, select, sleep, spawn, yield_now};
+use machinarium::{Builder, machine, run, scope, select, shield, sleep, spawn, yield_now};
 
 const LIMIT: usize = 1000;
 const LONG: Duration = Duration::from_secs(20);
@@ -192,6 +192,41 @@ fn ends_take_along_what_is_gathered() {
             (&other).read_to_string(&mut said)?;
             assert_eq!(said, "moved here");
             mover.join()?
+        });
+    });
+}
+
+struct SaysGoodbye(TcpStream);
+
+impl Drop for SaysGoodbye {
+    fn drop(&mut self) {
+        let _ = self.0.write_all(b"bye");
+    }
+}
+
+/// The loop does not turn any more when coroutines are unwound, and nothing that was put off until it does may keep the machine.
+#[test]
+fn what_a_destructor_writes_at_a_machines_end_is_sent_and_keeps_nothing() {
+    both(|| {
+        in_a_machine(|| {
+            let (one, mut other) = pair()?;
+            one.set_coalescing(LIMIT);
+            let ended = Builder::new().grace(Duration::ZERO).spawn({
+                let one = one.detach()?;
+                move || {
+                    let one = SaysGoodbye(one.attach().unwrap());
+                    spawn(move || {
+                        let _one = one;
+                        shield(|| sleep(1000 * LONG))
+                    });
+                    yield_now();
+                }
+            })?;
+            ended.join()?;
+            let mut all = String::new();
+            other.read_to_string(&mut all)?;
+            assert_eq!(all, "bye");
+            Ok(())
         });
     });
 }

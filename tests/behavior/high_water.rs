@@ -2,13 +2,17 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::tcp::{pair, with_pair};
 use crate::tls::with_tls;
 use crate::{both, on_some};
 use machinarium::net::UnixStream;
-use machinarium::{machine, run, scope, select, sleep, spawn, timeout};
+use machinarium::{
+    deadline, machine, now, run, scope, select, sleep, sleep_until, spawn, timeout, yield_now,
+};
 
 /// Further apart than what the system takes in one call, and so is the low one from nothing.
 const HIGH: usize = 1_000_000;
@@ -189,6 +193,78 @@ fn a_failure_is_told_to_the_next_writer() {
             (&other).read_to_string(&mut all)?;
             assert_eq!(all, "some more");
             Ok(())
+        });
+    });
+}
+
+/// The machine finds both in one turn: the writer's time is over, and there is room again, which is told once. The edge is the writer's,
+/// who has the turn, and gives up without a look at it.
+#[test]
+fn what_is_left_by_who_gives_up_when_there_is_room_is_sent() {
+    on_some(10, 5, |kernel| {
+        with_pair(|one, other| {
+            other.set_readahead(0);
+            one.set_high_water(100_000, 50_000);
+            let written = timeout(SHORT, || one.write_all(&vec![1; 16 << 20])).unwrap_err().written;
+            let (other, at) = (other.detach()?, now() + SHORT);
+            let drained = Arc::new(AtomicBool::new(false));
+            let tell = drained.clone();
+            let reader = machine::spawn("reader", move || -> io::Result<()> {
+                let (other, mut some, mut left) = (other.attach()?, vec![0; 1 << 20], written);
+                sleep_until(at)?;
+                while left > 0 {
+                    if left <= 100_000 && !tell.load(Ordering::Relaxed) {
+                        // The system has nothing any more, and has said so.
+                        sleep(SHORT)?;
+                        tell.store(true, Ordering::Relaxed);
+                    }
+                    left -= timeout(LONG, || (&other).read(&mut some))?;
+                }
+                Ok(())
+            })?;
+            let writer = spawn(move || (deadline(at, || one.write_all(b"more")), one));
+            yield_now();
+            // The machine is kept from its loop.
+            while !drained.load(Ordering::Relaxed) {
+                kernel.sched_yield();
+            }
+            let (late, _one) = writer.join()?;
+            assert_eq!(late.unwrap_err().source.kind(), ErrorKind::TimedOut);
+            reader.join()?
+        });
+    });
+}
+
+#[test]
+fn it_is_writable_when_a_write_would_fail() {
+    on_some(10, 5, |_| {
+        in_a_machine(|| {
+            let (one, other, _) = full_pair()?;
+            let early = timeout(SHORT, || one.writable().wait());
+            assert!(early.is_err(), "there are as many as may be");
+            drop(other);
+            timeout(LONG, || one.writable().wait())?;
+            assert_eq!(one.write_all(b"more").unwrap_err().source.kind(), ErrorKind::BrokenPipe);
+            Ok(())
+        });
+    });
+}
+
+#[test]
+fn a_mark_may_come_down_on_who_waits_for_it() {
+    on_some(10, 5, |_| {
+        in_a_machine(|| {
+            let (one, other, written) = full_pair()?;
+            one.set_high_water(HIGH, HIGH - 1);
+            let one = std::rc::Rc::new(one);
+            let theirs = one.clone();
+            let writer = spawn(move || theirs.write_all(&bytes(written..written + 100)));
+            sleep(SHORT)?;
+            one.set_high_water(10, 5);
+            let mut all = vec![0; written + 100];
+            timeout(LONG, || other.read_exact(&mut all))?;
+            assert!(all == bytes(0..written + 100));
+            Ok(writer.join()??)
         });
     });
 }

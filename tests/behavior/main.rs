@@ -8,6 +8,7 @@
 //! |---|---|
 //! | a wake-up lost when a timeout and a delivery meet | `loom_tests`, `turn::a_waiting_reader_that_gives_up_..` |
 //! | a yield between EAGAIN and the wait loses the edge | `turn::an_edge_that_comes_right_after_an_attempt_..` |
+//! | an edge that comes to whoever gives up | `high_water::what_is_left_by_who_gives_up_..` |
 //! | readiness cleared after a newer event | `turn::a_connect_hears_its_answer_..` |
 //! | data read ahead while the reader waits for the socket | `readahead::*` |
 //! | both sides blocked in write with full buffers | `tcp::ten_megabytes_both_ways_at_once` |

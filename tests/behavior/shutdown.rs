@@ -11,7 +11,7 @@ use crate::tcp::loopback;
 use machinarium::net::{TcpListener, TcpStream};
 use machinarium::signal::{Signal, Signals, raise};
 use machinarium::{
-    Builder, Shutdown, WaitError, cancelled, machine, run, select, shield, sleep, spawn, timeout,
+    Builder, Shutdown, WaitError, cancelled, machine, run, select, shield, sleep, spawn, timeout, yield_now,
 };
 
 const SHORT: Duration = Duration::from_millis(5);
@@ -138,6 +138,18 @@ fn deadlines_cancellations_and_panics_pass_through() {
             assert!(!shutdown.begun());
             Ok(())
         });
+    });
+}
+
+#[test]
+fn what_it_runs_may_be_unwound_at_a_machines_end() {
+    both(|| {
+        let result: io::Result<()> = Builder::new().grace(SHORT).run(|| {
+            spawn(|| Shutdown::new().until_begun(|| shield(|| sleep(1000 * LONG))));
+            yield_now();
+            Ok(())
+        });
+        result.unwrap();
     });
 }
 

@@ -388,8 +388,8 @@ fn a_shutdown_ends_listening_and_who_was_let_in_is_served() {
 fn listening_ends_with_its_group_and_when_it_is_dropped() {
     both(|| {
         in_a_machine(|| {
-            for drops in [false, true] {
-                let group = Group::start("worker", 2)?;
+            for (count, drops) in [(2, false), (2, true), (1, false)] {
+                let group = Group::start("worker", count)?;
                 let listening = group.listen("127.0.0.1:0", |_, _| ())?;
                 let address = listening.local_addr().unwrap();
                 if drops {
@@ -400,8 +400,8 @@ fn listening_ends_with_its_group_and_when_it_is_dropped() {
                     group.end("enough")?;
                 } else {
                     group.end("enough")?;
-                    listening.until(&Shutdown::new())?;
                     assert!(is_refused(address));
+                    listening.until(&Shutdown::new())?;
                 }
             }
             Ok(())
@@ -442,15 +442,22 @@ fn a_listen_that_is_given_up_leaves_no_listener() {
             let error = timeout(Duration::ZERO, || group.listen(address, |_, _| ())).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
             let starter = scope(|scope| {
-                let starter = scope.spawn(|| group.listen(address, |_, _| ()).map(drop));
+                let starter = scope.spawn(|| group.listen(address, |_, _| ())?.end());
                 yield_now();
                 scope.cancel("enough");
                 shield(|| starter.join())
             })?;
             assert!(starter.is_ok() || cancelled(&starter.unwrap_err()).is_some());
-            while !is_refused(address) {
+            assert!(is_refused(address), "nobody listens any more");
+            // Some have begun to listen when one cannot.
+            let last = group.machines().last().expect("there are three").clone();
+            last.stop("too early");
+            while last.spawn(|| ()).is_ok() {
                 sleep(SHORT)?;
             }
+            let error = group.listen(address, |_, _| ()).unwrap_err();
+            assert_eq!(error.get_ref().and_then(|error| error.downcast_ref()), Some(&Misuse::MachineEnded));
+            drop(TcpListener::bind(address)?);
             group.end("enough")
         });
     });

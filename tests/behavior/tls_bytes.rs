@@ -469,6 +469,22 @@ fn the_second_to_say_the_end_may_say_it_to_nobody() {
     });
 }
 
+/// A peer that does not read to the end resets the connection, as programs do that have heard enough.
+#[test]
+fn the_end_may_be_said_to_who_has_gone_with_bytes_unread() {
+    both(|| {
+        with_tls(|client, server| {
+            client.get_ref().set_readahead(0);
+            server.write_all(b"nobody reads this")?;
+            client.close_write()?;
+            assert_eq!((&server).read(&mut [0; 1])?, 0);
+            drop(client);
+            sleep(5 * SHORT)?;
+            server.close()
+        });
+    });
+}
+
 #[test]
 fn several_readers_and_writers_take_turns() {
     both(|| {

@@ -7,6 +7,7 @@ mod file_sequence;
 #[allow(unsafe_code)] // two system calls that the kernel trait has not
 mod limit;
 mod place;
+mod race;
 mod scene;
 mod seen;
 mod sequence;
@@ -40,6 +41,13 @@ fn random_sequences_answer_as_on_linux() {
 #[test]
 fn random_sequences_on_files_answer_as_on_linux() {
     check_sequences(sequences(), file_sequence::check);
+}
+
+/// Fewer, for each is explained by one of many orders.
+#[test]
+fn random_races_are_answered_as_if_the_calls_had_an_order() {
+    let seeds = sequences();
+    check_sequences(seeds.start..seeds.start + (seeds.end - seeds.start).div_ceil(4), race::check);
 }
 
 fn check_sequences(seeds: std::ops::Range<u64>, check: fn(u64) -> Result<Tally, String>) {

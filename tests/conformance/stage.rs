@@ -49,8 +49,8 @@ static ADDRESS: AtomicU64 = AtomicU64::new(0);
 
 /// A transcript of Linux that the simulation does not give.
 pub(crate) struct Difference {
-    linux: Vec<String>,
-    simulated: Vec<String>,
+    pub(crate) linux: Vec<String>,
+    pub(crate) simulated: Vec<String>,
 }
 
 impl Difference {
@@ -72,7 +72,7 @@ pub(crate) fn play(body: impl Scenario) -> Result<Tally, Difference> {
 
 /// The next address of 127.1.1.1 to 127.250.250.250. Where a run begins depends on when, and on which process it is: ports
 /// of the last minute's runs are in TIME_WAIT.
-fn address() -> Ipv4Addr {
+pub(crate) fn address() -> Ipv4Addr {
     static FIRST: LazyLock<u64> = LazyLock::new(|| {
         let seconds = Linux::new().clock_gettime(Clock::Realtime).as_nanos() / 1_000_000_000;
         seconds * 2_500 + u64::from(std::process::id() % 97) * 160_000
@@ -110,7 +110,7 @@ pub(crate) fn alone<R>(work: impl FnOnce() -> R) -> R {
 }
 
 /// What the real kernel answers.
-fn on_linux(own: Ipv4Addr, settle: Duration, body: &impl Fn(&mut Scene)) -> (Vec<String>, Tally) {
+pub(crate) fn on_linux(own: Ipv4Addr, settle: Duration, body: &impl Fn(&mut Scene)) -> (Vec<String>, Tally) {
     let _one = LINUX.lock().unwrap_or_else(PoisonError::into_inner);
     let before = limit::get();
     let limit = Box::new(|_: &dyn Kernel, count| limit::set(count as u64));
@@ -135,7 +135,7 @@ fn prepare(directory: &str) {
 }
 
 /// What the simulated kernel of that seed answers.
-fn simulated(seed: u64, own: Ipv4Addr, settle: Duration, body: impl Scenario) -> Vec<String> {
+pub(crate) fn simulated(seed: u64, own: Ipv4Addr, settle: Duration, body: impl Scenario) -> Vec<String> {
     let (wanted, transcript) = (Arc::new(AtomicUsize::new(usize::MAX)), Arc::new(OnceLock::new()));
     let (limit, lines) = (wanted.clone(), transcript.clone());
     let outcome = Simulation::new(seed).run(move |world| {

@@ -1,8 +1,12 @@
 //! What is said of a run that fails.
 
+use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use machinarium::kernel::{Kernel, ThreadOptions};
+use machinarium::machine;
 use machinarium_sim::{Durations, FailureKind, Outcome, Record, Simulation, World};
 
 use crate::raw::{self, Program};
@@ -81,6 +85,69 @@ fn a_panic_of_a_coroutine_that_nobody_joins_fails_the_world() {
     assert!(joined.passed(), "{}", joined.report(""));
     let note = &joined.panics[0];
     assert_eq!((note.thread.as_str(), note.coroutine.as_str()), ("server/main", "2 'worker'"));
+}
+
+type Main = fn() -> io::Result<()>;
+
+/// Runs `body` in a machine; how many panics it has counted a while later.
+fn panics_of(may_fail: bool, body: Main) -> (Outcome, u64) {
+    let counted = Arc::new(AtomicU64::new(0));
+    let count = counted.clone();
+    let outcome = Simulation::new(1).run(move |world| {
+        let host = world.host("server");
+        let host = if may_fail { host.may_fail() } else { host };
+        let count = count.clone();
+        let host = host.run(move || {
+            machinarium::run(|| {
+                body()?;
+                machinarium::sleep(1.secs())?;
+                let machines = machinarium::inspect::statistics()?;
+                count.store(machines.iter().map(|machine| machine.panics).sum(), Ordering::Relaxed);
+                io::Result::Ok(())
+            })
+        });
+        world.join(&host);
+    });
+    (outcome, counted.load(Ordering::Relaxed))
+}
+
+fn breaks() {
+    panic!("something breaks");
+}
+
+/// When what it would join has ended.
+fn dropped_late<T>(handle: T) -> io::Result<()> {
+    machinarium::sleep(1.millis())?;
+    drop(handle);
+    Ok(())
+}
+
+/// The result of what runs elsewhere goes by two ends, and either may be the last: the panic is told of in both cases, and once.
+#[test]
+fn a_panic_elsewhere_that_nobody_joins_fails_the_world() {
+    let bodies: [(Main, u64); 4] = [
+        (|| machine::current()?.spawn(breaks).map(drop).map_err(io::Error::from), 1),
+        (|| dropped_late(machine::current()?.spawn(breaks)?), 1),
+        // Its machine has ended, and counts nothing any more.
+        (|| machine::spawn("worker", breaks).map(drop), 0),
+        (|| dropped_late(machine::spawn("worker", breaks)?), 1),
+    ];
+    for (body, counted) in bodies {
+        let (outcome, _) = panics_of(false, body);
+        let report = outcome.report("");
+        assert_eq!(outcome.failure.expect("the panic is lost").kind, FailureKind::Panic);
+        assert!(report.contains("nobody joins it: something breaks"), "{report}");
+        let (outcome, panics) = panics_of(true, body);
+        assert!(outcome.passed(), "such a host may fail: {}", outcome.report(""));
+        assert_eq!(panics, counted);
+    }
+    let (joined, panics) = panics_of(false, || {
+        machine::current()?.spawn(breaks)?.join().unwrap_err();
+        machine::spawn("worker", breaks)?.join().unwrap_err();
+        Ok(())
+    });
+    assert!(joined.passed(), "{}", joined.report(""));
+    assert_eq!(panics, 0);
 }
 
 /// A machine one of whose coroutines swallows every attempt to unwind it.

@@ -4,18 +4,20 @@
 //! with one request of 64 bytes under way. Processor time is what the scheduler has counted for the server's threads
 //! between two looks; wall-clock rates on a small virtual machine say little.
 
-mod epoll;
+pub mod epoll;
 mod load;
 pub mod machinarium;
+mod may;
+mod monoio;
+mod smol;
 mod tokio;
 
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
-use std::process::{Child, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use crate::case::{Case, Metric, metric};
-use crate::process::{pin, processor_time, this_program};
+use crate::process::{pin, processor_time};
+use crate::server::{Server, announce};
 
 /// Bytes of a request.
 pub const SIZE: usize = 64;
@@ -26,7 +28,7 @@ const WINDOW: Duration = Duration::from_millis(1000);
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for connections in [1, 64, 1000] {
-        for peer in ["epoll", "machinarium", "tokio"] {
+        for peer in ["epoll", "machinarium", "tokio", "smol", "monoio", "may"] {
             cases.push(Case::new(format!("echo/{connections}"), peer, move || measure(peer, connections)));
         }
     }
@@ -40,48 +42,22 @@ pub fn serve(peer: &str) -> ExitCode {
         "epoll" => epoll::serve(announce),
         "machinarium" => machinarium::serve(announce),
         "tokio" => tokio::serve(announce),
+        "smol" => smol::serve(announce),
+        "monoio" => monoio::serve(announce),
+        "may" => may::serve(announce),
         _ => Err(std::io::Error::other("no such server")),
     };
     eprintln!("the {peer} server has ended: {end:?}");
     ExitCode::FAILURE
 }
 
-/// Tells the clients where to connect.
-fn announce(address: SocketAddr) {
-    println!("{address}");
-}
-
 fn measure(peer: &str, connections: usize) -> Vec<Metric> {
-    let server = Server::start(peer);
+    let server = Server::start(&["--server", peer]);
     pin(1);
     let mut load = load::Load::connect(server.address, connections).expect("connections");
     load.run(WARM_UP).expect("a server that answers");
-    let (before, start) = (processor_time(server.child.id()), Instant::now());
+    let (before, start) = (processor_time(server.id()), Instant::now());
     let requests = load.run(WINDOW).expect("a server that answers") as f64;
-    let (used, elapsed) = (processor_time(server.child.id()) - before, start.elapsed());
+    let (used, elapsed) = (processor_time(server.id()) - before, start.elapsed());
     vec![metric("server ns/request", used / requests), metric("requests/s", requests / elapsed.as_secs_f64())]
-}
-
-struct Server {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Server {
-    fn start(peer: &str) -> Server {
-        let mut child =
-            this_program().args(["--server", peer]).stdout(Stdio::piped()).spawn().expect("a child process");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("it is piped"))
-            .read_line(&mut line)
-            .expect("the server's address");
-        Server { child, address: line.trim().parse().expect("the server's address") }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

@@ -23,6 +23,7 @@ use std::fmt;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 
+use crate::index::Index;
 use crate::journal::{Drawn, Journal};
 
 /// What part of the simulator draws.
@@ -198,9 +199,7 @@ impl fmt::Display for Mismatch {
 pub struct Choices {
     seed: u64,
     sources: Vec<Source>,
-    index: BTreeMap<Stream, usize>,
-    /// Where a stream was found the last time: a lookup aid, which decides nothing.
-    hints: [u32; HINTS],
+    index: Index,
     recording: bool,
     replay: Option<Record>,
     /// Decisions are taken although a record answers the draws.
@@ -217,16 +216,13 @@ pub struct Choices {
     pub(crate) now: u64,
 }
 
-const HINTS: usize = 64;
-
 impl Choices {
     /// The oracle of `seed`.
     pub fn new(seed: u64) -> Choices {
         Choices {
             seed,
             sources: Vec::new(),
-            index: BTreeMap::new(),
-            hints: [u32::MAX; HINTS],
+            index: Index::default(),
             recording: false,
             replay: None,
             deciding: true,
@@ -398,17 +394,8 @@ impl Choices {
 
     /// The index of `stream`, opened if this is its first draw.
     fn source(&mut self, stream: Stream) -> usize {
-        let slot = (stream.id ^ (stream.id >> 32) ^ ((stream.subsystem as u64) << 2)) as usize % HINTS;
-        let hint = self.hints[slot] as usize;
-        if self.sources.get(hint).is_some_and(|source| source.stream == stream) {
-            return hint;
-        }
-        let index = match self.index.get(&stream) {
-            Some(&index) => index,
-            None => self.open(stream),
-        };
-        self.hints[slot] = index as u32;
-        index
+        let found = self.index.find(fingerprint(stream), |index| self.sources[index].stream == stream);
+        found.unwrap_or_else(|| self.open(stream))
     }
 
     fn open(&mut self, stream: Stream) -> usize {
@@ -422,9 +409,14 @@ impl Choices {
             script: script.unwrap_or_default(),
             ordinal: 0,
         });
-        self.index.insert(stream, index);
+        self.index.push(fingerprint(stream), |index| fingerprint(self.sources[index].stream));
         index
     }
+}
+
+/// Where to look for a stream first.
+fn fingerprint(stream: Stream) -> u64 {
+    (stream.id ^ (stream.subsystem as u64) << 56).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// Chance for those who decide: of the seed, and not recorded, since what they decide is.

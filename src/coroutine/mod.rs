@@ -17,10 +17,12 @@ mod lent;
 pub mod overflow;
 mod registry;
 mod slab;
+mod spare;
 mod stack;
 
 pub use arch::{Context, leave, prefetch, prepare, switch};
 pub use lent::Lent;
+pub use spare::Spares;
 pub use stack::{Guards, Stack, StackError, StackOptions, Stacks};
 
 /// How many bytes of a coroutine's name are kept.

@@ -38,7 +38,7 @@ const MADV_GUARD_INSTALL: libc::c_int = 102;
 const MAX_MAP_COUNT: usize = 65_530;
 
 /// Where things lie in the slots of a pool.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Layout {
     pub(super) guard: usize,
     /// Stack, control block and colour.
@@ -70,8 +70,12 @@ impl Layout {
 pub(super) struct Slab {
     base: usize,
     slots: usize,
+    /// The number of the first slot.
+    first: u32,
     layout: Layout,
     entry: &'static registry::Entry,
+    /// The slots before this place have their guards.
+    guarded: usize,
     /// How many of its guards were made by `mprotect`.
     protected: usize,
 }
@@ -85,11 +89,16 @@ impl Slab {
         // SAFETY: the mapping is ours.
         unsafe { libc::madvise(base as *mut _, bytes, libc::MADV_NOHUGEPAGE) };
         let entry = registry::add(registry::Region { base, slots, first, layout });
-        Ok(Slab { base, slots, layout, entry, protected: 0 })
+        Ok(Slab { base, slots, first, layout, entry, guarded: 0, protected: 0 })
     }
 
     pub(super) fn slots(&self) -> usize {
         self.slots
+    }
+
+    /// Whether [`map`](Slab::map) of these would give one like it.
+    pub(super) fn is(&self, layout: Layout, slots: usize, first: u32) -> bool {
+        (self.layout, self.slots, self.first) == (layout, slots, first)
     }
 
     /// The base of a slot.
@@ -98,8 +107,17 @@ impl Slab {
         self.base + place * self.layout.stride()
     }
 
-    /// Makes the guard of a slot that was never used.
+    /// Sees to it that a slot has its guard. Pools use slots in their order.
     pub(super) fn guard(&mut self, place: usize, force_protect: bool) -> io::Result<()> {
+        if place >= self.guarded {
+            self.make_guard(place, force_protect)?;
+            // Behind one that could not be had, it is made again.
+            self.guarded += usize::from(place == self.guarded);
+        }
+        Ok(())
+    }
+
+    fn make_guard(&mut self, place: usize, force_protect: bool) -> io::Result<()> {
         let (base, bytes) = (self.slot(place), self.layout.guard);
         let method = if force_protect { Method::Protect } else { *method() };
         match method {

@@ -4,14 +4,15 @@
 //!
 //! | state | pages | guard | where |
 //! |---|---|---|---|
-//! | fresh | none | none | behind `used` in the newest slab |
+//! | fresh | none, or what another pool has left | the same | behind `used` in the newest slab |
 //! | live | those touched | yes (or counted as unguarded) | with whoever allocated it |
 //! | warm | those touched | yes | `warm`, at most `cache` of them; the lowest `clean` of them keep `keep` bytes at most |
 //! | cold | none | yes | `cold` |
 //!
-//! Allocation prefers warm to cold to fresh, and takes the one released last: its pages are in the cache. Slabs double from
-//! [`FIRST_SLAB`] slots, so that a small program maps little. They are unmapped when the pool is dropped, unless a stack is
-//! still live then: something may stand on it, so the slabs stay mapped for ever.
+//! Outside of live and warm slots, control blocks are all zero. Allocation prefers warm to cold to fresh, and takes the one
+//! released last: its pages are in the cache. Slabs double from [`FIRST_SLAB`] slots, so that a small program maps little. They are
+//! unmapped when the pool is dropped, or left to the next pool ([`Spares`]), unless a stack is still live then: something may
+//! stand on it, so the slabs stay mapped for ever.
 //!
 //! How deep a stack was used is not known: to write it down at each release, or to ask the kernel, costs more than a spawn.
 //! So a release keeps all pages, and whoever is idle calls [`Stacks::sweep`], which gives back those of the warm
@@ -21,9 +22,11 @@ use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::ptr::NonNull;
+use std::rc::Rc;
 
 use super::Header;
 use super::slab::{Layout, PAGE, Slab, discard, max_map_count};
+use super::spare::Spares;
 
 /// How many slots the first slab of a pool has.
 const FIRST_SLAB: usize = 16;
@@ -188,6 +191,7 @@ pub struct Stacks {
     options: StackOptions,
     layout: Layout,
     slots: RefCell<Slots>,
+    spares: Option<Rc<Spares>>,
 }
 
 #[derive(Default)]
@@ -219,8 +223,16 @@ impl Stacks {
     /// # Errors
     /// [`StackError::Options`].
     pub fn new(options: StackOptions) -> Result<Stacks, StackError> {
+        Stacks::with_spares(options, None)
+    }
+
+    /// The same, which takes slabs that other pools have left, and leaves its own.
+    ///
+    /// # Errors
+    /// [`StackError::Options`].
+    pub fn with_spares(options: StackOptions, spares: Option<Rc<Spares>>) -> Result<Stacks, StackError> {
         let layout = checked_layout(&options)?;
-        Ok(Stacks { options, layout, slots: RefCell::default() })
+        Ok(Stacks { options, layout, slots: RefCell::default(), spares })
     }
 
     /// A stack, with `low`, `high` and `index` of its header filled in, and neither id nor name.
@@ -268,7 +280,9 @@ impl Stacks {
         let doubled = slots.slabs.last().map_or(FIRST_SLAB, |slab| slab.slots().saturating_mul(2));
         let left = self.options.limit - slots.live;
         let count = doubled.min(self.options.slab).min(left);
-        let slab = Slab::map(self.layout, count, slots.total).map_err(StackError::Map)?;
+        let spare = self.spares.as_ref().and_then(|spares| spares.take(self.layout, count, slots.total));
+        let fresh = || Slab::map(self.layout, count, slots.total).map_err(StackError::Map);
+        let slab = spare.map_or_else(fresh, Ok)?;
         slots.slabs.push(slab);
         slots.used = 0;
         Ok(())
@@ -287,6 +301,10 @@ impl Stacks {
             slots.unguarded += 1;
         }
         let (base, index) = (slab.slot(slots.used), slots.total);
+        // What another pool has left there is not ours.
+        let control = self.layout.header(base, index) as *mut u8;
+        // SAFETY: within the slot, which is mapped and nobody's.
+        unsafe { control.write_bytes(0, self.layout.control) };
         slots.used += 1;
         slots.total += 1;
         Ok(Cold { base, index })
@@ -370,7 +388,11 @@ impl Drop for Stacks {
     fn drop(&mut self) {
         let slots = self.slots.get_mut();
         for slab in slots.slabs.drain(..) {
-            if slots.live == 0 { drop(slab) } else { slab.leak() }
+            match &self.spares {
+                _ if slots.live > 0 => slab.leak(),
+                Some(spares) => spares.keep(slab),
+                None => drop(slab),
+            }
         }
     }
 }

@@ -20,6 +20,7 @@ use std::sync::Arc;
 pub use super::Waits;
 pub use super::builder::Tuning;
 use super::{Machine, State};
+use crate::coroutine::Spares;
 use crate::kernel::{Kernel, Linux};
 use crate::shared::primitive;
 
@@ -40,6 +41,11 @@ pub trait Starter {
     fn panic_lost(&self, coroutine: u64, name: &str);
     /// Ends the process, and nothing of it runs again: a machine cannot go on.
     fn abort(&self, why: &str) -> !;
+    /// Where stacks of the thread's machines come from and go to, if the OS thread is not its own: others run there as well, come
+    /// and go, and whoever runs them all has an [`AltStack`](crate::coroutine::overflow::AltStack) there.
+    fn spares(&self) -> Option<Rc<Spares>> {
+        None
+    }
     /// What TLS on this thread draws its secrets from: an `Arc<rustls::crypto::CryptoProvider>`. `None`: the stock one.
     fn crypto(&self) -> Option<Arc<dyn Any + Send + Sync>> {
         None

@@ -153,8 +153,9 @@ impl Machine {
         starter: Option<Rc<dyn current::Starter>>,
     ) -> io::Result<Rc<Machine>> {
         bind(&*kernel, &tuning.affinity)?;
-        let stacks = Stacks::new(tuning.stack_options())?;
-        let big_stacks = Rc::new(Stacks::new(tuning.big_stack_options())?);
+        let spares = starter.as_ref().and_then(|starter| starter.spares());
+        let stacks = Stacks::with_spares(tuning.stack_options(), spares.clone())?;
+        let big_stacks = Rc::new(Stacks::with_spares(tuning.big_stack_options(), spares)?);
         let poller = Poller::new(&*kernel, tuning.events)?;
         if let Err(errno) = shared.register(&*kernel, poller.epoll) {
             let _ = kernel.close(poller.epoll);
@@ -449,9 +450,11 @@ fn run_machine(
     tuning: Tuning,
     main: Main<'_>,
 ) -> io::Result<()> {
-    let _alternate = overflow::AltStack::new();
     let mut tuning = tuning;
     let starter = current::retune(&mut tuning);
+    // Of several on one OS thread, one that ends would take it from the others.
+    let shares = starter.as_ref().is_some_and(|starter| starter.spares().is_some());
+    let _alternate = (!shares).then(overflow::AltStack::new);
     // A machine that cannot start sends back the letters that were posted to it, as one that has ended does.
     let machine = Machine::new(kernel, shared.clone(), tuning, starter).inspect_err(|_| {
         shared.close();

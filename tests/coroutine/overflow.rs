@@ -6,9 +6,11 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Output;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use machinarium::coroutine::overflow::{AltStack, install};
 use machinarium::coroutine::{StackOptions, Stacks};
+use machinarium_sim::Simulation;
 
 use crate::child::{in_child, said};
 use crate::strand::Strand;
@@ -116,6 +118,32 @@ fn recursion_is_reported_on_a_foreign_thread() {
         }
     });
     assert_aborted(&output, &RECURSION);
+}
+
+/// Simulated machines share an OS thread, and end in any order.
+#[test]
+fn recursion_is_reported_when_other_machines_of_the_thread_have_ended() {
+    let test = "overflow::recursion_is_reported_when_other_machines_of_the_thread_have_ended";
+    let output = in_child(test, || {
+        let outcome = Simulation::new(1).run(|world| {
+            let sleeper = |name: &str, secs| world.host(name).run(move || machinarium::run(|| sleep(secs)));
+            let (_first, _second) = (sleeper("first", 1), sleeper("second", 2));
+            let third = world.host("third").run(|| {
+                machinarium::run(|| {
+                    sleep(3)?;
+                    ignore(recurse_without_end(0));
+                    std::io::Result::Ok(())
+                })
+            });
+            world.join(&third);
+        });
+        unreachable!("it has overflowed: {:?}", outcome.failure);
+    });
+    assert_aborted(&output, &["overflowed its stack", "recurse_without_end"]);
+}
+
+fn sleep(secs: u64) -> std::io::Result<()> {
+    Ok(machinarium::sleep(Duration::from_secs(secs))?)
 }
 
 /// C code does not touch each page of a large frame: the first touch may be its far end. This one has no unwind

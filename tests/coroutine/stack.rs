@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use machinarium::coroutine::{Guards, Header, Stack, StackError, StackOptions, Stacks};
+use machinarium::coroutine::{Guards, Header, Spares, Stack, StackError, StackOptions, Stacks};
 
 use crate::child::{assert_success, in_child};
 use crate::strand::Strand;
@@ -49,6 +49,40 @@ fn is_mapped(address: usize) -> bool {
 
 fn lines_of_maps() -> usize {
     std::fs::read_to_string("/proc/self/maps").unwrap().lines().count()
+}
+
+#[test]
+fn a_slab_goes_to_the_next_pool_that_wants_one_like_it() {
+    let spares = Rc::new(Spares::default());
+    let pool = |size| {
+        let control = size_of::<Header>() + 64;
+        let options = StackOptions { size, control, ..StackOptions::default() };
+        Stacks::with_spares(options, Some(spares.clone())).unwrap()
+    };
+    let use_one = |stacks: &Stacks| {
+        let stack = stacks.allocate().unwrap();
+        let (low, high) = bounds(&stack);
+        assert!(faults(low - 8) && !faults(low));
+        assert_eq!(stack.index(), 0);
+        // SAFETY: the last byte of the control block of a live stack, and the lowest one of the stack, on which nothing runs.
+        unsafe {
+            let last = stack.header().cast::<u8>().add(size_of::<Header>() + 63);
+            assert_eq!(last.read(), 0, "a control block begins as zeroes");
+            last.write(1);
+            (low as *mut u8).write(1);
+        }
+        release(stacks, stack);
+        high
+    };
+    let (first, other) = (use_one(&pool(256 << 10)), use_one(&pool(128 << 10)));
+    let (here, second) = (pool(256 << 10), pool(256 << 10));
+    assert_eq!(use_one(&here), first);
+    assert_ne!(use_one(&second), first, "that one is in use");
+    assert_eq!(use_one(&pool(128 << 10)), other);
+    let live = here.allocate().unwrap();
+    drop(here);
+    assert_ne!(use_one(&pool(256 << 10)), first, "a stack there is still live");
+    std::mem::forget(live);
 }
 
 #[test]

@@ -12,20 +12,33 @@ use crate::rare::Rare;
 /// Decides for the calls of one process.
 #[derive(Clone, Debug)]
 pub(crate) struct Injector {
-    rares: [Rare; Fault::MASKED],
+    /// A bit for each kind that can happen.
+    on: u64,
+    /// Those kinds, in their order.
+    rares: Box<[Rare]>,
     process: u64,
 }
+
+const _: () = assert!(Fault::MASKED <= 64, "each kind has a bit");
 
 impl Injector {
     /// For the process of this stable identity.
     pub(crate) fn new(faults: &Faults, process: u64) -> Injector {
-        let rare = |kind: usize| Rare::new(stream(process, kind), SITES[kind], faults.once_in[kind].into());
-        Injector { rares: std::array::from_fn(rare), process }
+        let kinds = || faults.once_in.iter().enumerate().filter(|(_, once_in)| **once_in > 0);
+        let rare =
+            |(kind, once_in): (usize, &u32)| Rare::new(stream(process, kind), SITES[kind], (*once_in).into());
+        let on = kinds().fold(0, |on, (kind, _)| on | 1 << kind);
+        Injector { on, rares: kinds().map(rare).collect(), process }
     }
 
     /// Whether `kind` happens at this call.
     pub(crate) fn hit(&mut self, kind: Fault, choices: &mut Choices) -> bool {
-        self.rares[kind as usize].hit(choices)
+        let bit = 1 << kind as u32;
+        if self.on & bit == 0 {
+            return false;
+        }
+        let place = (self.on & (bit - 1)).count_ones();
+        self.rares[place as usize].hit(choices)
     }
 
     /// The error that this call fails with, if it does.

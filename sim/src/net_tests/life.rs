@@ -68,6 +68,21 @@ fn connect_to_silence_times_out_after_127_seconds() {
 }
 
 #[test]
+fn a_timer_that_comes_late_is_no_other_one() {
+    let mut lab = Lab::new();
+    let (client, server, _) = lab.pair();
+    let (a, b) = (lab.a, lab.b);
+    lab.net.partition_one_way(lab.hosts[0], lab.hosts[1]);
+    lab.send(a, client, b"again").expect("room");
+    lab.settle();
+    lab.net.heal(lab.hosts[0], lab.hosts[1]);
+    // A thread's glances at its clock have taken a while, and events are overdue.
+    lab.env.late = 1_000;
+    lab.run(5 * SECOND);
+    assert_eq!(lab.recv(b, server).as_deref(), Ok(&b"again"[..]));
+}
+
+#[test]
 fn a_full_backlog_drops_and_is_retried() {
     let mut lab = Lab::new();
     let (a, b) = (lab.a, lab.b);

@@ -27,6 +27,8 @@ pub(super) struct Fake {
     chance: Option<u64>,
     pub(super) woken: Vec<EpollKey>,
     pub(super) delivered: u64,
+    /// How much later than asked for events come.
+    pub(super) late: u64,
     tracing: bool,
 }
 
@@ -95,6 +97,7 @@ impl Lab {
             chance: None,
             woken: Vec::new(),
             delivered: 0,
+            late: 0,
             tracing: std::env::var_os("MACHINARIUM_TRACE").is_some(),
         };
         Lab { net, env, hosts, a, b }
@@ -110,13 +113,13 @@ impl Lab {
     pub(super) fn run(&mut self, nanos: u64) {
         let end = self.env.now + nanos;
         while let Some(entry) = self.env.queue.first_entry().filter(|entry| entry.key().0 <= end) {
-            self.env.now = entry.key().0;
+            self.env.now = self.env.now.max(entry.key().0 + self.env.late);
             let event = entry.remove();
             self.env.delivered += 1;
             self.net.deliver(&mut self.env, event);
             self.net.check_conservation();
         }
-        self.env.now = end;
+        self.env.now = self.env.now.max(end);
     }
 
     /// Lets what is under way arrive.

@@ -70,6 +70,12 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/scope.rs", "children that borrow"),
     ("src/mark.rs", "the table that the linker makes"),
     ("sim/src/thread.rs", "calls the switch"),
+    // The linker gives the program's calls to functions with the C library's own signatures, and what they stand for is a
+    // contract between pointers that only the manual knows.
+    ("sim/src/guard/calls.rs", "functions of the C library"),
+    ("sim/src/guard/mod.rs", "the same, in a macro"),
+    // No safe interface to the memory of thread-locals exists.
+    ("sim/src/guard/locals.rs", "makes thread-locals"),
 ];
 
 /// A name that is not to be used.
@@ -118,7 +124,7 @@ const BANS: &[Ban] = &[
     ban(
         "thread_local!",
         BOTH,
-        // What an OS thread keeps outside of all worlds: which world runs on it, and a pool of stacks.
+        // What an OS thread keeps outside of all worlds: which world runs on it, a pool of stacks, whose thread-locals it has.
         &["sim/src/outside.rs"],
         "machine::current, the one thread-local: all simulated threads are one thread of the system",
     ),

@@ -3,10 +3,11 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::case::{Case, Metric, metric};
 use crate::process::pin;
+use crate::window::Stopwatch;
 
 const LINKS: u32 = 200;
 const CHAINS: u32 = 500;
@@ -39,7 +40,7 @@ fn machinarium() -> Vec<Metric> {
             // Now all of them wait.
             machinarium::yield_now();
             open.set(true);
-            let start = Instant::now();
+            let start = Stopwatch::start();
             last.join().expect("no panic");
             elapsed += start.elapsed();
         }
@@ -70,7 +71,7 @@ fn tokio() -> Vec<Metric> {
                     tokio::task::yield_now().await;
                 }
                 open.set(true);
-                let start = Instant::now();
+                let start = Stopwatch::start();
                 last.await.expect("no panic");
                 elapsed += start.elapsed();
             }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::case::{Case, Metric, metric};
 use crate::table::median;
-use crate::window::{on_machine, on_monoio, on_smol, on_tokio, timed, timed_async};
+use crate::window::{Stopwatch, on_machine, on_monoio, on_smol, on_tokio, timed, timed_async};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const TRIPS: u32 = 1000;
@@ -68,7 +68,7 @@ fn monoio_around_nothing() -> Vec<Metric> {
 struct Spent([Vec<f64>; 2]);
 
 impl Spent {
-    fn add(&mut self, with: bool, start: Instant) {
+    fn add(&mut self, with: bool, start: Stopwatch) {
         self.0[usize::from(with)].push(start.elapsed().as_nanos() as f64 / f64::from(TRIPS));
     }
 
@@ -93,7 +93,7 @@ fn machinarium(pending: u32) -> Vec<Metric> {
         machinarium::spawn(move || requests.iter().try_for_each(|request| answers.send(request)));
         let mut spent = Spent::default();
         for round in 0..ROUNDS {
-            let start = Instant::now();
+            let start = Stopwatch::start();
             for _ in 0..TRIPS {
                 there.send(1).expect("somebody receives");
                 let answer =
@@ -121,7 +121,7 @@ fn tokio(pending: u32) -> Vec<Metric> {
         let timing = async move {
             let mut spent = Spent::default();
             for round in 0..ROUNDS {
-                let start = Instant::now();
+                let start = Stopwatch::start();
                 for _ in 0..TRIPS {
                     there.send(1).expect("somebody receives");
                     let answer = if round % 2 == 0 {
@@ -155,7 +155,7 @@ fn smol(pending: u32) -> Vec<Metric> {
         let timing = async move {
             let mut spent = Spent::default();
             for round in 0..ROUNDS {
-                let start = Instant::now();
+                let start = Stopwatch::start();
                 for _ in 0..TRIPS {
                     there.send(1).await.expect("somebody receives");
                     let answer = if round % 2 == 0 {

@@ -14,7 +14,7 @@ use corosensei::{Coroutine, CoroutineResult};
 
 use crate::case::{Case, Metric, metric};
 use crate::process::pin;
-use crate::window::{on_may, on_smol, on_tokio};
+use crate::window::{Stopwatch, on_may, on_smol, on_tokio};
 
 /// How long one is timed.
 const WINDOW: Duration = Duration::from_millis(300);
@@ -62,14 +62,14 @@ fn machinarium(count: usize) -> Vec<Metric> {
         for _ in 0..3 {
             machinarium::yield_now();
         }
-        let (start, mut rounds) = (Instant::now(), 0);
+        let (start, watch, mut rounds) = (Instant::now(), Stopwatch::start(), 0);
         while start.elapsed() < WINDOW {
             for _ in 0..batch(count) {
                 machinarium::yield_now();
             }
             rounds += batch(count);
         }
-        let elapsed = start.elapsed();
+        let elapsed = watch.elapsed();
         stop.set(true);
         Ok(result(elapsed, rounds, count))
     });
@@ -85,14 +85,14 @@ async fn timing<Y: Future<Output = ()>>(
     for _ in 0..3 {
         yield_now().await;
     }
-    let (start, mut rounds) = (Instant::now(), 0);
+    let (start, watch, mut rounds) = (Instant::now(), Stopwatch::start(), 0);
     while start.elapsed() < WINDOW {
         for _ in 0..batch(count) {
             yield_now().await;
         }
         rounds += batch(count);
     }
-    let elapsed = start.elapsed();
+    let elapsed = watch.elapsed();
     stop.set(true);
     result(elapsed, rounds, count)
 }
@@ -139,9 +139,9 @@ fn may(count: usize) -> Vec<Metric> {
         }
         // They begin when this one sleeps.
         may::coroutine::sleep(WINDOW / 3);
-        let (start, before) = (Instant::now(), yields.load(Ordering::Relaxed));
+        let (watch, before) = (Stopwatch::start(), yields.load(Ordering::Relaxed));
         may::coroutine::sleep(WINDOW);
-        let (elapsed, after) = (start.elapsed(), yields.load(Ordering::Relaxed));
+        let (elapsed, after) = (watch.elapsed(), yields.load(Ordering::Relaxed));
         stop.store(true, Ordering::Relaxed);
         vec![metric("ns", elapsed.as_nanos() as f64 / (after - before) as f64)]
     })
@@ -165,14 +165,14 @@ fn corosensei(count: usize) -> Vec<Metric> {
         all.iter_mut().for_each(|one| assert_eq!(one.resume(()).is_yield(), expected.is_yield()));
     };
     turn(CoroutineResult::Yield(()));
-    let (start, mut rounds) = (Instant::now(), 0);
+    let (start, watch, mut rounds) = (Instant::now(), Stopwatch::start(), 0);
     while start.elapsed() < WINDOW {
         for _ in 0..batch(count) {
             turn(CoroutineResult::Yield(()));
         }
         rounds += batch(count);
     }
-    let elapsed = start.elapsed();
+    let elapsed = watch.elapsed();
     stop.set(true);
     turn(CoroutineResult::Return(()));
     result(elapsed, rounds, count)

@@ -16,8 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::env::NetEvent;
-use crate::harness::Check;
+use crate::harness::{self, Check};
 use crate::host::Ending;
+use crate::real;
 use crate::scheduler::{Event, Phase, Scheduler, WaitsFor};
 use crate::world;
 
@@ -50,6 +51,10 @@ impl Check {
     /// # Panics
     /// With a report, if a seed fails.
     pub fn bubble<R: Ending>(&self, body: impl Fn() -> R + Send + Sync + 'static) {
+        if harness::is_real() {
+            real::tell(&format!("{}: a bubble has virtual time, so it is only simulated", self.name()));
+            return;
+        }
         let body = Arc::new(body);
         self.run(move |world| {
             let body = body.clone();

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use crate::ahead;
+use crate::guard;
 use crate::journal::{self, Drawn};
 
 /// Asks for the journal, and that a failure is not explained.
@@ -88,7 +89,8 @@ pub(crate) fn confirm(name: &str, seed: u64, digest: u64, journal: &[Drawn]) -> 
             });
             format!(
                 "NOT confirmed: a fresh process gets digest {other:016x}. Something outside of the world decides: state that \
-                 earlier seeds or tests left behind, a real clock, the order of a HashMap\n{difference}"
+                 earlier seeds or tests left behind, a real clock, the order of a HashMap{}\n{difference}",
+                guard::advice()
             )
         }
         (None, Some(killed)) => format!("NOT confirmed: {killed}"),

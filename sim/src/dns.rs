@@ -43,7 +43,7 @@ pub struct Dns {
 impl World {
     /// The name server that all hosts ask. It knows every host by its name.
     pub fn dns(&self) -> Dns {
-        Dns { shared: self.shared.clone() }
+        Dns { shared: self.simulated("World::dns").clone() }
     }
 }
 
@@ -88,6 +88,11 @@ impl std::fmt::Debug for Dns {
 }
 
 impl Names {
+    /// These are the addresses of `name`.
+    pub(crate) fn set(&mut self, name: &str, addresses: Vec<IpAddr>) {
+        self.records.insert(canonical(name), Record::Addresses(addresses));
+    }
+
     /// A host is there; several may have one name. IPv6 comes first, as RFC 6724 has it.
     pub(crate) fn add_host(&mut self, name: &str, v4: IpAddr, v6: IpAddr) {
         let addresses = self.hosts.entry(canonical(name)).or_default();

@@ -11,6 +11,7 @@
 //! | `MACHINARIUM_BUDGET=30s` | as many seeds as fit into this real time (`s`, `m` or `h`) |
 //! | `MACHINARIUM_STRATEGY=pct3` | by what runs decide who goes on ([`Strategy`]) |
 //! | `MACHINARIUM_REPLAY=file` | the choices in this file |
+//! | `MACHINARIUM_BACKEND=real` | the script once on real Linux, over loopback, as far as that can do what it wants (`real`); `simulated` is the default |
 //!
 //! `MACHINARIUM_BREAK_AT=1204` stops the run of one of the first and the last before that choice, for a debugger.
 //!
@@ -30,10 +31,12 @@ use crate::choice::Record;
 use crate::confirm::{self, Fresh, confirm};
 use crate::explain::{Case, Explanation};
 use crate::fault::{Cpu, Faults};
+use crate::guard;
 use crate::host::Ending;
 use crate::journal;
 use crate::marks::Marks;
 use crate::picture;
+use crate::real;
 use crate::regression::{self, Fit, Shelf};
 use crate::script::World;
 use crate::shrink::{self, Shrunk};
@@ -51,7 +54,13 @@ const EVENTS: usize = 40;
 #[allow(clippy::disallowed_types)] // budgets are of real time
 type Stopwatch = std::time::Instant;
 
-/// Runs `script` with many seeds and stops at the first failure. See the head of the file for the variables.
+/// Runs `script` with many seeds and stops at the first failure.
+///
+/// `MACHINARIUM_SEED=0x1f3a` runs one seed, `MACHINARIUM_SEEDS=1000` more of them, `MACHINARIUM_BUDGET=30s` as many as fit into a time.
+/// `MACHINARIUM_STRATEGY=pct3` says by what runs decide who goes on ([`Strategy`]), and `MACHINARIUM_REPLAY=file` repeats a
+/// record. With `MACHINARIUM_BACKEND=real` the script is run once on real Linux: hosts are threads with addresses of the
+/// loopback and directories of their own, names are those of the hosts, and time is real. Faults and links are what Linux makes them; at what only a simulation can do, as
+/// [`World::partition`] or [`Host::crash`](crate::Host::crash), the script ends, and a note says so.
 ///
 /// ```
 /// use machinarium_sim::Durations;
@@ -154,6 +163,10 @@ impl Check {
             Ok(text) => text.parse().unwrap_or_else(|error| panic!("MACHINARIUM_STRATEGY: {error}")),
             Err(_) => self.strategy.unwrap_or(Strategy::Portfolio),
         };
+        if is_real() {
+            let seed = *self.plan().0.start();
+            return real::run(self.name(), seed, &|world| script(world).ending());
+        }
         // Another script has another rehearsal.
         let check = Check { strategy: Some(strategy), rehearsal: OnceLock::new(), ..self.clone() };
         check.run_all(&(Rc::new(move |world: &World| script(world).ending()) as Script));
@@ -311,7 +324,8 @@ impl Check {
         if told.digest != first.digest || told.failure.is_none() {
             panic!(
                 "seed {seed:#x} failed, and did something else when it ran again in this process: something outside of \
-                 the world (a static, a thread-local, the real clock, HashMap's order) decides\n{}",
+                 the world (a static, a thread-local, the real clock, HashMap's order) decides{}\n{}",
+                guard::advice(),
                 first.report(&command)
             );
         }
@@ -397,6 +411,15 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) fn run(simulation: &Simulation, script: &Script) -> Outcome {
     let script = script.clone();
     simulation.run(move |world| script(world))
+}
+
+/// Whether scripts are to be run on real Linux.
+pub(crate) fn is_real() -> bool {
+    match env::var("MACHINARIUM_BACKEND").as_deref() {
+        Err(_) | Ok("simulated") => false,
+        Ok("real") => true,
+        Ok(other) => panic!("MACHINARIUM_BACKEND={other} makes no sense: real or simulated is wanted"),
+    }
 }
 
 /// The choice before which a debugger is wanted; 0: none.

@@ -16,7 +16,6 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::panic::AssertUnwindSafe;
 use std::rc::{Rc, Weak};
-#[cfg(feature = "tls")]
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +23,8 @@ use machinarium::kernel::Kernel;
 
 use crate::env::{HostIndex, ProcessIndex};
 use crate::fault::{Fault, Injector};
+use crate::ground::Ground;
+use crate::guard::locals;
 use crate::kernel::SimKernel;
 use crate::outside;
 use crate::process::{Life, ProcessState};
@@ -56,7 +57,7 @@ impl<T, E: fmt::Debug> Ending for Result<T, E> {
 }
 
 /// What a host runs, each time that it is started.
-type Main = Rc<dyn Fn() -> Result<(), String>>;
+pub(crate) type Main = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// What the world knows of a host beside its processors and sockets.
 pub(crate) struct HostState {
@@ -72,7 +73,7 @@ pub(crate) struct HostState {
 /// A host of the world, in the hands of the script.
 #[derive(Clone)]
 pub struct Host {
-    pub(crate) shared: Rc<Shared>,
+    pub(crate) ground: Ground,
     pub(crate) index: HostIndex,
 }
 
@@ -98,7 +99,7 @@ impl Host {
             processes: 0,
         });
         drop(state);
-        Host { shared: shared.clone(), index }
+        Host { ground: Ground::Simulated(shared.clone()), index }
     }
 
     /// Starts a process with this main function: `machinarium::run` inside it finds the simulated kernel.
@@ -109,7 +110,7 @@ impl Host {
     /// If the host was given a main function already.
     #[must_use = "the handle says how the process is"]
     pub fn run<R: Ending>(self, main: impl Fn() -> R + Send + Sync + 'static) -> Host {
-        self.start_with(Rc::new(move || main().ending()));
+        self.start_with(Arc::new(move || main().ending()));
         self
     }
 
@@ -122,44 +123,55 @@ impl Host {
         self,
         main: impl Fn(Rc<dyn Kernel>) -> R + Send + Sync + 'static,
     ) -> Host {
-        let shared = Rc::downgrade(&self.shared);
-        let host = self.index;
-        self.start_with(Rc::new(move || {
-            let shared = shared.upgrade().expect("a process runs in its world");
-            let kernel = kernel_of_current(&shared, host);
-            main(kernel).ending()
-        }));
+        self.start_with(Arc::new(move || main(current::kernel()).ending()));
         self
     }
 
     fn start_with(&self, main: Main) {
-        let mut state = self.shared.state.borrow_mut();
+        let shared = match &self.ground {
+            Ground::Simulated(shared) => shared,
+            Ground::Real(real) => return real.start(self.index, main),
+        };
+        let mut state = shared.state.borrow_mut();
         let host = &mut state.hosts[self.index.0 as usize];
         assert!(host.main.is_none(), "a host has one main function");
         host.main = Some(main);
-        self.shared.start_process(&mut state, self.index);
+        shared.start_process(&mut state, self.index);
     }
 
     /// An error or a panic of its main function is not the world's failure.
     #[must_use = "the handle says how the process is"]
     pub fn may_fail(self) -> Host {
-        self.shared.state.borrow_mut().hosts[self.index.0 as usize].may_fail = true;
+        match &self.ground {
+            Ground::Simulated(shared) => {
+                shared.state.borrow_mut().hosts[self.index.0 as usize].may_fail = true;
+            }
+            Ground::Real(real) => real.host(self.index).let_fail(),
+        }
         self
     }
 
     /// Its address.
     pub fn address(&self) -> IpAddr {
-        self.shared.state.borrow().hosts[self.index.0 as usize].address
+        match &self.ground {
+            Ground::Simulated(shared) => shared.state.borrow().hosts[self.index.0 as usize].address,
+            Ground::Real(real) => real.host(self.index).address.into(),
+        }
     }
 
     /// Its address of IPv6.
     pub fn address6(&self) -> IpAddr {
-        self.shared.state.borrow().hosts[self.index.0 as usize].address6
+        self.simulated("Host::address6").state.borrow().hosts[self.index.0 as usize].address6
     }
 
     /// Its name.
     pub fn name(&self) -> String {
-        self.shared.state.borrow().sched.hosts[self.index.0 as usize].name.clone()
+        match &self.ground {
+            Ground::Simulated(shared) => {
+                shared.state.borrow().sched.hosts[self.index.0 as usize].name.clone()
+            }
+            Ground::Real(real) => real.host(self.index).name.clone(),
+        }
     }
 
     /// Whether its process has ended by itself.
@@ -173,7 +185,11 @@ impl Host {
     }
 
     fn life(&self) -> Option<Life> {
-        let state = self.shared.state.borrow();
+        let shared = match &self.ground {
+            Ground::Simulated(shared) => shared,
+            Ground::Real(real) => return real.host(self.index).life(),
+        };
+        let state = shared.state.borrow();
         let process = state.hosts[self.index.0 as usize].process?;
         Some(state.processes[process.0 as usize].life)
     }
@@ -184,7 +200,7 @@ impl Host {
         if !self.running() {
             return;
         }
-        let mut state = self.shared.state.borrow_mut();
+        let mut state = self.simulated("Host::crash").state.borrow_mut();
         let process = state.hosts[self.index.0 as usize].process.expect("a running process");
         state.crash(process);
     }
@@ -193,7 +209,7 @@ impl Host {
     /// calls is tried. A call that sleeps counts at each of its wake-ups.
     pub fn crash_after(&self, calls: u64) {
         if self.running() {
-            let mut state = self.shared.state.borrow_mut();
+            let mut state = self.simulated("Host::crash_after").state.borrow_mut();
             let process = state.hosts[self.index.0 as usize].process.expect("a running process");
             state.processes[process.0 as usize].calls_left = Some(calls);
         }
@@ -202,8 +218,9 @@ impl Host {
     /// Pulls the plug: as a crash, but nothing more leaves the host, its peers find out by silence, and of what it wrote to files
     /// and did not sync some may be lost, or half there.
     pub fn power_off(&self) {
+        let shared = self.simulated("Host::power_off");
         self.crash();
-        let state = &mut *self.shared.state.borrow_mut();
+        let state = &mut *shared.state.borrow_mut();
         state.net.power_off(&mut state.sched, self.index);
     }
 
@@ -212,19 +229,20 @@ impl Host {
     /// # Panics
     /// If the host was never given a main function.
     pub fn restart(&self) {
+        let shared = self.simulated("Host::restart");
         self.crash();
-        let mut guard = self.shared.state.borrow_mut();
+        let mut guard = shared.state.borrow_mut();
         let state = &mut *guard;
         state.net.power_on(&mut state.sched, self.index);
         if state.sched.trace.is_on() {
             state.sched.line(Some(self.index), format_args!("* a new process starts"));
         }
-        self.shared.start_process(state, self.index);
+        shared.start_process(state, self.index);
     }
 
     /// No thread of it gets the processor for a while; its network stack and its clocks go on.
     pub fn pause(&self, duration: Duration) {
-        let mut state = self.shared.state.borrow_mut();
+        let mut state = self.simulated("Host::pause").state.borrow_mut();
         let until = state.sched.now.saturating_add(nanos(duration));
         state.sched.stall_host(self.index, until);
         state.sched.inject(Some(self.index), Fault::Stall, format_args!("the host pauses for {duration:?}"));
@@ -232,7 +250,7 @@ impl Host {
 
     /// The same for one thread of its process: a machine, by its name, or `main`. Whether there is such a thread.
     pub fn pause_thread(&self, name: &str, duration: Duration) -> bool {
-        let mut state = self.shared.state.borrow_mut();
+        let mut state = self.simulated("Host::pause_thread").state.borrow_mut();
         let until = state.sched.now.saturating_add(nanos(duration));
         let Some(process) = state.running_process(self.index) else { return false };
         let threads = &state.processes[process.0 as usize].threads;
@@ -246,17 +264,17 @@ impl Host {
 
     /// Its wall clock jumps forwards: certificates expire. The monotonic clock does not.
     pub fn set_clock_forward(&self, by: Duration) {
-        self.shared.state.borrow_mut().sched.jump_clock(self.index, true, by);
+        self.simulated("Host::set_clock_forward").state.borrow_mut().sched.jump_clock(self.index, true, by);
     }
 
     /// Its wall clock jumps back, not further than to 1970.
     pub fn set_clock_back(&self, by: Duration) {
-        self.shared.state.borrow_mut().sched.jump_clock(self.index, false, by);
+        self.simulated("Host::set_clock_back").state.borrow_mut().sched.jump_clock(self.index, false, by);
     }
 
     /// How many descriptors its running process may have (`RLIMIT_NOFILE`); a restart begins with the default, 2^20.
     pub fn limit_descriptors(&self, limit: usize) {
-        let mut state = self.shared.state.borrow_mut();
+        let mut state = self.simulated("Host::limit_descriptors").state.borrow_mut();
         if let Some(process) = state.hosts[self.index.0 as usize].process {
             state.net.set_descriptor_limit(process, limit);
         }
@@ -264,15 +282,15 @@ impl Host {
 
     /// Its sockets, as netstat shows them.
     pub fn netstat(&self) -> String {
-        self.shared.state.borrow().net.netstat(self.index)
+        self.simulated("Host::netstat").state.borrow().net.netstat(self.index)
     }
 }
 
 impl World {
     /// Starts a process with a main function that runs once and need not be sent anywhere.
     pub(crate) fn run_main(&self, host: &Host, main: impl FnOnce(Rc<dyn Kernel>) + 'static) {
-        let mut state = self.shared.state.borrow_mut();
-        self.shared.start_process_with(&mut state, host.index, main);
+        let shared = self.simulated("World::run_main");
+        shared.start_process_with(&mut shared.state.borrow_mut(), host.index, main);
     }
 }
 
@@ -285,13 +303,6 @@ impl fmt::Debug for Host {
 /// Nanoseconds; a duration that has too many of them is for ever.
 pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// The kernel of the thread that runs.
-fn kernel_of_current(shared: &Rc<Shared>, host: HostIndex) -> Rc<dyn Kernel> {
-    let thread = shared.current.get().expect("a thread of the world");
-    let process = shared.state.borrow_mut().sched.thread(thread).process.expect("a thread of a process");
-    Rc::new(SimKernel { shared: shared.clone(), thread, process, host })
 }
 
 /// What the machines of a thread are told, and tell.
@@ -442,6 +453,7 @@ impl Shared {
         let body = Box::new(move || {
             // Whatever a panic has left half done belongs to this thread's process, which it ends or which joins it.
             let end = std::panic::catch_unwind(AssertUnwindSafe(main));
+            locals::end();
             shared.thread_returned(thread, end);
         });
         let strand = Strand::new(&self.stage, &format!("{host}/{}", record.name), body);

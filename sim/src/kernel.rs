@@ -324,11 +324,10 @@ impl Kernel for SimKernel {
     fn futex_wait(&self, word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> Result<()> {
         let mut until = 0;
         let address = word.as_ptr().addr();
-        // An address is a name here, and is neither ordered nor shown.
         let answer = self.wait(Call::FutexWait, format_args!("{expected}, {timeout:?}"), |state, again| {
             if !again {
                 until = self.deadline(state, timeout);
-                state.sched.thread(self.thread).signalled = false;
+                state.sched.futex_begin(self.thread);
                 // The world runs all threads on one OS thread, so any ordering would do.
                 if word.load(std::sync::atomic::Ordering::SeqCst) != expected {
                     return Served::Done(Err(Errno::AGAIN));
@@ -340,13 +339,7 @@ impl Kernel for SimKernel {
             } else if self.interrupted(state) {
                 return Served::Done(Err(Errno::INTR));
             }
-            if state.sched.thread(self.thread).signalled {
-                Served::Done(Ok(()))
-            } else if state.sched.now >= until {
-                Served::Done(Err(Errno::TIMEDOUT))
-            } else {
-                Served::Wait(Sleep { on: WaitsFor::Futex(address), until })
-            }
+            state.sched.futex_sleep(self.thread, address, until)
         });
         self.sleep_while_canceled(&answer, timeout);
         answer
@@ -354,17 +347,9 @@ impl Kernel for SimKernel {
 
     fn futex_wake(&self, word: &AtomicU32, count: u32) -> usize {
         let address = word.as_ptr().addr();
-        let woken = self.shared.ask(self.thread, Asking::Call, |state, _| {
-            let mut woken = 0;
-            while woken < count as usize
-                && let Some(sleeper) = state.sched.sleeper(|on| on == WaitsFor::Futex(address))
-            {
-                state.sched.thread(sleeper).signalled = true;
-                state.sched.wake_thread(sleeper);
-                woken += 1;
-            }
-            Served::Done(woken)
-        });
+        let woken = self
+            .shared
+            .ask(self.thread, Asking::Call, |state, _| Served::Done(state.sched.futex_wake(address, count)));
         woken.unwrap_or(0)
     }
 

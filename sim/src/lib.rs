@@ -51,7 +51,7 @@
 //! | calls without end, by which nothing moves; other runs that do not end | `Livelock`, `Endless` |
 //! | what [`World::eventually`] wants comes too late; one waits for its turn all the time; it does not come | `TooSlow`, `Starvation`, `Unmet` |
 //! | a process that ended well left descriptors open | `Leak` |
-//! | TLS in a process draws its secrets from elsewhere than the seed | `Undetermined` |
+//! | TLS in a process draws its secrets from elsewhere than the seed; a thread was to be started that is none of the world's ([`guard!`]) | `Undetermined` |
 //! | what `machinarium::always!` says does not hold | `Broken` |
 //!
 //! # What a seed varies
@@ -71,9 +71,13 @@
 //! | `machinarium::*`: time, sockets, names, files, signals, threads, randomness | simulated |
 //! | `machinarium::tls` | real, but for its secrets, which are the seed's; keys must be Ed25519, configurations built in the process |
 //! | statics and thread-locals | shared by all processes of the world, and by worlds that come later: use `machine_local!` |
-//! | `std::time`, `std::thread`, `std::net`, `HashMap`'s order, argv, environment | real: they make a run differ from its repetition, which the report of a failing seed then says |
+//! | `std::time`, `std::thread`, `HashMap`'s order | real: they make a run differ from its repetition, which the report of a failing seed then says |
 //! | `std::sync::Mutex` | fine, if no kernel call is made while it is held; else a monitor aborts with the coroutine's name and backtrace |
-//! | `std::fs` | real |
+//! | `std::net`, `std::fs`, argv, environment | real |
+//!
+//! With [`guard!`] at the top of a test binary, time, sleeps, locks, channels and the order of `HashMap`s of std are simulated, each
+//! simulated thread has thread-locals of its own, and a thread of `std::thread` is a failure. Of the above only statics, `std::net`,
+//! `std::fs`, argv and the environment are real then.
 //!
 //! Build tests with at least `opt-level = 1`: a world without optimisation is ten times slower.
 //!
@@ -89,7 +93,7 @@
 //! | `cli` | the command line of a program that is hunted |
 //! | `history` | calls that tests write down, and whether one order explains all answers |
 //! | `script`, `host`, `process` | what the script is lent, and what runs on it |
-//! | `world`, `scheduler`, `queue`, `clock` | the loop; who runs when; what will happen; what clocks show |
+//! | `world`, `scheduler`, `queue`, `clock`, `futex` | the loop; who runs when; what will happen; what clocks show; words to sleep on |
 //! | `strategy`, `turns` | by what a run decides who goes on, where time does not |
 //! | `kernel`, `wake` | `Kernel` and `Wake`, served by the world |
 //! | `crypto` | what TLS in a process draws its secrets from |
@@ -99,7 +103,9 @@
 //! | `oracle`, `waits`, `verdict` | what must hold at every quiet moment; who waits for whom; what a world that does not get on has |
 //! | `marks`, `future` | what the code under test says about itself, and how runs go on from there |
 //! | `net`, `sockets`, `tcp`, `udp`, `unix`, `epoll`, `eventfd`, `files`, `options`, `link` | the objects of the simulated kernels, which know only `env` |
+//! | `ground`, `real` | what a world stands on; the same script on real Linux |
 //! | `outside`, `panics`, `monitor` | what is of the OS thread or the whole program, and not of a world |
+//! | `guard` | what std asks of the operating system, answered by the world |
 
 mod ahead;
 mod bubble;
@@ -120,7 +126,11 @@ mod explain;
 mod fault;
 mod files;
 mod film;
+mod futex;
 mod future;
+mod ground;
+#[allow(unsafe_code)] // functions of the C library, and memory for thread-locals
+pub mod guard;
 mod harness;
 pub mod history;
 mod host;
@@ -141,6 +151,7 @@ mod picture;
 mod process;
 mod queue;
 mod rare;
+mod real;
 mod record;
 mod regression;
 mod report;

@@ -134,7 +134,8 @@ fn tell(out: &mut dyn fmt::Write) {
     let world = world::current();
     let record = world.as_ref().and_then(|world| world.state.try_borrow().ok()?.sched.choices.kept());
     if let Some(record) = record {
-        let saved = record.save(std::thread::current().name().unwrap_or("world"));
+        let name = outside::with(|outside| outside.pulse.get().map(|pulse| pulse.os_thread.clone()));
+        let saved = record.save(name.as_deref().unwrap_or("world"));
         let _ = writeln!(out, "its choices until now: {saved}");
     }
     let coroutine = current::with_coroutine(|id, name| writeln!(out, "coroutine {id} '{name}' is at"));

@@ -136,11 +136,15 @@ fn keep(info: &PanicHookInfo<'_>) -> bool {
 
 /// A backtrace without the frames of the panic itself, and of what is below a thread's main function.
 fn interesting(backtrace: &str) -> String {
+    between(backtrace, &["core::panicking::", "std::panicking::"])
+}
+
+/// A backtrace from the last frame of the first of `tops` that it has, to where the world has called a main function.
+pub(crate) fn between(backtrace: &str, tops: &[&str]) -> String {
     let is_frame = |line: &str| line.trim_start().starts_with(|letter: char| letter.is_ascii_digit());
     let lines: Vec<&str> = backtrace.lines().collect();
-    let last_of = |name: &str| lines.iter().rposition(|line| is_frame(line) && line.contains(name));
-    let from =
-        last_of("core::panicking::").or_else(|| last_of("std::panicking::")).map_or(0, |frame| frame + 1);
+    let last_of = |name: &&str| lines.iter().rposition(|line| is_frame(line) && line.contains(*name));
+    let from = tops.iter().find_map(last_of).map_or(0, |frame| frame + 1);
     let from = lines[from..].iter().position(|line| is_frame(line)).map_or(0, |offset| from + offset);
     let to =
         lines[from..].iter().position(|line| line.contains("machinarium_sim::host::")).unwrap_or(lines.len());

@@ -83,7 +83,7 @@ impl State {
     pub(crate) fn is_last_call(&mut self, thread: ThreadIndex) -> bool {
         let Some(process) = self.sched.thread(thread).process else { return false };
         let Some(left) = &mut self.processes[process.0 as usize].calls_left else { return false };
-        if std::thread::panicking() {
+        if self.sched.unwinding {
             return false;
         }
         let dies = *left == 0;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use machinarium::kernel::Instant;
 
 use crate::env::{HostIndex, ProcessIndex};
-use crate::panics::PanicNote;
+use crate::panics::{self, PanicNote};
 use crate::process::Life;
 use crate::scheduler::Phase;
 use crate::thread::Strand;
@@ -64,6 +64,8 @@ pub struct Failure {
     pub at: Duration,
     /// The panic that it was.
     pub panic: Option<PanicNote>,
+    /// The calls that it came from, if it was no panic, and if they were wanted.
+    pub backtrace: Option<String>,
 }
 
 impl Failure {
@@ -133,7 +135,7 @@ const WIDTH: usize = 150;
 pub(crate) fn scene(shared: &Shared, lines: &[Line]) -> String {
     let mut text = String::new();
     let strands = shared.strands.borrow().clone();
-    let described: Vec<Vec<Waiting>> = strands.iter().map(|strand| describe(strand)).collect();
+    let described: Vec<Described> = strands.iter().map(|strand| describe(strand)).collect();
     let state = shared.state.borrow();
     table(&mut text, &state, &lines[lines.len().saturating_sub(TABLE)..]);
     waiters(&mut text, &state, &described);
@@ -149,12 +151,23 @@ pub(crate) fn scene(shared: &Shared, lines: &[Line]) -> String {
     text
 }
 
-/// The coroutines of a thread. A machine that is broken must not cost us the rest of the report.
-fn describe(strand: &Strand) -> Vec<Waiting> {
+/// What a thread does.
+#[derive(Default)]
+struct Described {
+    coroutines: Vec<Waiting>,
+    /// Where all of it stands.
+    stands: Option<String>,
+}
+
+/// A machine that is broken must not cost us the rest of the report.
+fn describe(strand: &Strand) -> Described {
     if strand.has_ended() || strand.is_fresh() {
-        return Vec::new();
+        return Described::default();
     }
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| strand.describe())).unwrap_or_default()
+    let coroutines = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| strand.describe()));
+    let stands = strand.stands.borrow();
+    let stands = stands.as_ref().map(|backtrace| panics::between(&backtrace.to_string(), &["syscall"]));
+    Described { coroutines: coroutines.unwrap_or_default(), stands }
 }
 
 /// The last events, in one column for each host that has some.
@@ -185,9 +198,9 @@ fn table(text: &mut String, state: &State, lines: &[Line]) {
 }
 
 /// Every thread that has not ended, with its coroutines and what they wait for.
-fn waiters(text: &mut String, state: &State, described: &[Vec<Waiting>]) {
+fn waiters(text: &mut String, state: &State, described: &[Described]) {
     let _ = writeln!(text, "\nthreads:");
-    for (thread, coroutines) in state.sched.threads.iter().zip(described) {
+    for (thread, Described { coroutines, stands }) in state.sched.threads.iter().zip(described) {
         if thread.phase == Phase::Ended {
             continue;
         }
@@ -203,6 +216,7 @@ fn waiters(text: &mut String, state: &State, described: &[Vec<Waiting>]) {
             (Phase::Dead, _) => writeln!(text, "killed"),
             (phase, _) => writeln!(text, "{}", format!("{phase:?}").to_lowercase()),
         };
+        stands.iter().for_each(|backtrace| indented(text, backtrace));
         coroutines.iter().for_each(|info| coroutine(text, info));
     }
 }
@@ -238,7 +252,11 @@ fn coroutine(text: &mut String, info: &Waiting) {
         let _ = write!(text, ", until {} of its clock", seconds(deadline - Instant::from_nanos(0)));
     }
     text.push('\n');
-    for line in info.backtrace.iter().flat_map(|backtrace| backtrace.lines()) {
+    info.backtrace.iter().for_each(|backtrace| indented(text, backtrace));
+}
+
+fn indented(text: &mut String, backtrace: &str) {
+    for line in backtrace.lines() {
         let _ = writeln!(text, "      {line}");
     }
 }

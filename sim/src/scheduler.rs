@@ -172,6 +172,8 @@ pub(crate) struct Scheduler {
     pub(crate) injected: FaultCounts,
     pub(crate) sweep: Sweep,
     pub(crate) cpu: Cpu,
+    /// Whether the thread whose call is served is panicking. The world cannot ask std: with the guard, that knows of the world alone.
+    pub(crate) unwinding: bool,
     /// Neither faults nor stalls, for now.
     pub(crate) calm: bool,
     pub(crate) calls: u64,
@@ -199,6 +201,7 @@ impl Scheduler {
             injected: FaultCounts::default(),
             sweep: Sweep::default(),
             cpu,
+            unwinding: false,
             calm: false,
             calls: 0,
             events: 0,

@@ -147,7 +147,7 @@ impl State {
 impl Host {
     /// Sends its process a signal. Nothing happens if none runs.
     pub fn signal(&self, signal: Signal) {
-        let mut state = self.shared.state.borrow_mut();
+        let mut state = self.simulated("Host::signal").state.borrow_mut();
         if let Some(process) = state.running_process(self.index) {
             state.signal(process, signal);
         }
@@ -155,7 +155,7 @@ impl Host {
 
     /// The signal that has ended its process, if one has.
     pub fn killed_by(&self) -> Option<Signal> {
-        let state = self.shared.state.borrow();
+        let state = self.simulated("Host::killed_by").state.borrow();
         let process = state.hosts[self.index.0 as usize].process?;
         state.processes[process.0 as usize].signals.killer
     }

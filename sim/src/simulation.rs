@@ -19,6 +19,7 @@ use crate::choice::{Alignment, Choices, Mismatch, Record, Stream, Subsystem};
 use crate::dns::Names;
 use crate::fault::{Cpu, FaultCounts, Faults, Sweep};
 use crate::film::{Cast, Film};
+use crate::ground::Ground;
 use crate::host::Ending;
 use crate::journal::{Drawn, Journal};
 use crate::marks::{self, Heard, Marks};
@@ -141,7 +142,8 @@ impl Outcome {
             "found by strategy {}, {} choices, {} calls, faults: {}\n",
             self.strategy, self.stats.choices, self.stats.calls, self.stats.faults
         );
-        if let Some(backtrace) = failure.panic.as_ref().and_then(|panic| panic.backtrace.as_ref()) {
+        let of_panic = failure.panic.as_ref().and_then(|panic| panic.backtrace.as_ref());
+        if let Some(backtrace) = of_panic.or(failure.backtrace.as_ref()) {
             text += &format!("\n{backtrace}");
         }
         let others = self.panics.iter().filter(|note| failure.panic.as_ref() != Some(note));
@@ -448,11 +450,12 @@ impl State {
 
 fn start_script<R: Ending>(shared: &Rc<Shared>, seed: u64, script: impl FnOnce(&World) -> R + 'static) {
     let thread = shared.state.borrow_mut().sched.add_thread("script".to_owned(), None, u64::MAX);
-    let world = World { shared: shared.clone(), seed };
+    let world = World { ground: Ground::Simulated(shared.clone()), seed };
+    let of_world = shared.clone();
     let body = move || {
         if let Err(error) = script(&world).ending() {
             let message = format!("the script returned an error: {error}");
-            world.shared.state.borrow_mut().fail(FailureKind::Failed, message, Some(thread));
+            of_world.state.borrow_mut().fail(FailureKind::Failed, message, Some(thread));
         }
     };
     shared.add_strand(&shared.state.borrow(), thread, body);

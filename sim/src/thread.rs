@@ -1,7 +1,8 @@
 //! A simulated thread's stack, and the switch between it and its world. The one place of the simulator with unsafe code.
 //!
 //! The world runs on the stack of the OS thread that called it, which is large. Each simulated thread is a [`Strand`]:
-//! a stack of its own, and the library's thread-local slot, which is all the state that a switch exchanges. A thread asks the
+//! a stack of its own, and the library's thread-local slot, which is all the state that a switch exchanges (with the
+//! [guard](crate::guard!), all thread-locals are). A thread asks the
 //! world for something with [`Strand::ask`]: it leaves its request and switches to the world, which serves it on the
 //! world's stack, at once or later, and resumes the thread when it has the answer.
 //!
@@ -17,15 +18,17 @@
 //! **The invariants that the unsafe code rests on.** (1) A strand runs only inside `resume`, which is called on the world's
 //! stack while no strand runs; [`Stage::running`] says which one does. (2) A request is there only while its strand is
 //! suspended inside `ask`, so the closure it points to is alive. (3) A stack with a suspended strand on it is never
-//! released nor unmapped: what is pinned there may be linked into what others hold.
+//! released nor unmapped, nor are its thread-locals: what is pinned there may be linked into what others hold.
 
-use std::cell::{Cell, UnsafeCell};
+use std::backtrace::Backtrace;
+use std::cell::{Cell, RefCell, UnsafeCell};
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
 use machinarium::coroutine::{Context, Stack, StackOptions, Stacks, leave, overflow, prepare, switch};
 
+use crate::guard::locals::Locals;
 use crate::outside;
 use crate::report::Waiting;
 use crate::scheduler::ThreadIndex;
@@ -58,6 +61,10 @@ pub(crate) struct Strand {
     stack: ManuallyDrop<Stack>,
     /// The library's thread-local while this thread does not run.
     slot: Cell<usize>,
+    /// Its other thread-locals, if it has any of its own.
+    locals: ManuallyDrop<Option<Box<Locals>>>,
+    /// Where it stands in a lock of std, if that is wanted: no coroutine waits there, but all of the thread.
+    pub(crate) stands: RefCell<Option<Box<Backtrace>>>,
     main: Cell<Option<Box<dyn FnOnce()>>>,
     request: Cell<Option<NonNull<Request<'static>>>>,
     /// The request is to be served at once, whatever it costs (its thread is panicking).
@@ -116,6 +123,8 @@ impl Strand {
             stage: stage.clone(),
             stack: ManuallyDrop::new(stack),
             slot: Cell::new(0),
+            locals: ManuallyDrop::new(Locals::fresh()),
+            stands: RefCell::new(None),
             main: Cell::new(Some(main)),
             request: Cell::new(None),
             urgent: Cell::new(false),
@@ -130,12 +139,15 @@ impl Strand {
         strand
     }
 
-    /// Runs the thread until it asks for something or ends. Called by the world.
+    /// Runs the thread until it asks for something or ends. Called by the world. Not inlined: nobody's idea of where
+    /// thread-locals are may be moved to between `enter` and `leave`.
+    #[inline(never)]
     pub(crate) fn resume(&self) {
         assert!(!self.stage.is_busy(), "one simulated thread runs at a time");
         assert!(self.life.get() != Life::Ended && self.request.get().is_none(), "a thread that cannot go on");
         self.life.set(Life::Started);
         self.stage.running.set(self);
+        self.locals.iter().for_each(|locals| locals.enter());
         // SAFETY: the slot's value is 0 or came from `swap` below, when this same thread was left. Invariant 1: we are on
         // the world's stack and the strand is suspended (or fresh), so its context is what `prepare` or `switch` saved.
         unsafe {
@@ -143,6 +155,7 @@ impl Strand {
             switch(self.stage.root.get(), &raw const (*self.stack.header()).context);
             self.slot.set(current::swap(world));
         }
+        self.locals.iter().for_each(|locals| locals.leave());
         self.stage.running.set(std::ptr::null());
     }
 
@@ -164,6 +177,7 @@ impl Strand {
     pub(crate) fn serve(&self, state: &mut State, thread: ThreadIndex) -> Option<Step> {
         assert!(!self.stage.is_busy(), "requests are served by the world");
         let mut request = self.request.get()?;
+        state.sched.unwinding = self.urgent.get();
         // SAFETY: invariant 2: the strand is suspended inside `ask`, whose caller holds the closure; nothing else can
         // reach it, since the thread does not run.
         let step = unsafe { request.as_mut() }(state, thread);
@@ -258,8 +272,11 @@ impl Drop for Strand {
             // Invariant 3: a pool of which a stack was not released leaves everything mapped.
             return;
         }
-        // SAFETY: the stack is taken once, here. Nothing runs or is suspended on it: its strand is fresh or has ended.
-        unsafe { self.stage.pool.release(ManuallyDrop::take(&mut self.stack)) };
+        // SAFETY: both are taken once, here. Nothing runs or is suspended on the stack: its strand is fresh or has ended.
+        unsafe {
+            self.stage.pool.release(ManuallyDrop::take(&mut self.stack));
+            drop(ManuallyDrop::take(&mut self.locals));
+        }
     }
 }
 

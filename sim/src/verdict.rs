@@ -66,7 +66,8 @@ impl World {
     fn look(&self) -> Look {
         let mut look = None;
         self.wait(|state| {
-            look = Some(Look { progress: state.progress(), waits: self.shared.waits(state) });
+            look =
+                Some(Look { progress: state.progress(), waits: self.simulated("World::look").waits(state) });
             Served::Done(())
         });
         look.expect("the wait is over when it was served")
@@ -74,7 +75,7 @@ impl World {
 
     /// The verdict, after which the script does nothing any more.
     fn end(&self, kind: FailureKind, message: String) -> ! {
-        self.shared.state.borrow_mut().fail(kind, message, Some(SCRIPT));
+        self.simulated("World::end").state.borrow_mut().fail(kind, message, Some(SCRIPT));
         loop {
             self.wait(|_| Served::Wait(Sleep { on: WaitsFor::Time, until: u64::MAX }));
         }

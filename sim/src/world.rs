@@ -415,6 +415,7 @@ impl State {
             thread: record.map_or(String::new(), |record| record.name.clone()),
             at: Duration::from_nanos(self.sched.now),
             panic: None,
+            backtrace: None,
         });
     }
 

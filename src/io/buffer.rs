@@ -22,8 +22,8 @@ pub(crate) struct Pool {
     pub(crate) keep: Cell<usize>,
 }
 
-/// The size of the pool's blocks.
-const BLOCK: usize = 16 << 10;
+/// The size of the pool's blocks: a record of TLS as most peers fill it, 16 KiB and what is added, is had by one read, and made in one block.
+const BLOCK: usize = 17 << 10;
 
 /// The least block that is made for the rest of a record.
 const LEAST: usize = 64;
@@ -47,6 +47,12 @@ impl Pool {
             blocks.push(block);
         }
     }
+}
+
+/// How large a block for so many bytes is: those that are not small are the pool's, or larger.
+fn size_for(count: usize) -> usize {
+    let small = count.next_power_of_two();
+    if small > BLOCK / 2 && count <= BLOCK { BLOCK } else { small }
 }
 
 /// See the head of the file.
@@ -164,7 +170,7 @@ impl Buffer {
         match &self.block {
             None => BLOCK,
             Some(block) if block.len() < BLOCK => BLOCK - block.len(),
-            Some(block) if self.len() == block.len() => block.len(),
+            Some(block) if self.len() == block.len() => size_for(block.len() + 1) - block.len(),
             Some(_) => 0,
         }
     }
@@ -183,7 +189,7 @@ impl Buffer {
     /// Makes room for `count` more bytes: by moving to the front of the block, or to a block that fits.
     fn make_room(&mut self, count: usize) {
         let Some(block) = &mut self.block else {
-            self.block = Some(self.pool.take(count.next_power_of_two().max(BLOCK)));
+            self.block = Some(self.pool.take(size_for(count).max(BLOCK)));
             return;
         };
         if block.len() - self.end >= count {
@@ -193,7 +199,7 @@ impl Buffer {
         if block.len() - len >= count {
             block.copy_within(self.start..self.end, 0);
         } else {
-            let mut larger = self.pool.take((len + count).next_power_of_two());
+            let mut larger = self.pool.take(size_for(len + count));
             larger[..len].copy_from_slice(&block[self.start..self.end]);
             self.pool.give(std::mem::replace(block, larger));
         }

@@ -67,8 +67,8 @@ pub(crate) enum Want<'a> {
 /// The most that a message of a handshake may need: 64 KiB, which rustls checks, in records of their own.
 const MOST_INCOMING: usize = 256 << 10;
 
-/// How many bytes of plaintext go into one record: with what is added, they fit a block of the pool.
-pub(crate) const RECORD: usize = (16 << 10) - 128;
+/// How many bytes of plaintext go into one record: as many as may. With what is added, they fit a block of the pool.
+pub(crate) const RECORD: usize = 16 << 10;
 
 /// The most that a record, and what may have to go before it, adds to its plaintext.
 const OVERHEAD: usize = 96;

@@ -9,7 +9,10 @@ use crate::tcp::{pair, with_pair};
 use machinarium::net::TcpStream;
 use machinarium::{Builder, Tuning, machine, run, scope, sleep, timeout};
 
-const BLOCK: usize = 16 << 10;
+/// What a stream holds for a reader that does not come, unless told otherwise.
+const AHEAD: usize = 16 << 10;
+/// The block that it is in.
+const BLOCK: usize = 17 << 10;
 
 /// Long after anything has arrived.
 const QUIET: Duration = Duration::from_millis(5);
@@ -45,7 +48,7 @@ fn bytes_are_read_before_anyone_asks_unless_it_is_off() {
 #[test]
 fn it_stops_at_its_limit_and_nothing_is_lost() {
     both(|| {
-        for limit in [100, BLOCK, 5 * BLOCK] {
+        for limit in [100, AHEAD, 5 * AHEAD] {
             with_pair(|client, server| {
                 client.set_readahead(limit);
                 let sent: Vec<u8> = (0..=250).cycle().take(20 * BLOCK).collect();
@@ -89,14 +92,14 @@ fn reading_ahead_pauses_while_the_pool_is_empty() {
     both(|| {
         with_limit(BLOCK, || {
             let (first, second) = (pair()?, pair()?);
-            first.1.write_all(&[1; BLOCK])?;
-            await_buffered(&first.0, BLOCK)?;
+            first.1.write_all(&[1; AHEAD])?;
+            await_buffered(&first.0, AHEAD)?;
             second.1.write_all(b"hello")?;
             sleep(QUIET)?;
             assert_eq!(second.0.buffered(), 0);
             // A reader needs no readahead.
             second.0.read_exact(&mut [0; 5])?;
-            first.0.read_exact(&mut [0; BLOCK])?;
+            first.0.read_exact(&mut [0; AHEAD])?;
             second.1.write_all(b"hello")?;
             await_buffered(&second.0, 5)
         });

@@ -5,6 +5,7 @@ mod bubble;
 mod calls;
 #[path = "../tls/certificates.rs"]
 mod certificates;
+mod crowd;
 mod datagrams;
 mod disk;
 mod explain;

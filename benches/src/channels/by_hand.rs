@@ -14,7 +14,7 @@ use super::{BURST, CROSS_TRIPS, MESSAGES, TRIPS};
 use crate::case::Metric;
 use crate::echo::epoll::Epoll;
 use crate::process::pin;
-use crate::window::{per_operation, timed};
+use crate::window::{per_operation, timed, timed_by_clock};
 
 /// corosensei: there and back.
 pub fn two_switches() -> Vec<Metric> {
@@ -64,7 +64,7 @@ pub fn cache_line() -> Vec<Metric> {
     });
     pin(0);
     let mut trip = 0;
-    timed(TRIPS, || {
+    timed_by_clock(TRIPS, || {
         for _ in 0..TRIPS {
             trip += 1;
             lines[0].0.store(trip, Ordering::Release);
@@ -88,7 +88,7 @@ pub fn eventfds() -> Vec<Metric> {
     });
     pin(0);
     let waiting = Waiting::new(mine);
-    timed(CROSS_TRIPS, || {
+    timed_by_clock(CROSS_TRIPS, || {
         for _ in 0..CROSS_TRIPS {
             add(theirs);
             waiting.wait();
@@ -157,7 +157,7 @@ pub fn ring() -> Vec<Metric> {
         ring.tail.0.store(tail + 1, Ordering::Release);
     }
     assert_eq!(other.join().ok(), Some(MESSAGES));
-    per_operation(start, MESSAGES as f64)
+    per_operation(start.elapsed(), MESSAGES as f64)
 }
 
 fn consume(ring: &Ring) -> u64 {

@@ -8,7 +8,7 @@ use machinarium::{Builder, spawn, yield_now};
 use super::{BURST, CROSS_TRIPS, MESSAGES, TRIPS};
 use crate::case::Metric;
 use crate::process::pin;
-use crate::window::{on_machine, per_operation, timed};
+use crate::window::{on_machine, per_operation, timed, timed_by_clock};
 
 pub fn ping_pong() -> Vec<Metric> {
     on_machine(|| {
@@ -71,7 +71,7 @@ pub fn cross_ping_pong(spin: bool) -> Vec<Metric> {
         let (answers, here) = channel::unbounded();
         let other =
             machine(1).spawn(move || requests.iter().try_for_each(|request| answers.send(request)))?;
-        let result = timed(CROSS_TRIPS, || {
+        let result = timed_by_clock(CROSS_TRIPS, || {
             for _ in 0..CROSS_TRIPS {
                 there.send(1).expect("somebody receives");
                 here.recv().expect("an answer");
@@ -97,7 +97,7 @@ pub fn cross_stream(producers: u64) -> Vec<Metric> {
         }
         drop(sender);
         assert_eq!(other.join()?, MESSAGES);
-        Ok(per_operation(start, MESSAGES as f64))
+        Ok(per_operation(start.elapsed(), MESSAGES as f64))
     });
     run.expect("two machines")
 }

@@ -7,19 +7,20 @@ use may::sync::mpsc::channel;
 
 use super::{BURST, MESSAGES, TRIPS};
 use crate::case::Metric;
-use crate::window::{on_may, per_operation, timed};
+use crate::window::{on_may, per_operation, timed, timed_by_clock};
 
 pub fn ping_pong(threads: usize) -> Vec<Metric> {
-    on_may(threads, || {
+    on_may(threads, move || {
         let (there, requests) = channel::<u64>();
         let (answers, here) = channel();
         may::go!(move || requests.iter().try_for_each(|request| answers.send(request)));
-        timed(TRIPS, || {
+        let trips = || {
             for _ in 0..TRIPS {
                 there.send(1).expect("somebody receives");
                 here.recv().expect("an answer");
             }
-        })
+        };
+        if threads == 1 { timed(TRIPS, trips) } else { timed_by_clock(TRIPS, trips) }
     })
 }
 
@@ -45,6 +46,6 @@ pub fn cross_stream(producers: u64) -> Vec<Metric> {
         }
         drop(sender);
         assert_eq!(other.join().ok(), Some(MESSAGES));
-        per_operation(start, MESSAGES as f64)
+        per_operation(start.elapsed(), MESSAGES as f64)
     })
 }

@@ -7,7 +7,7 @@ use smol::channel::unbounded;
 use super::{BURST, CROSS_TRIPS, MESSAGES, TRIPS};
 use crate::case::Metric;
 use crate::process::pin;
-use crate::window::{on_smol, per_operation, timed_async};
+use crate::window::{on_smol, per_operation, timed_async, timed_async_by_clock};
 
 pub fn ping_pong() -> Vec<Metric> {
     on_smol(async |executor| {
@@ -61,7 +61,7 @@ pub fn cross_ping_pong() -> Vec<Metric> {
         });
     });
     let result = on_smol(async move |_| {
-        timed_async(CROSS_TRIPS, async || {
+        timed_async_by_clock(CROSS_TRIPS, async || {
             for _ in 0..CROSS_TRIPS {
                 there.send(1).await.expect("somebody receives");
                 here.recv().await.expect("an answer");
@@ -103,5 +103,5 @@ pub fn cross_stream(producers: u64) -> Vec<Metric> {
         Vec::new()
     });
     assert_eq!(other.join().ok(), Some(MESSAGES));
-    per_operation(start, MESSAGES as f64)
+    per_operation(start.elapsed(), MESSAGES as f64)
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{BURST, CROSS_TRIPS, MESSAGES};
 use crate::case::Metric;
 use crate::process::pin;
-use crate::window::{per_operation, timed};
+use crate::window::{per_operation, timed, timed_by_clock};
 
 /// Who makes channels.
 pub trait Channels {
@@ -72,7 +72,7 @@ pub fn ping_pong<C: Channels>() -> Vec<Metric> {
         }
     });
     pin(0);
-    let result = timed(CROSS_TRIPS, || {
+    let result = timed_by_clock(CROSS_TRIPS, || {
         for _ in 0..CROSS_TRIPS {
             assert!(there.send_one(1));
             assert_eq!(here.receive(), Some(1));
@@ -98,5 +98,5 @@ pub fn cross_stream<C: Channels>(producers: u64) -> Vec<Metric> {
     }
     drop(sender);
     assert_eq!(other.join().ok(), Some(MESSAGES));
-    per_operation(start, MESSAGES as f64)
+    per_operation(start.elapsed(), MESSAGES as f64)
 }

@@ -7,7 +7,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use super::{BURST, CROSS_TRIPS, MESSAGES, TRIPS};
 use crate::case::Metric;
 use crate::process::pin;
-use crate::window::{on_tokio, per_operation, timed_async};
+use crate::window::{on_tokio, per_operation, timed_async, timed_async_by_clock};
 
 pub fn ping_pong() -> Vec<Metric> {
     on_tokio(async {
@@ -61,7 +61,7 @@ pub fn cross_ping_pong() -> Vec<Metric> {
         });
     });
     let result = on_tokio(async move {
-        timed_async(CROSS_TRIPS, async || {
+        timed_async_by_clock(CROSS_TRIPS, async || {
             for _ in 0..CROSS_TRIPS {
                 there.send(1).expect("somebody receives");
                 here.recv().await.expect("an answer");
@@ -88,7 +88,7 @@ pub fn workers_ping_pong() -> Vec<Metric> {
             there.send(1).expect("somebody receives");
             here.recv().await.expect("an answer");
         }
-        per_operation(start, trips.into())
+        per_operation(start.elapsed(), trips.into())
     });
     runtime.block_on(timing).expect("no panic")
 }
@@ -123,5 +123,5 @@ pub fn cross_stream(producers: u64) -> Vec<Metric> {
         }
     });
     assert_eq!(other.join().ok(), Some(MESSAGES));
-    per_operation(start, MESSAGES as f64)
+    per_operation(start.elapsed(), MESSAGES as f64)
 }

@@ -38,8 +38,17 @@ pub(super) fn large(group: &str, shape: Shape) -> Case {
 
 /// All faults but those that a client which does not try again cannot survive, and those that have the network wait.
 fn survivable() -> Faults {
-    let others =
-        [Fault::Reset, Fault::Unreachable, Fault::Ports, Fault::Backlog, Fault::Late, Fault::Bandwidth];
+    let others = [
+        Fault::Reset,
+        Fault::Unreachable,
+        Fault::Ports,
+        Fault::Emfile,
+        Fault::Enfile,
+        Fault::Memory,
+        Fault::Backlog,
+        Fault::Late,
+        Fault::Bandwidth,
+    ];
     others.into_iter().fold(Faults::all(), Faults::without)
 }
 

@@ -45,7 +45,7 @@ impl Host {
     }
 
     fn with_disk<R>(&self, work: impl FnOnce(&mut Disk) -> R) -> R {
-        work(&mut self.shared.state.borrow_mut().net.disks[self.index.0 as usize])
+        work(&mut self.simulated("a host's disk").state.borrow_mut().net.disks[self.index.0 as usize])
     }
 }
 

@@ -86,10 +86,10 @@ impl SimKernel {
 
     /// The error that the world wants this call to fail with.
     fn injected(&self, state: &mut State, call: Call) -> Option<Errno> {
-        if std::thread::panicking() {
+        let sched = &mut state.sched;
+        if sched.unwinding {
             return None;
         }
-        let sched = &mut state.sched;
         let injector = Some(&mut sched.injectors[self.process.0 as usize]).filter(|_| !sched.calm);
         let drawn = injector.and_then(|injector| injector.fail(call, &mut sched.choices));
         // A sweep counts all calls: a script that only waits for a good end is calm from its beginning.

@@ -55,7 +55,7 @@ impl SimKernel {
                 }
             };
             let (until, fails) = *begun.get_or_insert_with(|| self.begin_lookup(state, &asked));
-            if state.sched.now < until && !std::thread::panicking() {
+            if state.sched.now < until && !state.sched.unwinding {
                 return Served::Wait(Sleep { on: WaitsFor::Call(Call::Getaddrinfo), until });
             }
             let answer = match fails {
@@ -176,7 +176,7 @@ impl SimKernel {
         let answer = self.shared.ask(self.thread, Asking::Call, |state, thread| {
             self.note(state, thread, Call::Kill, format_args!("{signal}"), &Ok(()));
             let main = state.processes[self.process.0 as usize].main == thread;
-            if main && !std::thread::panicking() {
+            if main && !state.sched.unwinding {
                 state.signal(self.process, signal);
             } else {
                 // The main thread handles it, when it is its turn. No crash falls into an unwinding.
@@ -277,7 +277,7 @@ impl SimKernel {
             if !again {
                 until = state.sched.now.saturating_add(self.file_time(state, call));
             }
-            if state.sched.now < until && !std::thread::panicking() {
+            if state.sched.now < until && !state.sched.unwinding {
                 return Served::Wait(Sleep { on: WaitsFor::Call(call), until });
             }
             Served::Done(serve(state, self.process))
@@ -311,6 +311,6 @@ impl SimKernel {
 
     /// Whether a fault that is no error happens to this call: to none of a thread that panics.
     fn may_hit(&self, state: &mut State, fault: Fault) -> bool {
-        !std::thread::panicking() && self.hit(state, fault)
+        !state.sched.unwinding && self.hit(state, fault)
     }
 }

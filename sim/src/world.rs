@@ -110,7 +110,9 @@ pub(crate) fn current() -> Option<Rc<Shared>> {
     outside::try_with(|outside| outside.world.borrow().upgrade()).flatten()
 }
 
-/// Another world runs from now on; the one that did until now is the answer.
+/// Another world runs from now on; the one that did until now is the answer. Not inlined, so that the loop itself uses no
+/// thread-local (`Strand::resume`).
+#[inline(never)]
 fn enter(world: Weak<Shared>) -> Weak<Shared> {
     outside::with(|outside| outside.world.replace(world))
 }
@@ -240,6 +242,7 @@ impl Shared {
         Some(self.state.try_borrow().ok()?.full_name(thread))
     }
 
+    #[inline(always)] // as `Strand::resume`
     fn resume(&self, thread: ThreadIndex, strand: &Strand) {
         let outer = self.current.replace(Some(thread));
         self.pulse.enter(thread.0);

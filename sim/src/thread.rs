@@ -139,19 +139,31 @@ impl Strand {
         strand
     }
 
-    /// Runs the thread until it asks for something or ends. Called by the world.
-    ///
-    /// Inlined, as `ask` is: each return that follows a switch is one that the processor has not foreseen. Whoever it is
-    /// inlined into uses no thread-local, so that the compiler has nothing to move to between `enter` and `leave`.
+    /// Runs the thread until it asks for something or ends. Called by the world. Inlined, as `ask` is: each return that follows a switch
+    /// is one that the processor has not foreseen.
     #[inline(always)]
     pub(crate) fn resume(&self) {
         assert!(!self.stage.is_busy(), "one simulated thread runs at a time");
         assert!(self.life.get() != Life::Ended && self.request.get().is_none(), "a thread that cannot go on");
         self.life.set(Life::Started);
         self.stage.running.set(self);
-        if let Some(locals) = &*self.locals {
-            locals.enter();
+        match &*self.locals {
+            None => self.run(),
+            Some(locals) => self.run_with(locals),
         }
+        self.stage.running.set(std::ptr::null());
+    }
+
+    /// Not inlined: nobody's idea of where thread-locals are may be moved to between `enter` and `leave`.
+    #[inline(never)]
+    fn run_with(&self, locals: &Locals) {
+        locals.enter();
+        self.run();
+        locals.leave();
+    }
+
+    #[inline(always)]
+    fn run(&self) {
         // SAFETY: the slot's value is 0 or came from `swap` below, when this same thread was left. Invariant 1: we are on
         // the world's stack and the strand is suspended (or fresh), so its context is what `prepare` or `switch` saved.
         unsafe {
@@ -159,10 +171,6 @@ impl Strand {
             switch(self.stage.root.get(), &raw const (*self.stack.header()).context);
             self.slot.set(current::swap(world));
         }
-        if let Some(locals) = &*self.locals {
-            locals.leave();
-        }
-        self.stage.running.set(std::ptr::null());
     }
 
     /// Asks the world to serve `request`, and returns when the world resumes the thread, served or not. Called on the

@@ -110,9 +110,7 @@ pub(crate) fn current() -> Option<Rc<Shared>> {
     outside::try_with(|outside| outside.world.borrow().upgrade()).flatten()
 }
 
-/// Another world runs from now on; the one that did until now is the answer. Not inlined, so that the loop itself uses no
-/// thread-local (`Strand::resume`).
-#[inline(never)]
+/// Another world runs from now on; the one that did until now is the answer.
 fn enter(world: Weak<Shared>) -> Weak<Shared> {
     outside::with(|outside| outside.world.replace(world))
 }

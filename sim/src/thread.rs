@@ -139,15 +139,31 @@ impl Strand {
         strand
     }
 
-    /// Runs the thread until it asks for something or ends. Called by the world. Not inlined: nobody's idea of where
-    /// thread-locals are may be moved to between `enter` and `leave`.
-    #[inline(never)]
+    /// Runs the thread until it asks for something or ends. Called by the world. Inlined, as `ask` is: each return that follows a switch
+    /// is one that the processor has not foreseen.
+    #[inline(always)]
     pub(crate) fn resume(&self) {
         assert!(!self.stage.is_busy(), "one simulated thread runs at a time");
         assert!(self.life.get() != Life::Ended && self.request.get().is_none(), "a thread that cannot go on");
         self.life.set(Life::Started);
         self.stage.running.set(self);
-        self.locals.iter().for_each(|locals| locals.enter());
+        match &*self.locals {
+            None => self.run(),
+            Some(locals) => self.run_with(locals),
+        }
+        self.stage.running.set(std::ptr::null());
+    }
+
+    /// Not inlined: nobody's idea of where thread-locals are may be moved to between `enter` and `leave`.
+    #[inline(never)]
+    fn run_with(&self, locals: &Locals) {
+        locals.enter();
+        self.run();
+        locals.leave();
+    }
+
+    #[inline(always)]
+    fn run(&self) {
         // SAFETY: the slot's value is 0 or came from `swap` below, when this same thread was left. Invariant 1: we are on
         // the world's stack and the strand is suspended (or fresh), so its context is what `prepare` or `switch` saved.
         unsafe {
@@ -155,12 +171,11 @@ impl Strand {
             switch(self.stage.root.get(), &raw const (*self.stack.header()).context);
             self.slot.set(current::swap(world));
         }
-        self.locals.iter().for_each(|locals| locals.leave());
-        self.stage.running.set(std::ptr::null());
     }
 
     /// Asks the world to serve `request`, and returns when the world resumes the thread, served or not. Called on the
     /// thread itself. `urgent`: no other thread may run before this one goes on.
+    #[inline(always)]
     pub(crate) fn ask(&self, urgent: bool, request: &mut Request<'_>) {
         assert!(std::ptr::eq(self.stage.running.get(), self), "only the thread that runs can ask");
         let request: NonNull<Request<'_>> = NonNull::from(request);
@@ -244,6 +259,7 @@ impl Strand {
     }
 
     /// Switches to the world, from the strand or any coroutine on it.
+    #[inline(always)]
     fn leave(&self) {
         // SAFETY: invariant 1: the world is suspended in `resume`, whose context is in `root`. Ours is saved in the
         // header, from where the next `resume` continues, on whichever stack of this thread we are. If this thread is

@@ -240,6 +240,7 @@ impl Shared {
         Some(self.state.try_borrow().ok()?.full_name(thread))
     }
 
+    #[inline(always)] // as `Strand::resume`
     fn resume(&self, thread: ThreadIndex, strand: &Strand) {
         let outer = self.current.replace(Some(thread));
         self.pulse.enter(thread.0);

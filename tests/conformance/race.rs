@@ -4,22 +4,20 @@
 //! Here that is asked of Linux. What the threads were answered there, and what is left in the sockets when they have ended, must be what
 //! the simulation answers to one thread that makes all the calls in some order, each thread's in its own.
 //!
-//! Linux has two exceptions, found here. `shutdown` of a Unix socket is no single step: it ends its own end first and then the other, and a
-//! `send` that has looked before it may put its bytes down after it; so only threads on TCP shut down. And readiness is looked at without
-//! a lock: a connection that is being reset has its error before its end; so of an event only IN is compared.
+//! That holds for sending and receiving, and for eventfds. It does not for the rest, as was found here. `shutdown` is no single step: of a Unix socket it
+//! ends its own end first and then the other, and a `send` that has looked before it may put its bytes down after it. And readiness and FIONREAD
+//! are looked at without a lock: they may be of a moment that no order of the calls has.
 //!
 //! On a busy machine Linux delivers on loopback after a call has returned. So when no order will do with each call's effect
 //! delivered before the next call, orders are drawn, with pauses for delivery between some of the calls only.
 
-use std::net::Shutdown;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 use machinarium::kernel::{
-    Domain, EpollEvent, Events, Fd, Kernel, OptionName, RecvFlags, Result, SendFlags, SocketKind,
-    ThreadOptions,
+    Domain, Fd, Kernel, OptionName, RecvFlags, Result, SendFlags, SocketKind, ThreadOptions,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -44,12 +42,9 @@ const AGAIN: usize = 20;
 enum Act {
     Send { end: usize, len: usize },
     Recv { end: usize, len: usize, peek: bool },
-    Pending { end: usize },
-    Shutdown { end: usize, how: Shutdown },
     Error { end: usize },
     Add,
     Take,
-    Wait,
 }
 
 /// A call, and which thread makes it.
@@ -59,14 +54,11 @@ struct Part {
     act: Act,
 }
 
-/// What the threads call on: the ends of a connection, an eventfd, an epoll instance that watches these three.
+/// What the threads call on: the ends of a connection, and an eventfd.
 #[derive(Clone, Copy)]
 struct Props {
     ends: [Fd; 2],
     event: Fd,
-    epoll: Fd,
-    /// The data of the first one's events.
-    first: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +74,7 @@ pub(crate) fn check(seed: u64) -> std::result::Result<Tally, String> {
     let kind = chance.one(&[Kind::Tcp, Kind::Stream, Kind::Datagram]);
     let threads = 2 + chance.below(MOST_THREADS - 1);
     let parts: Vec<Part> =
-        (0..CALLS).map(|_| Part { thread: chance.below(threads), act: chance.act(kind) }).collect();
+        (0..CALLS).map(|_| Part { thread: chance.below(threads), act: chance.act() }).collect();
     play(kind, &parts).map_err(|difference| {
         let often = |parts: &[Part]| (0..AGAIN).try_fold(Tally::new(), |_, _| play(kind, parts));
         let (parts, difference) = shorten(parts, difference, often);
@@ -229,20 +221,8 @@ impl Props {
             Kind::Stream => scene.socketpair(SocketKind::Stream).into(),
             Kind::Datagram => scene.socketpair(SocketKind::Datagram).into(),
         };
-        let (event, epoll) = (scene.eventfd(0), scene.epoll());
-        for name in [ends[0], ends[1], event] {
-            scene.add(epoll, name, Events::IN);
-        }
-        let fds = [ends[0], ends[1], event, epoll].map(|name| scene.fd(name));
-        Props { ends: [fds[0], fds[1]], event: fds[2], epoll: fds[3], first: ends[0].0 as u64 }
-    }
-
-    /// What can be read, by its place among all that are watched.
-    fn shown(self, events: &[EpollEvent]) -> String {
-        let readable = events.iter().filter(|event| { event.events }.intersects(Events::IN));
-        let mut places: Vec<u64> = readable.map(|event| event.data - self.first).collect();
-        places.sort_unstable();
-        format!("{places:?}")
+        let event = scene.eventfd(0);
+        Props { ends: ends.map(|name| scene.fd(name)), event: scene.fd(event) }
     }
 }
 
@@ -279,12 +259,6 @@ impl Player {
                 let answer = kernel.recv(props.ends[end], &mut buffer[..len], flags);
                 format!("recv({end}, {len}, {peek}) = {}", bytes(answer, &buffer))
             }
-            Act::Pending { end } => {
-                format!("ioctl_fionread({end}) = {:?}", kernel.ioctl_fionread(props.ends[end]))
-            }
-            Act::Shutdown { end, how } => {
-                format!("shutdown({end}, {how:?}) = {:?}", kernel.shutdown(props.ends[end], how))
-            }
             Act::Error { end } => {
                 format!("error({end}) = {:?}", kernel.getsockopt(props.ends[end], OptionName::Error))
             }
@@ -295,11 +269,6 @@ impl Player {
             Act::Take => {
                 let answer = kernel.read(props.event, &mut buffer[..8]);
                 format!("read(event) = {}", bytes(answer, &buffer))
-            }
-            Act::Wait => {
-                let mut events = [EpollEvent::default(); 8];
-                let answer = kernel.epoll_wait(props.epoll, &mut events, Some(Duration::ZERO));
-                format!("epoll_wait() = {}", props.shown(&events[..answer.expect("it is one")]))
             }
         }
     }
@@ -320,19 +289,14 @@ impl Chance {
         of[self.below(of.len())]
     }
 
-    fn act(&mut self, kind: Kind) -> Act {
+    fn act(&mut self) -> Act {
         let end = self.below(2);
-        match self.below(14) {
+        match self.below(11) {
             0..4 => Act::Send { end, len: self.one(&[1, 2, 7]) },
             4..8 => Act::Recv { end, len: self.one(&[1, 3, 100]), peek: self.below(4) == 0 },
-            8 => Act::Pending { end },
-            9 if matches!(kind, Kind::Tcp) => {
-                Act::Shutdown { end, how: self.one(&[Shutdown::Read, Shutdown::Write, Shutdown::Both]) }
-            }
-            9 | 10 => Act::Error { end },
-            11 => Act::Add,
-            12 => Act::Take,
-            _ => Act::Wait,
+            8 => Act::Error { end },
+            9 => Act::Add,
+            _ => Act::Take,
         }
     }
 }

@@ -87,13 +87,15 @@ macro_rules! guard {
             #[unsafe(link_section = ".init_array")]
             static ARM: extern "C" fn() = $crate::guard::arm;
 
-            // SAFETY: each has the signature of its manual page and passes on what it is called with, and its caller's promise.
+            // SAFETY, of all attributes: each has the name and the signature of its manual page, so whoever calls it gets what he expects.
             #[unsafe(no_mangle)]
             unsafe extern "C" fn clock_gettime(clock: c_int, time: *mut timespec) -> c_int {
+                // SAFETY: the caller's promise, passed on with all that he gave.
                 unsafe { calls::clock_gettime(clock, time) }
             }
             #[unsafe(no_mangle)]
             unsafe extern "C" fn nanosleep(time: *const timespec, left: *mut timespec) -> c_int {
+                // SAFETY: the caller's promise, passed on with all that he gave.
                 unsafe { calls::nanosleep(time, left) }
             }
             #[unsafe(no_mangle)]
@@ -103,14 +105,17 @@ macro_rules! guard {
                 time: *const timespec,
                 left: *mut timespec,
             ) -> c_int {
+                // SAFETY: the caller's promise, passed on with all that he gave.
                 unsafe { calls::clock_nanosleep(clock, flags, time, left) }
             }
             #[unsafe(no_mangle)]
             unsafe extern "C" fn getrandom(buffer: *mut c_void, length: usize, flags: c_uint) -> isize {
+                // SAFETY: the caller's promise, passed on with all that he gave.
                 unsafe { calls::getrandom(buffer, length, flags) }
             }
             #[unsafe(no_mangle)]
             unsafe extern "C" fn getentropy(buffer: *mut c_void, length: usize) -> c_int {
+                // SAFETY: the caller's promise, passed on with all that he gave.
                 unsafe { calls::getentropy(buffer, length) }
             }
             #[unsafe(no_mangle)]
@@ -124,6 +129,7 @@ macro_rules! guard {
                 main: Main,
                 argument: *mut c_void,
             ) -> c_int {
+                // SAFETY: the caller's promise, passed on with all that he gave.
                 unsafe { calls::pthread_create(thread, attributes, main, argument) }
             }
             // The C library's takes any number of arguments, and passes six on, whatever they are.
@@ -137,6 +143,7 @@ macro_rules! guard {
                 e: usize,
                 f: usize,
             ) -> c_long {
+                // SAFETY: the caller's promise, passed on with all that he gave.
                 unsafe { calls::syscall(number, [a, b, c, d, e, f]) }
             }
             #[unsafe(no_mangle)]
@@ -145,6 +152,7 @@ macro_rules! guard {
                 object: *mut c_void,
                 module: *mut c_void,
             ) -> c_int {
+                // SAFETY: the caller's promise, passed on with all that he gave.
                 unsafe { calls::thread_atexit(destroy, object, module) }
             }
         };

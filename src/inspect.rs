@@ -19,10 +19,12 @@ use crate::machine::{Machine, current, quietly, receive};
 use crate::shared::once::{self, Getter};
 use crate::signal::{Signal, Subscription};
 
-pub use crate::machine::{CoroutineInfo, MessageStatistics, Statistics};
+pub use crate::machine::{CoroutineInfo, Histogram, MessageStatistics, Statistics};
 
+mod prometheus;
 mod watchdog;
 
+pub use prometheus::{Exposition, prometheus};
 pub use watchdog::{Held, Watchdog, watchdog};
 
 /// A script for gdb, 13 or newer, which lists the coroutines of a process or of its core (`info coroutines`) and runs any command in one

@@ -14,6 +14,8 @@ pub mod cells;
 pub mod channel;
 #[path = "../../src/shared/gauges.rs"]
 pub mod gauges;
+#[path = "../../src/shared/histogram.rs"]
+pub mod histogram;
 #[allow(unsafe_code)] // as in the library
 #[path = "../../src/shared/latest.rs"]
 pub mod latest;

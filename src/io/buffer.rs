@@ -8,16 +8,17 @@ use std::cell::{Cell, RefCell};
 use std::io::IoSliceMut;
 use std::rc::Rc;
 
-use crate::machine::MachineLocal;
+use crate::machine::{MachineLocal, current};
 
 /// The pool of this machine.
-pub(crate) static POOL: MachineLocal<Pool> = MachineLocal::new(Pool::default);
+pub(crate) static POOL: MachineLocal<Pool> = MachineLocal::new(Pool::new);
 
 /// Blocks of one size that nobody uses, and how many bytes are in use.
 #[derive(Default)]
 pub(crate) struct Pool {
     blocks: RefCell<Vec<Box<[u8]>>>,
-    out: Cell<usize>,
+    /// The machine shows it.
+    out: Rc<Cell<usize>>,
     /// How many unused blocks are kept.
     pub(crate) keep: Cell<usize>,
 }
@@ -29,6 +30,11 @@ const BLOCK: usize = 17 << 10;
 const LEAST: usize = 64;
 
 impl Pool {
+    fn new() -> Pool {
+        let out = current::machine().expect("streams are made in machines").buffered.clone();
+        Pool { out, ..Pool::default() }
+    }
+
     /// Bytes that buffers hold now.
     pub(crate) fn out(&self) -> usize {
         self.out.get()

@@ -38,6 +38,7 @@ pub(crate) mod statistics;
 mod task;
 mod teardown;
 mod timers;
+mod timing;
 mod trim;
 pub(crate) mod wait;
 mod wait_list;
@@ -57,7 +58,7 @@ pub use local::{MachineLocal, at_exit};
 pub use observe::CoroutineInfo;
 pub use process_local::ProcessLocal;
 pub use remote::{Handle, Remote, RemoteJoin, current_remote as current, spawn};
-pub use statistics::{MessageStatistics, Statistics};
+pub use statistics::{Histogram, MessageStatistics, Statistics};
 
 pub use big_stack::{SpawnOptions, StackClass, on_big_stack, spawn_with, try_on_big_stack};
 pub(crate) use builder::{Builder, Tuning};
@@ -117,6 +118,9 @@ pub struct Machine {
     reclaimed: Cell<bool>,
     spinning: bool,
     counts: statistics::Counts,
+    timing: Option<Box<timing::Timing>>,
+    /// Bytes in the buffers of its streams.
+    pub(crate) buffered: Rc<Cell<usize>>,
     /// Who has left something to be done at the end of this turn. They know the machine, so it does not keep them.
     late: RefCell<Vec<Weak<dyn Late>>>,
 }
@@ -167,6 +171,7 @@ impl Machine {
         }
         shared.messages.open(tuning.message_limits());
         let scheduler = Scheduler::new(tuning.budget, tuning.shuffle, shared.cells.clone());
+        let timing = tuning.timing.then(Box::default);
         let spinning = !tuning.spin.is_zero() && kernel.sched_getaffinity().len() > 1;
         overflow::install();
         Ok(Rc::new(Machine {
@@ -193,6 +198,8 @@ impl Machine {
             reclaimed: Cell::new(false),
             spinning,
             counts: statistics::Counts::default(),
+            timing,
+            buffered: Rc::default(),
             late: RefCell::default(),
         }))
     }
@@ -206,7 +213,7 @@ impl Machine {
 
     /// One turn of the loop; sleeps at most until `latest`.
     fn turn(&self, latest: Instant, done: impl Fn(&Machine) -> bool) {
-        self.scheduler.run(self.tuning.turns);
+        self.run_ready();
         self.show(false);
         self.bury();
         self.end_turn();
@@ -301,7 +308,7 @@ impl Machine {
                 continue;
             }
             if deadline <= now {
-                self.counts.late(deadline, now);
+                self.counts.late(deadline, now, &self.shared.times);
                 // Lost to another machine's claim: its letter is on the way, and the deadline is over.
                 self.scheduler.wake(Waiter { task, ticket: task.ticket.get() }, Outcome::TimedOut);
             } else {

@@ -7,6 +7,7 @@ use super::Machine;
 use super::wakeup::Shared;
 use crate::kernel::Instant;
 use crate::shared::gauges::Gauges;
+use crate::shared::histogram::{self, PLACES};
 
 pub use crate::shared::store::Counts as MessageStatistics;
 
@@ -45,10 +46,88 @@ pub struct Statistics {
     pub lag: Duration,
     /// How late the latest of all was.
     pub lag_max: Duration,
+    /// How late timers were: what `lag` was at each.
+    pub lags: Histogram,
+    /// How long coroutines ran from one switch to the next; counted with [`Tuning::timing`](crate::Tuning::timing).
+    pub runs: Histogram,
+    /// How long coroutines were ready before they ran; counted with [`Tuning::timing`](crate::Tuning::timing), and too short by
+    /// the rest of the run in which each became ready.
+    pub readies: Histogram,
+    /// Coroutines that were ready to run when the machine last came to its loop.
+    pub ready: u64,
+    /// Bytes in the buffers of its streams: read ahead, not yet sent, or on their way through a relay.
+    pub buffered: u64,
     /// Panics of coroutines that nobody has joined; of another machine's too, if it was here that nobody did.
     pub panics: u64,
     /// The buffers of its messages.
     pub messages: MessageStatistics,
+}
+
+/// Durations, counted by powers of two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Histogram {
+    counts: [u64; PLACES],
+    sum: u64,
+}
+
+impl Histogram {
+    /// How many there were.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// How long they were together; of more than 584 years, what is left.
+    pub fn sum(&self) -> Duration {
+        Duration::from_nanos(self.sum)
+    }
+
+    /// Bounds, and how many were as long as that at most and longer than the bound before; the last is unbounded.
+    pub fn buckets(&self) -> impl Iterator<Item = (Option<Duration>, u64)> + '_ {
+        let bound = |place| histogram::bound(place).map(Duration::from_nanos);
+        self.counts.iter().enumerate().map(move |(place, count)| (bound(place), *count))
+    }
+
+    /// The least bound that this share of them did not exceed (0.99: all but one in a hundred), right within a factor of two; `MAX` if
+    /// that were longer than 137 s, zero if there were none. What is outside of 0 to 1 counts as the nearer of these.
+    ///
+    /// ```
+    /// # use machinarium::{inspect, sleep};
+    /// # use std::time::Duration;
+    /// let result: std::io::Result<()> = machinarium::run(|| {
+    ///     (0..10).try_for_each(|_| sleep(Duration::from_millis(1)))?;
+    ///     let lags = inspect::statistics()?[0].lags;
+    ///     assert!(lags.count() >= 9);
+    ///     println!("half of them were late by at most {:?}", lags.quantile(0.5));
+    ///     Ok(())
+    /// });
+    /// result.unwrap();
+    /// ```
+    pub fn quantile(&self, share: f64) -> Duration {
+        let rank = (share.clamp(0.0, 1.0) * self.count() as f64).ceil() as u64;
+        let mut seen = 0;
+        let found = self.buckets().find(|(_, count)| {
+            seen += count;
+            seen >= rank
+        });
+        match found {
+            _ if self.count() == 0 => Duration::ZERO,
+            Some((Some(bound), _)) => bound,
+            _ => Duration::MAX,
+        }
+    }
+}
+
+/// Where the durations are counted.
+#[derive(Default)]
+pub(crate) struct Times {
+    lags: histogram::Histogram,
+    pub(super) runs: histogram::Histogram,
+    pub(super) readies: histogram::Histogram,
+}
+
+fn shown(histogram: &histogram::Histogram) -> Histogram {
+    let (counts, sum) = histogram.get();
+    Histogram { counts, sum }
 }
 
 /// What the loop counts itself; the rest is counted where it is.
@@ -71,14 +150,15 @@ impl Counts {
     }
 
     /// A timer fires now whose time was `due`.
-    pub(super) fn late(&self, due: Instant, now: Instant) {
+    pub(super) fn late(&self, due: Instant, now: Instant, times: &Times) {
+        times.lags.add((now - due).as_nanos() as u64);
         self.lag.set(now - due);
         self.lag_max.set(self.lag_max.get().max(now - due));
     }
 }
 
 /// In the order in which `Machine::show` has them.
-pub(super) type Shown = Gauges<14>;
+pub(super) type Shown = Gauges<16>;
 
 impl Machine {
     /// Shows other threads what was counted. Once a turn.
@@ -103,6 +183,8 @@ impl Machine {
             nanos(&counts.lag),
             nanos(&counts.lag_max),
             counts.panics.get(),
+            self.scheduler.ready_len() as u64,
+            self.buffered.get() as u64,
         ]);
     }
 }
@@ -125,6 +207,8 @@ impl Shared {
             lag,
             lag_max,
             panics,
+            ready,
+            buffered,
         ] = self.shown.get();
         Statistics {
             machine: self.number,
@@ -142,6 +226,11 @@ impl Shared {
             letters,
             lag: Duration::from_nanos(lag),
             lag_max: Duration::from_nanos(lag_max),
+            lags: shown(&self.times.lags),
+            runs: shown(&self.times.runs),
+            readies: shown(&self.times.readies),
+            ready,
+            buffered,
             panics,
             messages: self.messages.counts(),
         }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::process::Process;
 use super::scheduler::Outcome;
-use super::statistics::Shown;
+use super::statistics::{Shown, Times};
 use super::task::quietly;
 use super::{Machine, State};
 use crate::coroutine::overflow::Target;
@@ -29,6 +29,7 @@ pub(crate) struct Shared {
     eventfd: Arc<dyn Wake>,
     /// What the machine counts.
     pub(super) shown: Shown,
+    pub(super) times: Times,
     /// Buffers for its messages; those that are out keep it.
     pub(crate) messages: Arc<Store>,
     /// Its thread, while it is one.
@@ -56,11 +57,11 @@ impl Shared {
         let number = process.next_machine();
         let name = if name.is_empty() { format!("machine-{number}") } else { name.to_owned() };
         let (cells, mailbox) = (Arc::new(Cells::new()), Mailbox::new());
-        let (shown, thread) = (Shown::default(), Lock::new(None));
+        let (shown, times, thread) = (Shown::default(), Times::default(), Lock::new(None));
         let messages = Arc::new(Store::default());
         let ending = AtomicBool::new(false);
         let shared =
-            Shared { number, name, process, cells, mailbox, eventfd, shown, messages, thread, ending };
+            Shared { number, name, process, cells, mailbox, eventfd, shown, times, messages, thread, ending };
         let shared = Arc::new(shared);
         shared.process.enlist(&shared);
         Ok(shared)

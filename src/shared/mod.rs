@@ -13,6 +13,7 @@
 //! | [`watch`] | a number, and who waits until it is another one |
 //! | [`once`] | a value that is delivered once: the result of a machine |
 //! | [`gauges`] | numbers that one thread keeps and others read |
+//! | [`histogram`] | durations that one thread counts and others read |
 //! | [`store`] | memory that nobody uses, given back by any thread |
 //! | [`latest`] | a value that is replaced while others use it: a configuration |
 //!
@@ -24,6 +25,7 @@
 pub mod cells;
 pub mod channel;
 pub mod gauges;
+pub mod histogram;
 pub mod latest;
 pub mod line;
 pub mod lock;

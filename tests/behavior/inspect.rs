@@ -212,3 +212,73 @@ fn a_watchdog_can_end_the_process_and_show_who_held_it() {
         assert!(said.contains(words), "no '{words}' in: {said}");
     }
 }
+
+/// One that is ready waits until the one before it is done.
+#[test]
+fn runs_and_waits_in_the_queue_are_timed_where_that_is_asked_for() {
+    both(|| {
+        machinarium::Builder::new()
+            .timing(true)
+            .run(|| {
+                let busy = || {
+                    let end = machinarium::now() + SHORT;
+                    while machinarium::now() < end {}
+                };
+                let all = [spawn(busy), spawn(busy), spawn(busy)];
+                for one in all {
+                    one.join()?;
+                }
+                sleep(SHORT)?;
+                let seen = only()?;
+                assert!(seen.runs.count() >= 4 && seen.runs.sum() >= SHORT * 3, "{seen:?}");
+                // The second waits for the first, and the third for both.
+                assert!(seen.readies.sum() >= SHORT * 3, "{seen:?}");
+                assert!(seen.readies.quantile(1.0) >= SHORT * 2, "{seen:?}");
+                assert!(seen.lags.count() >= 1 && seen.lags.quantile(0.0) <= seen.lags.quantile(1.0));
+                io::Result::Ok(())
+            })
+            .unwrap();
+        in_a_machine(|| {
+            sleep(SHORT)?;
+            let seen = only()?;
+            assert_eq!((seen.runs.count(), seen.readies.quantile(0.5)), (0, Duration::ZERO));
+            assert!(seen.lags.count() == 1 && seen.lags.sum() == seen.lag, "{seen:?}");
+            Ok(())
+        });
+    });
+}
+
+/// What Prometheus is told of each machine: every family once, with help and kind, each sample with a number.
+#[test]
+fn prometheus_is_told_of_all_machines() {
+    both(|| {
+        assert!(inspect::prometheus().is_err(), "nobody counts outside of a machine");
+        in_a_machine(|| {
+            let other = machine::spawn("a \"quoted\" name", || drop(sleep(LONG)))?;
+            sleep(SHORT)?;
+            let text = inspect::prometheus()?.to_string();
+            assert!(text.contains("machinarium_coroutines{machine=\"0\",name=\"machine-0\"} 1\n"), "{text}");
+            assert!(text.contains("{machine=\"1\",name=\"a \\\"quoted\\\" name\"}"), "{text}");
+            let mut families = std::collections::BTreeSet::new();
+            for line in text.lines() {
+                if let Some(family) = line.strip_prefix("# TYPE ") {
+                    assert!(families.insert(family), "{family} twice");
+                } else if !line.starts_with("# HELP ") {
+                    let (_, value) = line.rsplit_once(' ').unwrap();
+                    assert!(value.parse::<f64>().unwrap() >= 0.0, "{line}");
+                }
+            }
+            let lags = "machinarium_timer_lag_seconds";
+            assert!(families.contains(&*format!("{lags} histogram")), "{text}");
+            let last = text
+                .lines()
+                .find(|line| line.starts_with(&format!("{lags}_bucket")) && line.contains("+Inf"));
+            let count = text.lines().find(|line| line.starts_with(&format!("{lags}_count"))).unwrap();
+            let number = |line: &str| line.rsplit_once(' ').unwrap().1.to_owned();
+            assert_eq!(number(last.unwrap()), number(count), "the last bucket has all");
+            other.stop("enough");
+            other.join()?;
+            Ok(())
+        });
+    });
+}

@@ -30,6 +30,7 @@
 //! - [`mark`]: what code says about itself to whoever searches it for bugs ([`always!`], [`sometimes!`], [`reachable!`], [`buggify!`]).
 //! - [`inspect`]: what machines have counted, and what all coroutines do.
 //! - `group`: several machines as one, for work and connections that any of them can do.
+//! - [`mod@future`]: futures inside coroutines, and what they can poll.
 //! - [`signal`]: signals as values. `shutdown`: how a service ends.
 //! - [`sync`]: channels, select, locks, events.
 //! - [`net`], `io`: sockets and their buffers. `tls`: TLS on any connected stream. `time`, `scope`, `error`: what their names say.
@@ -55,6 +56,7 @@
 pub mod coroutine;
 mod error;
 pub mod file;
+pub mod future;
 mod group;
 pub mod inspect;
 mod io;
@@ -78,6 +80,7 @@ pub mod tls;
 
 pub use coroutine::{Guards, StackError};
 pub use error::{Cancelled, Cause, Expired, JoinError, Misuse, WaitError, cancelled};
+pub use future::block_on;
 pub use group::{Group, ListenError, Listening};
 pub use kernel::Instant;
 pub use machine::builder::{Builder, Tuning};

@@ -26,6 +26,7 @@ use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::rc::Rc;
+use std::task::Waker;
 
 use super::context;
 use super::coroutine_local::Values;
@@ -89,6 +90,8 @@ pub(crate) struct Control {
     pub(crate) scope: Cell<ScopeDeadline>,
     pub(crate) reason: Cell<Reason>,
     pub(crate) joiner: Cell<Option<Waiter>>,
+    /// The future that waits for its end; none from its end on.
+    pub(crate) polled_by: Cell<Option<Box<Waker>>>,
     pub(crate) cause: RefCell<Option<Cause>>,
     /// Its values of `coroutine_local!`; none from its end on.
     pub(crate) locals: RefCell<Option<Box<Values>>>,
@@ -326,6 +329,14 @@ impl TaskRef {
         let body = self.body.get().expect("a coroutine that runs has a body");
         // SAFETY: the payload holds the closure until now: `create` wrote it, and this runs once.
         unsafe { (body.run)(self.payload.get() as *mut u8, drop_only) }
+    }
+
+    /// Has whoever polls for its end look, which is there when this coroutine runs no more. A waker is its maker's code, and may wait:
+    /// another can have come meanwhile.
+    pub(crate) fn wake_poller(self) {
+        while let Some(waker) = self.polled_by.take() {
+            quietly(|| waker.wake());
+        }
     }
 
     /// Takes the result out of a finished coroutine.

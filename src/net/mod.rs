@@ -16,6 +16,7 @@ mod dns;
 pub(crate) mod duplex;
 mod listener;
 mod option;
+mod poll;
 mod ready;
 mod relay;
 mod stream;

@@ -19,6 +19,7 @@ pub mod context;
 pub(crate) mod coroutine_local;
 #[allow(unsafe_code)] // the thread-local slot
 pub mod current;
+mod debugger;
 mod delivery;
 #[allow(unsafe_code)] // results live on coroutines' stacks
 pub(crate) mod handle;
@@ -96,6 +97,8 @@ pub struct Machine {
     stacks: Stacks,
     /// Where coroutines go that need more than their own.
     big_stacks: Rc<Stacks>,
+    /// After the stacks, which name it.
+    _label: Box<debugger::Label>,
     /// How many coroutines have not ended.
     alive: Cell<usize>,
     /// By the index of the stack slot: who uses it, or used it last.
@@ -158,7 +161,8 @@ impl Machine {
     ) -> io::Result<Rc<Machine>> {
         bind(&*kernel, &tuning.affinity)?;
         let spares = starter.as_ref().and_then(|starter| starter.spares());
-        let stacks = Stacks::with_spares(tuning.stack_options(), spares.clone())?;
+        let label = debugger::Label::of(&shared);
+        let stacks = Stacks::with_spares(tuning.stack_options(label.address()), spares.clone())?;
         let big_stacks = Rc::new(Stacks::with_spares(tuning.big_stack_options(), spares)?);
         let poller = Poller::new(&*kernel, tuning.events)?;
         if let Err(errno) = shared.register(&*kernel, poller.epoll) {
@@ -179,6 +183,7 @@ impl Machine {
             alarms: Alarms::default(),
             stacks,
             big_stacks,
+            _label: label,
             alive: Cell::new(0),
             slots: RefCell::default(),
             zombie: Cell::new(None),

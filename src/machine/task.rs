@@ -22,6 +22,7 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::mem::offset_of;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
@@ -100,6 +101,15 @@ pub(crate) struct Control {
     body: Cell<Option<&'static Body>>,
     payload: Cell<usize>,
 }
+
+/// Where the fields of a control block are that a debugger is told of: `state`, `deadline`, `reason`, and in that `what`, `number`.
+pub(super) const OFFSETS: [usize; 5] = [
+    offset_of!(Control, state),
+    offset_of!(Control, deadline),
+    offset_of!(Control, reason),
+    offset_of!(Reason, what),
+    offset_of!(Reason, number),
+];
 
 /// A scope as its children know it.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -29,6 +29,8 @@ mod poller;
 mod process;
 mod process_local;
 mod remote;
+#[allow(unsafe_code)] // what other threads may carry, and not touch
+mod resident;
 #[allow(unsafe_code)] // the switch
 mod scheduler;
 #[allow(unsafe_code)] // pointers to who waits, in lines that he leaves before he goes
@@ -58,6 +60,7 @@ pub use local::{MachineLocal, at_exit};
 pub use observe::CoroutineInfo;
 pub use process_local::ProcessLocal;
 pub use remote::{Handle, Remote, RemoteJoin, current_remote as current, spawn};
+pub use resident::Resident;
 pub use statistics::{MessageStatistics, Statistics};
 
 pub(crate) use alarms::Alarm;

@@ -97,6 +97,9 @@ pub(crate) mod sealed {
         /// The same into `buf`, which has room.
         fn read_now(&self, reading: &mut Turn<'_>, buf: &mut [u8]) -> io::Result<Option<usize>>;
 
+        /// Sees to it that something is in `unread`; how much. 0 is the end; `None`: it would have to wait.
+        fn fill_now(&self, reading: &mut Turn<'_>) -> io::Result<Option<usize>>;
+
         /// Writes some of `bufs`, which have some bytes; how many. `None`: it would have to wait. Nothing is in `behind`.
         fn push(&self, writing: &mut Turn<'_>, bufs: &[IoSlice<'_>]) -> io::Result<Option<usize>>;
 
@@ -186,6 +189,14 @@ impl<K: Kind> sealed::Duplex for Stream<K> {
             return Ok(Some(self.front.borrow_mut().copy_to(buf)));
         }
         reading.attempt(|socket| socket.read_once(buf))
+    }
+
+    fn fill_now(&self, reading: &mut Turn<'_>) -> io::Result<Option<usize>> {
+        let unread = self.front.borrow().len();
+        if unread > 0 {
+            return Ok(Some(unread));
+        }
+        reading.attempt(|socket| socket.fill_once(&mut self.front.borrow_mut()))
     }
 
     fn push(&self, writing: &mut Turn<'_>, bufs: &[IoSlice<'_>]) -> io::Result<Option<usize>> {

@@ -26,6 +26,23 @@ pub(super) fn read<D: Duplex + ?Sized>(
     socket.read.poll(socket, context, |turn| stream.read_now(turn, buf))
 }
 
+/// Reads what is there for `take`, which says how much of it it has taken; nothing at the end.
+#[cfg(feature = "hyper")]
+pub(crate) fn show<D: super::duplex::Duplex>(
+    stream: &D,
+    context: &mut Context<'_>,
+    take: impl FnOnce(&[u8]) -> usize,
+) -> Poll<io::Result<()>> {
+    let socket: &Socket = stream.descriptor();
+    let filled = ready!(socket.read.poll(socket, context, |turn| stream.fill_now(turn)))?;
+    if filled > 0 {
+        let mut unread = stream.unread();
+        let count = take(unread.bytes());
+        unread.consume(count);
+    }
+    Poll::Ready(Ok(()))
+}
+
 pub(super) fn write<D: Duplex + ?Sized>(
     stream: &D,
     context: &mut Context<'_>,

@@ -25,6 +25,10 @@ impl<S: Connected> SealedDuplex for TlsStream<S> {
         self.pull_by(reading, |plain| plain.copy_to(buf))
     }
 
+    fn fill_now(&self, reading: &mut Turn<'_>) -> io::Result<Option<usize>> {
+        self.pull_by(reading, |plain| plain.len())
+    }
+
     fn push(&self, writing: &mut Turn<'_>, bufs: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
         if writing.would_block() {
             return Ok(None);

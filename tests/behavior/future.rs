@@ -486,7 +486,8 @@ fn a_panic_of_a_poll_is_the_coroutines() {
 /// A destructor that a panic runs must not wait; one that waits for nothing may.
 #[test]
 fn in_an_unwinding_it_fails_and_does_not_spin() {
-    struct Waits(Rc<RefCell<Vec<Result<Result<(), Misuse>, WaitError>>>>);
+    type Answer = Result<Result<(), Misuse>, WaitError>;
+    struct Waits(Rc<RefCell<Vec<Answer>>>);
     impl Drop for Waits {
         fn drop(&mut self) {
             let answers = [block_on(future::sleep(SHORT)), block_on(future::sleep(Duration::ZERO))];

@@ -1,19 +1,24 @@
 //! `AsyncRead` and `AsyncWrite` of futures-io, which smol and async-std speak.
 //!
+//! The streams' own methods have the same names as those of `AsyncReadExt` and `AsyncWriteExt`, and come first where the type is known.
+//!
 //! ```
-//! use futures_util::{AsyncReadExt, AsyncWriteExt};
+//! use futures_util::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 //! use machinarium::net::UnixStream;
 //!
+//! async fn greet(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Result<String> {
+//!     stream.write_all(b"hello").await?;
+//!     stream.close().await?;
+//!     let mut answer = String::new();
+//!     stream.read_to_string(&mut answer).await?;
+//!     Ok(answer)
+//! }
+//!
 //! let result: std::io::Result<()> = machinarium::run(|| {
-//!     let (mut ours, mut theirs) = UnixStream::pair()?;
-//!     machinarium::block_on(async {
-//!         ours.write_all(b"hello").await?;
-//!         ours.close().await?;
-//!         let mut word = String::new();
-//!         theirs.read_to_string(&mut word).await?;
-//!         assert_eq!(word, "hello");
-//!         std::io::Result::Ok(())
-//!     })?
+//!     let (ours, theirs) = UnixStream::pair()?;
+//!     machinarium::spawn(move || std::io::copy(&mut &theirs, &mut &theirs)); // an echo
+//!     assert_eq!(machinarium::block_on(greet(ours))??, "hello");
+//!     Ok(())
 //! });
 //! result.unwrap();
 //! ```

@@ -40,7 +40,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("time", &["machine", "kernel", "error"]),
     ("scope", &["machine", "kernel", "error", "time"]),
     ("sync", &["machine", "shared", "kernel", "error", "time"]),
-    ("adapter", &["machine", "net", "tls", "future", "kernel", "error", "time"]),
+    ("adapter", &["machine", "net", "sync", "tls", "future", "kernel", "error", "time"]),
     ("future", &["machine", "sync", "kernel", "error", "time"]),
     ("io", &["machine", "kernel", "error"]),
     ("net", &["machine", "shared", "sync", "pool", "kernel", "error", "time", "io"]),

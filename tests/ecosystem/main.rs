@@ -12,6 +12,7 @@ mod certificates;
 mod hyper;
 mod io;
 mod postgres;
+mod synchronous;
 mod web;
 
 use std::sync::Arc;

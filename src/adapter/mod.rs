@@ -12,7 +12,7 @@
 //! So hyper-util's servers, tower's services, axum's routers and tokio-postgres (`connect_raw`) run; tests/ecosystem of the repository shows
 //! each. What asks for a running tokio (`tokio::spawn`, its sockets and timers, `axum::serve`) does not.
 //!
-//! Every stream: TCP, Unix, TLS on either, and each of them in a [`Resident`], where `Send` is asked for. The one task that
+//! Every stream: TCP, Unix, TLS on either, and each of them in a [`Resident`](crate::machine::Resident), where `Send` is asked for. The one task that
 //! has a stream may read and write at once.
 
 #[cfg(any(feature = "futures-io", feature = "tokio", feature = "hyper"))]

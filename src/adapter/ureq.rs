@@ -79,7 +79,7 @@ impl Connector {
         let config = self.tls.as_ref().ok_or_else(|| unsupported("https without Connector::tls"))?;
         let host = details.uri.host().unwrap_or_default();
         let name = host.trim_start_matches('[').trim_end_matches(']');
-        Ok(Socket::Tls(config.connect(stream, name)?))
+        Ok(Socket::Tls(Box::new(config.connect(stream, name)?)))
     }
 
     #[cfg(not(any(feature = "tls", feature = "tls-ring")))]
@@ -121,7 +121,7 @@ pub struct Transport {
 enum Socket {
     Plain(TcpStream),
     #[cfg(any(feature = "tls", feature = "tls-ring"))]
-    Tls(TlsStream),
+    Tls(Box<TlsStream>),
 }
 
 impl Socket {

@@ -235,6 +235,11 @@ impl Scheduler {
         left <= 1
     }
 
+    /// Whether the running coroutine's budget is over, and it has not yielded since.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.budget.get() == 0
+    }
+
     /// Ends the running coroutine: its stack is never entered again.
     pub(crate) fn exit(&self, me: TaskRef) -> ! {
         self.leave(me);

@@ -22,11 +22,13 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell, UnsafeCell};
+use std::mem::offset_of;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Waker;
 
 use super::context;
 use super::coroutine_local::Values;
@@ -94,6 +96,8 @@ pub(crate) struct Control {
     pub(crate) scope: Cell<ScopeDeadline>,
     pub(crate) reason: Cell<Reason>,
     pub(crate) joiner: Cell<Option<Waiter>>,
+    /// The future that waits for its end; none from its end on.
+    pub(crate) polled_by: Cell<Option<Box<Waker>>>,
     pub(crate) cause: RefCell<Option<Cause>>,
     /// Its values of `coroutine_local!`; none from its end on.
     pub(crate) locals: RefCell<Option<Box<Values>>>,
@@ -102,6 +106,15 @@ pub(crate) struct Control {
     body: Cell<Option<&'static Body>>,
     payload: Cell<usize>,
 }
+
+/// Where the fields of a control block are that a debugger is told of: `state`, `deadline`, `reason`, and in that `what`, `number`.
+pub(super) const OFFSETS: [usize; 5] = [
+    offset_of!(Control, state),
+    offset_of!(Control, deadline),
+    offset_of!(Control, reason),
+    offset_of!(Reason, what),
+    offset_of!(Reason, number),
+];
 
 /// A scope as its children know it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -351,6 +364,14 @@ impl TaskRef {
         let body = self.body.get().expect("a coroutine that runs has a body");
         // SAFETY: the payload holds the closure until now: `create` wrote it, and this runs once.
         unsafe { (body.run)(self.payload.get() as *mut u8, drop_only) }
+    }
+
+    /// Has whoever polls for its end look, which is there when this coroutine runs no more. A waker is its maker's code, and may wait:
+    /// another can have come meanwhile.
+    pub(crate) fn wake_poller(self) {
+        while let Some(waker) = self.polled_by.take() {
+            quietly(|| waker.wake());
+        }
     }
 
     /// Takes the result out of a finished coroutine.

@@ -5,6 +5,8 @@
 //! [`Machine::wait`]. A call that fails has spent budget like any other, so a loop that ignores errors cannot hold the
 //! machine.
 
+use std::task::{Context, Poll};
+
 use super::scheduler::throw_unwind;
 use super::task::{Family, ScopeDeadline};
 use super::{Machine, Outcome, Reason, TaskRef, Waiter, current};
@@ -45,6 +47,24 @@ impl Machine {
             }
         }
         if me.cancelled.get() { Err(cancelled(me).into()) } else { Ok(()) }
+    }
+
+    /// What every operation asks first that is polled: it counts as one that may block, and never yields. `Pending`: the budget is
+    /// over, and the future is polled again when others have run. Cancellation and deadlines are for whoever polls.
+    pub(crate) fn poll_operation(&self, context: &mut Context<'_>) -> Poll<()> {
+        if self.may_poll_on() {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Counts a step of something polled, unless the budget is over. Where one step is all that there is, it can be made: so others are
+    /// asked for the budget before it, and not after. A destructor that a panic runs cannot yield, and goes on.
+    pub(crate) fn may_poll_on(&self) -> bool {
+        let may = !self.scheduler.is_spent() || std::thread::panicking();
+        self.scheduler.spend();
+        may
     }
 
     /// Waits until whoever gets the `Waiter` uses it, `deadline` or the scope's deadline passes, or a cancellation comes.

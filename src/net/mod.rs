@@ -16,6 +16,7 @@ mod dns;
 pub(crate) mod duplex;
 mod listener;
 mod option;
+mod poll;
 mod ready;
 mod relay;
 mod stream;
@@ -43,6 +44,8 @@ pub use unix::{Unix, UnixListener, UnixStream};
 pub use unix_datagram::UnixDatagram;
 
 pub(crate) use duplex::sealed::Duplex as SealedDuplex;
+#[cfg(feature = "hyper")]
+pub(crate) use poll::show as poll_show;
 #[cfg(any(feature = "tls", feature = "tls-ring"))]
 pub(crate) use {
     descriptor::{Descriptor, Socket},

@@ -10,6 +10,7 @@
 mod certificates;
 mod chat;
 mod echo;
+mod gdb;
 mod kv;
 mod program;
 mod proxy;

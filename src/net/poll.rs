@@ -125,7 +125,10 @@ impl Readable<'_> {
         socket.here()?;
         ready!(socket.machine().poll_operation(context));
         match self.look() {
-            Look::Ready => return Poll::Ready(Ok(())),
+            Look::Ready => {
+                socket.machine().polled();
+                return Poll::Ready(Ok(()));
+            }
             Look::Nothing => socket.read.poll_again(context.waker()),
             Look::Again => context.waker().wake_by_ref(),
             Look::Exhausted => {
@@ -149,6 +152,7 @@ impl Writable<'_> {
         socket.here()?;
         ready!(socket.machine().poll_operation(context));
         if self.is_ready() {
+            socket.machine().polled();
             return Poll::Ready(Ok(()));
         }
         socket.write.poll_again(context.waker());

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::io::{self, IoSlice, Read};
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::tcp::{loopback, pair};
 use crate::{both, on_some};
 use machinarium::net::{Duplex, TcpListener, TcpStream, UdpSocket, UnixStream};
-use machinarium::{block_on, future, machine, run, scope, sleep, spawn, timeout, yield_now};
+use machinarium::{Builder, block_on, future, machine, run, scope, sleep, spawn, timeout, yield_now};
 
 const SHORT: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_secs(60);
@@ -198,6 +198,31 @@ fn a_poll_waits_for_the_turn_of_a_call() {
             Ok(())
         });
     });
+}
+
+/// One task waits for more than there is budget for. What is not ready costs nothing, or what comes after it would never be asked.
+#[test]
+fn who_waits_for_many_hears_of_the_last() {
+    for budget in [1, 128] {
+        both(move || {
+            let result: io::Result<()> = Builder::new().budget(budget).run(|| {
+                let ((quiet, _peer), (ours, theirs)) = (UnixStream::pair()?, UnixStream::pair()?);
+                let mut slept = future::sleep(LONG);
+                theirs.write_all(b"x")?;
+                let found = poll_fn(|context| {
+                    for _ in 0..300 {
+                        assert!(quiet.poll_read(context, &mut [0; 1]).is_pending());
+                        assert!(quiet.readable().poll(context).is_pending());
+                        assert!(Pin::new(&mut slept).poll(context).is_pending());
+                    }
+                    ours.poll_read(context, &mut [0; 1])
+                });
+                assert_eq!(timeout(SHORT * 100, || block_on(found))??, 1);
+                Ok(())
+            });
+            result.unwrap();
+        });
+    }
 }
 
 /// It must come back at once: who polls may have other things to do.

@@ -225,6 +225,28 @@ fn who_waits_for_many_hears_of_the_last() {
     }
 }
 
+/// A task flushes whenever it is polled, mostly nothing. That is ready, and must leave it the budget for the rest.
+#[test]
+fn a_flush_of_nothing_costs_nothing() {
+    both(|| {
+        let result: io::Result<()> = Builder::new().budget(1).run(|| {
+            let (ours, theirs) =
+                crate::tls::tls_pair(&crate::tls::client().build()?, &crate::tls::server().build()?)?;
+            let writer = spawn(move || {
+                sleep(SHORT)?;
+                theirs.write_all(b"x").map_err(io::Error::from)
+            });
+            let reads = poll_fn(|context| {
+                assert!(ours.poll_flush(context)?.is_ready());
+                ours.poll_read(context, &mut [0; 1])
+            });
+            assert_eq!(timeout(SHORT * 1000, || block_on(reads))??, 1);
+            writer.join()?
+        });
+        result.unwrap();
+    });
+}
+
 /// It must come back at once: who polls may have other things to do.
 #[test]
 fn a_poll_parks_nobody() {

@@ -315,6 +315,7 @@ impl Machine {
         if self.slots.borrow().len() <= task.header.index as usize {
             self.first_use(task);
         }
+        task.set_chair(&self.shared);
         if let Some(family) = family {
             self.adopt(family, task);
         }

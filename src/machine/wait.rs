@@ -20,10 +20,10 @@ pub(super) const OPERATION: u32 = 4;
 
 impl Machine {
     /// What every operation that may block asks first. Gives the running coroutine.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn operation(&self) -> Result<TaskRef, WaitError> {
         let Some(me) = self.scheduler.running() else { return Err(Misuse::NoMachine.into()) };
-        let spent = self.scheduler.spend(OPERATION);
+        let spent = self.scheduler.spend();
         if spent || me.cancelled.get() || me.unwind.get() {
             self.slow_operation(me, spent)?;
         }
@@ -69,7 +69,7 @@ impl Machine {
 
     /// Counts something polled that was ready.
     pub(crate) fn polled(&self) {
-        self.scheduler.spend(OPERATION);
+        self.scheduler.spend();
     }
 
     /// Waits until whoever gets the `Waiter` uses it, `deadline` or the scope's deadline passes, or a cancellation comes.
@@ -109,35 +109,43 @@ impl Machine {
 
     #[inline(always)]
     pub(super) fn may_park(&self, me: TaskRef) -> Result<(), WaitError> {
+        if self.can_park(me) { Ok(()) } else { self.refuse(me) }
+    }
+
+    #[inline(always)]
+    pub(super) fn can_park(&self, me: TaskRef) -> bool {
+        !std::thread::panicking() && !me.unwind.get() && !me.cancelled.get()
+    }
+
+    #[cold]
+    fn refuse(&self, me: TaskRef) -> Result<(), WaitError> {
         if std::thread::panicking() {
             return Err(Misuse::Unwinding.into());
         }
         if me.unwind.get() {
             self.unwind_again(me);
         }
-        if me.cancelled.get() {
-            return Err(cancelled(me).into());
-        }
-        Ok(())
+        Err(cancelled(me).into())
     }
 
     #[inline(always)]
     pub(super) fn finish_wait(&self, me: TaskRef, deadline: Instant) -> Result<(), WaitError> {
-        let scope = me.scope.get();
-        let at = deadline.min(scope.at);
+        match self.sleep(me, deadline) {
+            Outcome::Woken => Ok(()),
+            other => Err(failed(me, other, deadline)),
+        }
+    }
+
+    /// Sleeps until the wait is ended, at `deadline` or that of the scope at the latest. Compiled once: whatever is kept over it is in
+    /// the caller's frame, so that what does not wait pays nothing for it.
+    #[inline(never)]
+    pub(super) fn sleep(&self, me: TaskRef, deadline: Instant) -> Outcome {
+        let at = deadline.min(me.scope.get().at);
         me.deadline.set(at);
         if at != Instant::FAR {
             self.timers.borrow_mut().arm(me, at);
         }
-        match self.scheduler.park(me) {
-            Outcome::Woken => Ok(()),
-            Outcome::TimedOut => {
-                let id = if scope.at <= deadline { scope.id } else { 0 };
-                Err(WaitError::Expired(Expired { scope: id }))
-            }
-            Outcome::Cancelled => Err(cancelled(me).into()),
-            Outcome::None => unreachable!("a parked coroutine goes on by an outcome"),
-        }
+        self.scheduler.park(me)
     }
 
     /// Waits for what must really be waited for (the children of a scope): no deadline, cancellation or teardown ends it.
@@ -201,6 +209,20 @@ impl Machine {
     #[inline]
     pub(crate) fn wake(&self, waiter: Waiter) -> bool {
         self.scheduler.wake(waiter, Outcome::Woken)
+    }
+}
+
+/// Why a wait until `deadline` has failed.
+#[cold]
+pub(super) fn failed(me: TaskRef, outcome: Outcome, deadline: Instant) -> WaitError {
+    match outcome {
+        Outcome::TimedOut => {
+            let scope = me.scope.get();
+            let scope = if scope.at <= deadline { scope.id } else { 0 };
+            WaitError::Expired(Expired { scope })
+        }
+        Outcome::Cancelled => cancelled(me).into(),
+        Outcome::None | Outcome::Woken => unreachable!("a wait fails by its deadline or a cancellation"),
     }
 }
 

@@ -62,7 +62,7 @@ impl<T> Receiver<T> {
 
     fn receive(&self, order: Order, deadline: Instant) -> Result<T, RecvError> {
         let mut receiving = self.receiving_in(order);
-        let waited = block(&mut receiving, Reason::of("receive"), deadline);
+        let waited = block(&mut receiving, || Reason::of("receive"), deadline);
         match (receiving.item.take(), waited) {
             (Some(item), _) => Ok(item),
             (None, Err(error)) => Err(RecvError::Wait(error)),
@@ -77,7 +77,9 @@ impl<T> Receiver<T> {
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         match self.core.state.with(|channel| channel.receive(Order::Oldest, None)) {
             Received::Done(item, woken) => {
-                woken.into_iter().for_each(Waiter::wake);
+                if let Some(waiter) = woken {
+                    waiter.wake();
+                }
                 Ok(item)
             }
             Received::Empty => Err(TryRecvError::Empty),
@@ -178,16 +180,16 @@ impl<T> Receiving<'_, T> {
     }
 }
 
-impl<T> Case for Receiving<'_, T> {
-    fn attempt(&mut self, me: Option<&Seat>) -> Attempt {
-        // Chosen before and used again: what it has is not lost.
-        if self.item.is_some() {
-            return Attempt::Done;
-        }
-        match self.core.state.with(|channel| channel.receive(self.order, me)) {
+impl<T> Receiving<'_, T> {
+    /// What became of an attempt.
+    #[inline(always)]
+    fn took(&mut self, received: Received<T, Seat>) -> Attempt {
+        match received {
             Received::Done(item, woken) => {
                 self.item = Some(item);
-                woken.into_iter().for_each(Waiter::wake);
+                if let Some(waiter) = woken {
+                    waiter.wake();
+                }
                 Attempt::Done
             }
             Received::Waits(key) => {
@@ -202,7 +204,28 @@ impl<T> Case for Receiving<'_, T> {
             Received::Overtaken => Attempt::Overtaken,
         }
     }
+}
 
+impl<T> Case for Receiving<'_, T> {
+    fn attempt(&mut self, me: Option<&Seat>) -> Attempt {
+        // Chosen before and used again: what it has is not lost.
+        if self.item.is_some() {
+            return Attempt::Done;
+        }
+        let received = self.core.state.with(|channel| channel.receive(self.order, me));
+        self.took(received)
+    }
+
+    #[inline(always)]
+    fn attempt_alone(&mut self, open: impl FnOnce() -> Option<Seat>) -> Attempt {
+        if self.item.is_some() {
+            return Attempt::Done;
+        }
+        let received = self.core.state.with(|channel| channel.receive_or_join(self.order, open));
+        self.took(received)
+    }
+
+    #[inline(always)]
     fn leave(&mut self) -> bool {
         let Some(key) = self.place.take() else { return false };
         let left = self.core.state.with(|channel| channel.leave_receivers(key));

@@ -56,7 +56,7 @@ impl<T> Sender<T> {
             });
         }
         let mut sending = self.sending(item);
-        let waited = block(&mut sending, Reason::of("send"), deadline);
+        let waited = block(&mut sending, || Reason::of("send"), deadline);
         sending.result(waited)
     }
 
@@ -71,7 +71,9 @@ impl<T> Sender<T> {
         }
         match self.core.state.with(|channel| channel.send(item, None)) {
             Sent::Done(woken) => {
-                woken.into_iter().for_each(Waiter::wake);
+                if let Some(waiter) = woken {
+                    waiter.wake();
+                }
                 Ok(())
             }
             Sent::Full(item) => Err(TrySendError::Full(item)),
@@ -163,33 +165,49 @@ impl<T> Sending<'_, T> {
     }
 }
 
-impl<T> Case for Sending<'_, T> {
-    fn attempt(&mut self, me: Option<&Seat>) -> Attempt {
-        // Chosen before and used again: it stays sent.
-        let Some(item) = self.item.take() else { return Attempt::Done };
-        match self.core.state.with(|channel| channel.send(item, me)) {
+impl<T> Sending<'_, T> {
+    /// What became of an attempt.
+    #[inline(always)]
+    fn went(&mut self, sent: Sent<T, Seat>) -> Attempt {
+        let (item, attempt) = match sent {
             Sent::Done(woken) => {
-                woken.into_iter().for_each(Waiter::wake);
+                if let Some(waiter) = woken {
+                    waiter.wake();
+                }
                 return Attempt::Done;
             }
             Sent::Waits(key) => {
                 self.place = Some(key);
                 return Attempt::Waits;
             }
-            Sent::Full(item) => self.item = Some(item),
-            Sent::Overtaken(item) => {
-                self.item = Some(item);
-                return Attempt::Overtaken;
-            }
+            Sent::Full(item) => (item, Attempt::NotNow),
+            Sent::Overtaken(item) => (item, Attempt::Overtaken),
             Sent::Disconnected(item) => {
-                self.item = Some(item);
                 self.disconnected = true;
-                return Attempt::Done;
+                (item, Attempt::Done)
             }
-        }
-        Attempt::NotNow
+        };
+        self.item = Some(item);
+        attempt
+    }
+}
+
+impl<T> Case for Sending<'_, T> {
+    fn attempt(&mut self, me: Option<&Seat>) -> Attempt {
+        // Chosen before and used again: it stays sent.
+        let Some(item) = self.item.take() else { return Attempt::Done };
+        let sent = self.core.state.with(|channel| channel.send(item, me));
+        self.went(sent)
     }
 
+    #[inline(always)]
+    fn attempt_alone(&mut self, open: impl FnOnce() -> Option<Seat>) -> Attempt {
+        let Some(item) = self.item.take() else { return Attempt::Done };
+        let sent = self.core.state.with(|channel| channel.send_or_join(item, open));
+        self.went(sent)
+    }
+
+    #[inline(always)]
     fn leave(&mut self) -> bool {
         let Some(key) = self.place.take() else { return false };
         let left = self.core.state.with(|channel| channel.leave_senders(key));

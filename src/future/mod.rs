@@ -11,8 +11,8 @@
 //! | bytes | [`Duplex::poll_read`](crate::net::Duplex::poll_read) and its like, of every stream, with TLS or without |
 //! | a datagram, a connection | [`Readable::poll`](crate::net::Readable::poll), then the call |
 //!
-//! What is polled never parks. It counts against the coroutine's budget as calls do; when that is over it is pending, and polled again
-//! when others have run.
+//! What is polled never parks. If it is ready it counts against the coroutine's budget, as calls do; when that is over it is pending, and
+//! polled again when others have run.
 //!
 //! ```
 //! use machinarium::{block_on, future, spawn};

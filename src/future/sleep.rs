@@ -86,6 +86,7 @@ impl Future for Sleep {
         ready!(machine.poll_operation(context));
         if machine.now() >= self.deadline {
             self.forget();
+            machine.polled();
             return Poll::Ready(Ok(()));
         }
         let alarm = self.alarm(machine);

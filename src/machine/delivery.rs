@@ -12,7 +12,7 @@ use super::remote::OwnThread;
 use super::seat::Seat;
 use super::task::{Panic, quietly};
 use super::wakeup::RemoteWaiter;
-use super::{Reason, current};
+use super::{Machine, Reason, current};
 use crate::error::{JoinError, Misuse};
 use crate::kernel::Instant;
 use crate::shared::once::{self, Getter, Taken};
@@ -111,13 +111,18 @@ pub(super) fn poll<T: Send>(
     getter: &mut Getter<Ended<T>, Joiner>,
     context: &mut Context<'_>,
 ) -> Poll<Result<T, JoinError>> {
-    if let Some(machine) = current::machine() {
+    let machine = current::machine();
+    if let Some(machine) = machine {
         ready!(machine.poll_operation(context));
     }
+    let ready = |ended| {
+        machine.into_iter().for_each(Machine::polled);
+        Poll::Ready(ended)
+    };
     loop {
         match getter.take() {
-            Taken::Value(ended) => return Poll::Ready(ended.map_err(Unjoined::joined)),
-            Taken::Never => return Poll::Ready(Err(JoinError::Unwound)),
+            Taken::Value(ended) => return ready(ended.map_err(Unjoined::joined)),
+            Taken::Never => return ready(Err(JoinError::Unwound)),
             Taken::NotYet if getter.wait(Joiner::Polls(context.waker().clone())) => return Poll::Pending,
             // It has come just now.
             Taken::NotYet => {}

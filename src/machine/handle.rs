@@ -246,6 +246,7 @@ impl<T> Future for JoinHandle<T> {
         }
         ready!(self.machine.poll_operation(context));
         if self.task.state.get() == State::Finished {
+            self.machine.polled();
             return Poll::Ready(self.take());
         }
         drop(self.task.polled_by.replace(Some(Box::new(context.waker().clone()))));

@@ -49,8 +49,11 @@ impl Machine {
         if me.cancelled.get() { Err(cancelled(me).into()) } else { Ok(()) }
     }
 
-    /// What every operation asks first that is polled: it counts as one that may block, and never yields. `Pending`: the budget is
-    /// over, and the future is polled again when others have run. Cancellation and deadlines are for whoever polls.
+    /// What every operation asks first that is polled; it never yields. `Pending`: the budget is over, and the future is polled again
+    /// when others have run. Cancellation and deadlines are for whoever polls.
+    ///
+    /// Only one that was ready counts against the budget ([`polled`](Self::polled)). A future asks for many things in the same order each
+    /// time: if those that are not ready counted too, the last would never be asked for.
     pub(crate) fn poll_operation(&self, context: &mut Context<'_>) -> Poll<()> {
         if self.may_poll_on() {
             return Poll::Ready(());
@@ -59,12 +62,14 @@ impl Machine {
         Poll::Pending
     }
 
-    /// Counts a step of something polled, unless the budget is over. Where one step is all that there is, it can be made: so others are
-    /// asked for the budget before it, and not after. A destructor that a panic runs cannot yield, and goes on.
+    /// Whether the budget is not over. A destructor that a panic runs cannot yield, and goes on.
     pub(crate) fn may_poll_on(&self) -> bool {
-        let may = !self.scheduler.is_spent() || std::thread::panicking();
+        !self.scheduler.is_spent() || std::thread::panicking()
+    }
+
+    /// Counts something polled that was ready.
+    pub(crate) fn polled(&self) {
         self.scheduler.spend();
-        may
     }
 
     /// Waits until whoever gets the `Waiter` uses it, `deadline` or the scope's deadline passes, or a cancellation comes.

@@ -113,8 +113,9 @@ impl Direction {
         ready!(socket.machine().poll_operation(context));
         if !self.is_taken() {
             let mut turn = Turn { socket, direction: self, deadline: None, used: false, pace: Pace::Polls };
-            if let Some(value) = call(&mut turn)? {
-                return Poll::Ready(Ok(value));
+            if let Some(value) = call(&mut turn).transpose() {
+                socket.machine().polled();
+                return Poll::Ready(value);
             }
             if turn.pace == Pace::Spent {
                 context.waker().wake_by_ref();
@@ -229,7 +230,9 @@ impl<'a> Turn<'a> {
     fn spend(&mut self) -> io::Result<bool> {
         if self.pace == Pace::Waits {
             self.socket.machine().operation()?;
-        } else if !self.socket.machine().may_poll_on() {
+        } else if self.socket.machine().may_poll_on() {
+            self.socket.machine().polled();
+        } else {
             self.pace = Pace::Spent;
         }
         Ok(self.pace != Pace::Spent)

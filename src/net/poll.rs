@@ -61,6 +61,11 @@ pub(super) fn write<D: Duplex + ?Sized>(
 
 pub(super) fn flush<D: Duplex + ?Sized>(stream: &D, context: &mut Context<'_>) -> Poll<io::Result<()>> {
     let socket: &Socket = stream.descriptor();
+    socket.here()?;
+    // Many flush at every poll. If that cost of the budget, there could be nothing left for what comes after it.
+    if socket.behind.is_empty() {
+        return Poll::Ready(Ok(()));
+    }
     socket.write.poll(socket, context, |turn| send_all(socket, turn))
 }
 
@@ -125,7 +130,10 @@ impl Readable<'_> {
         socket.here()?;
         ready!(socket.machine().poll_operation(context));
         match self.look() {
-            Look::Ready => return Poll::Ready(Ok(())),
+            Look::Ready => {
+                socket.machine().polled();
+                return Poll::Ready(Ok(()));
+            }
             Look::Nothing => socket.read.poll_again(context.waker()),
             Look::Again => context.waker().wake_by_ref(),
             Look::Exhausted => {
@@ -149,6 +157,7 @@ impl Writable<'_> {
         socket.here()?;
         ready!(socket.machine().poll_operation(context));
         if self.is_ready() {
+            socket.machine().polled();
             return Poll::Ready(Ok(()));
         }
         socket.write.poll_again(context.waker());

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::io::{self, IoSlice, Read};
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::tcp::{loopback, pair};
 use crate::{both, on_some};
 use machinarium::net::{Duplex, TcpListener, TcpStream, UdpSocket, UnixStream};
-use machinarium::{block_on, future, machine, run, scope, sleep, spawn, timeout, yield_now};
+use machinarium::{Builder, block_on, future, machine, run, scope, sleep, spawn, timeout, yield_now};
 
 const SHORT: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_secs(60);
@@ -197,6 +197,53 @@ fn a_poll_waits_for_the_turn_of_a_call() {
             assert_eq!((&call.join()??, &polling.join()??), (b"ab", b"c"));
             Ok(())
         });
+    });
+}
+
+/// One task waits for more than there is budget for. What is not ready costs nothing, or what comes after it would never be asked.
+#[test]
+fn who_waits_for_many_hears_of_the_last() {
+    for budget in [1, 128] {
+        both(move || {
+            let result: io::Result<()> = Builder::new().budget(budget).run(|| {
+                let ((quiet, _peer), (ours, theirs)) = (UnixStream::pair()?, UnixStream::pair()?);
+                let mut slept = future::sleep(LONG);
+                theirs.write_all(b"x")?;
+                let found = poll_fn(|context| {
+                    for _ in 0..300 {
+                        assert!(quiet.poll_read(context, &mut [0; 1]).is_pending());
+                        assert!(quiet.readable().poll(context).is_pending());
+                        assert!(Pin::new(&mut slept).poll(context).is_pending());
+                    }
+                    ours.poll_read(context, &mut [0; 1])
+                });
+                assert_eq!(timeout(SHORT * 100, || block_on(found))??, 1);
+                Ok(())
+            });
+            result.unwrap();
+        });
+    }
+}
+
+/// A task flushes whenever it is polled, mostly nothing. That is ready, and must leave it the budget for the rest.
+#[test]
+fn a_flush_of_nothing_costs_nothing() {
+    both(|| {
+        let result: io::Result<()> = Builder::new().budget(1).run(|| {
+            let (ours, theirs) =
+                crate::tls::tls_pair(&crate::tls::client().build()?, &crate::tls::server().build()?)?;
+            let writer = spawn(move || {
+                sleep(SHORT)?;
+                theirs.write_all(b"x").map_err(io::Error::from)
+            });
+            let reads = poll_fn(|context| {
+                assert!(ours.poll_flush(context)?.is_ready());
+                ours.poll_read(context, &mut [0; 1])
+            });
+            assert_eq!(timeout(SHORT * 1000, || block_on(reads))??, 1);
+            writer.join()?
+        });
+        result.unwrap();
     });
 }
 

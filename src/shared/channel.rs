@@ -236,6 +236,11 @@ impl<T, W: Waiter> Channel<T, W> {
         Some(line.dismiss(claimed))
     }
 
+    /// Takes the items for others, which have none of their own left behind.
+    pub fn swap_items(&mut self, others: &mut VecDeque<T>) {
+        std::mem::swap(&mut self.buffer, others);
+    }
+
     /// How many items are in the buffer.
     pub fn len(&self) -> usize {
         self.buffer.len()

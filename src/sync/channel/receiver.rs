@@ -75,7 +75,7 @@ impl<T> Receiver<T> {
     /// # Errors
     /// [`TryRecvError`] says whether something may still come.
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
-        match self.core.state.with(|channel| channel.receive(Order::Oldest, None)) {
+        match self.core.pipe.receive_or_join(Order::Oldest, || None) {
             Received::Done(item, woken) => {
                 if let Some(waiter) = woken {
                     waiter.wake();
@@ -109,7 +109,7 @@ impl<T> Receiver<T> {
 
     /// How many items wait in the channel.
     pub fn len(&self) -> usize {
-        self.core.state.with(|channel| channel.len())
+        self.core.pipe.len()
     }
 
     /// Whether no item waits in the channel.
@@ -120,14 +120,14 @@ impl<T> Receiver<T> {
 
 impl<T> Clone for Receiver<T> {
     fn clone(&self) -> Receiver<T> {
-        self.core.state.with(|channel| channel.add_receiving_end());
+        self.core.pipe.with(|channel| channel.add_receiving_end());
         Receiver { core: self.core.clone() }
     }
 }
 
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
-        let unreceived = self.core.state.with(|channel| channel.drop_receiving_end());
+        let unreceived = self.core.pipe.drop_receiving_end();
         self.core.tell_the_stranded();
         drop(unreceived);
     }
@@ -212,7 +212,7 @@ impl<T> Case for Receiving<'_, T> {
         if self.item.is_some() {
             return Attempt::Done;
         }
-        let received = self.core.state.with(|channel| channel.receive(self.order, me));
+        let received = self.core.pipe.receive(self.order, me);
         self.took(received)
     }
 
@@ -221,14 +221,14 @@ impl<T> Case for Receiving<'_, T> {
         if self.item.is_some() {
             return Attempt::Done;
         }
-        let received = self.core.state.with(|channel| channel.receive_or_join(self.order, open));
+        let received = self.core.pipe.receive_or_join(self.order, open);
         self.took(received)
     }
 
     #[inline(always)]
     fn leave(&mut self) -> bool {
         let Some(key) = self.place.take() else { return false };
-        let left = self.core.state.with(|channel| channel.leave_receivers(key));
+        let left = self.core.pipe.with(|channel| channel.leave_receivers(key));
         self.item = left.item;
         // Told that the last sender has gone: the next look says so.
         left.served && self.item.is_some()

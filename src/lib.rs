@@ -51,7 +51,13 @@
     allow(dead_code, reason = "some of io and net is there for TLS alone")
 )]
 
-#[cfg(any(feature = "futures-io", feature = "tokio", feature = "hyper", feature = "ureq"))]
+#[cfg(any(
+    feature = "futures-io",
+    feature = "tokio",
+    feature = "hyper",
+    feature = "tracing",
+    feature = "ureq"
+))]
 pub mod adapter;
 #[doc(hidden)] // not an interface: the simulator's threads are coroutines too
 #[allow(unsafe_code)] // stacks and switching

@@ -8,6 +8,7 @@
 //! | `hyper` | hyper 1 | `rt::Read`, `rt::Write`; and [`hyper`]'s executor and timer |
 //!
 //! Synchronous crates over `Read` and `Write` (tungstenite, say) need no adapter. [`ureq`] (feature `ureq`) is ureq 3's connector and resolver.
+//! [`tracing`] (feature `tracing`) keeps spans with their coroutines.
 //!
 //! So hyper-util's servers, tower's services, axum's routers and tokio-postgres (`connect_raw`) run; tests/ecosystem of the repository shows
 //! each. What asks for a running tokio (`tokio::spawn`, its sockets and timers, `axum::serve`) does not.
@@ -33,6 +34,8 @@ pub mod hyper;
 mod streams;
 #[cfg(feature = "tokio")]
 mod tokio;
+#[cfg(feature = "tracing")]
+pub mod tracing;
 #[cfg(feature = "ureq")]
 pub mod ureq;
 

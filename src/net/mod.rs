@@ -14,6 +14,7 @@ mod direction;
 mod dns;
 #[allow(private_interfaces, reason = "sealed: nobody outside can name what these methods speak of")]
 pub(crate) mod duplex;
+mod foreign;
 mod listener;
 mod option;
 mod poll;
@@ -34,6 +35,7 @@ pub use connected::Connected;
 pub use detached::{AttachError, DetachedStream, DetachedTcpStream, DetachedUnixStream};
 pub use dns::{Lookup, LookupError, LookupFailure, lookup};
 pub use duplex::Duplex;
+pub use foreign::{Interest, Readiness, wait_fd};
 pub use listener::{ListenerBuilder, TcpListener};
 pub use ready::{Readable, Writable};
 pub use relay::{Flow, Relay, RelayError, Relayed, Side, Step, relay};

@@ -40,6 +40,8 @@ mod destructor;
 mod ends;
 mod family;
 mod file;
+#[allow(unsafe_code)] // descriptors as a C library has them
+mod foreign;
 mod framing;
 mod future;
 mod giving_up;

@@ -12,6 +12,7 @@ mod certificates;
 mod hyper;
 mod io;
 mod postgres;
+mod spans;
 mod synchronous;
 mod web;
 

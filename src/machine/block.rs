@@ -74,7 +74,7 @@ impl Attempt {
 }
 
 /// Waits for one case. The reason is asked for when it has to.
-#[inline]
+#[inline(always)]
 pub(crate) fn block<C: Case>(
     case: &mut C,
     reason: impl Fn() -> Reason,
@@ -84,7 +84,7 @@ pub(crate) fn block<C: Case>(
 }
 
 /// As `block`, for one whose line only this thread serves: no other gets the right to end the wait.
-#[inline]
+#[inline(always)]
 pub(crate) fn block_here<C: Case>(
     case: &mut C,
     reason: impl Fn() -> Reason,

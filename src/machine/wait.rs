@@ -136,9 +136,11 @@ impl Machine {
         }
     }
 
-    /// Sleeps until the wait is ended, at `deadline` or that of the scope at the latest. Compiled once: whatever is kept over it is in
-    /// the caller's frame, so that what does not wait pays nothing for it.
-    #[inline(never)]
+    /// Sleeps until the wait is ended, at `deadline` or that of the scope at the latest.
+    ///
+    /// Inlined, as are those that call it, up to the user's code where that is short: a function that returns after a switch returns
+    /// elsewhere than the processor has foreseen, which costs more than the switch.
+    #[inline(always)]
     pub(super) fn sleep(&self, me: TaskRef, deadline: Instant) -> Outcome {
         let at = deadline.min(me.scope.get().at);
         me.deadline.set(at);

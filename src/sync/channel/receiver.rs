@@ -27,6 +27,7 @@ impl<T> Receiver<T> {
     /// # Errors
     /// [`RecvError::Disconnected`] when nothing is left and nobody will send; [`RecvError::Wait`] when a deadline passed or the
     /// coroutine was cancelled; then nothing was taken.
+    #[inline(always)]
     pub fn recv(&self) -> Result<T, RecvError> {
         self.recv_deadline(Instant::FAR)
     }
@@ -47,6 +48,7 @@ impl<T> Receiver<T> {
     ///
     /// # Errors
     /// As `recv`.
+    #[inline(always)]
     pub fn recv_deadline(&self, deadline: Instant) -> Result<T, RecvError> {
         self.receive(Order::Oldest, deadline)
     }
@@ -60,6 +62,7 @@ impl<T> Receiver<T> {
         self.receive(Order::Newest, Instant::FAR)
     }
 
+    #[inline(always)]
     fn receive(&self, order: Order, deadline: Instant) -> Result<T, RecvError> {
         let mut receiving = self.receiving_in(order);
         let waited = block(&mut receiving, || Reason::of("receive"), deadline);

@@ -28,6 +28,7 @@ impl<T> Receiver<T> {
     /// # Errors
     /// [`RecvError::Disconnected`] when nothing is left and nobody will send; [`RecvError::Wait`] when a deadline passed or the
     /// coroutine was cancelled; then nothing was taken.
+    #[inline(always)]
     pub fn recv(&self) -> Result<T, RecvError> {
         self.recv_deadline(Instant::FAR)
     }
@@ -48,6 +49,7 @@ impl<T> Receiver<T> {
     ///
     /// # Errors
     /// As `recv`.
+    #[inline(always)]
     pub fn recv_deadline(&self, deadline: Instant) -> Result<T, RecvError> {
         self.receive(Order::Oldest, deadline)
     }
@@ -61,6 +63,7 @@ impl<T> Receiver<T> {
         self.receive(Order::Newest, Instant::FAR)
     }
 
+    #[inline(always)]
     fn receive(&self, order: Order, deadline: Instant) -> Result<T, RecvError> {
         let mut receiving = self.receiving_in(order);
         let waited = block_here(&mut receiving, || Reason::of("receive"), deadline);
@@ -254,6 +257,7 @@ pub struct IntoIter<T>(Receiver<T>);
 impl<T> Iterator for Iter<'_, T> {
     type Item = T;
 
+    #[inline]
     fn next(&mut self) -> Option<T> {
         self.0.recv().ok()
     }
@@ -262,6 +266,7 @@ impl<T> Iterator for Iter<'_, T> {
 impl<T> Iterator for TryIter<'_, T> {
     type Item = T;
 
+    #[inline]
     fn next(&mut self) -> Option<T> {
         self.0.try_recv().ok()
     }
@@ -270,6 +275,7 @@ impl<T> Iterator for TryIter<'_, T> {
 impl<T> Iterator for IntoIter<T> {
     type Item = T;
 
+    #[inline]
     fn next(&mut self) -> Option<T> {
         self.0.recv().ok()
     }

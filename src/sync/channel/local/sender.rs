@@ -29,6 +29,7 @@ impl<T> Sender<T> {
     /// # Errors
     /// [`SendError`] with the value: no receiver is left, or the wait was ended by a deadline or a
     /// cancellation; then it was not sent.
+    #[inline]
     pub fn send(&self, item: T) -> Result<(), SendError<T>> {
         self.send_deadline(item, Instant::FAR)
     }
@@ -49,6 +50,7 @@ impl<T> Sender<T> {
     ///
     /// # Errors
     /// As `send`.
+    #[inline]
     pub fn send_deadline(&self, item: T, deadline: Instant) -> Result<(), SendError<T>> {
         let mut sending = self.sending(item);
         let waited = block_here(&mut sending, || Reason::of("send"), deadline);

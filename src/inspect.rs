@@ -25,6 +25,11 @@ mod watchdog;
 
 pub use watchdog::{Held, Watchdog, watchdog};
 
+/// A script for gdb, 13 or newer, which lists the coroutines of a process or of its core (`info coroutines`) and runs any command in one
+/// (`coroutine 7 bt`). It is `src/inspect/gdb.py` of this crate: save it, and `source` it. It needs the program's symbols, no debug information,
+/// and changes nothing in the process. Cores that gdb itself writes (`gcore`) leave out stacks above guards, and coroutines with them.
+pub const GDB_SCRIPT: &str = include_str!("inspect/gdb.py");
+
 /// What each machine of this process has counted, in the order in which they were started; those that have ended are not among them.
 ///
 /// A machine shows its numbers once a turn of its loop, and this reads them there: it asks nobody and costs nobody anything.

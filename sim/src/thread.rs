@@ -134,6 +134,8 @@ impl Strand {
         // its `Rc` put it for as long as its stack can run (invariant 3).
         unsafe {
             (*header).set_name(name);
+            // For debuggers: somebody is on it.
+            (*header).id = 1;
             prepare(&raw mut (*header).context, top, entry, Rc::as_ptr(&strand).cast::<u8>().cast_mut());
         }
         strand
@@ -290,6 +292,7 @@ impl Drop for Strand {
         }
         // SAFETY: both are taken once, here. Nothing runs or is suspended on the stack: its strand is fresh or has ended.
         unsafe {
+            (*self.stack.header()).id = 0;
             self.stage.pool.release(ManuallyDrop::take(&mut self.stack));
             drop(ManuallyDrop::take(&mut self.locals));
         }
@@ -304,5 +307,8 @@ unsafe extern "C" fn entry(argument: *mut u8) -> ! {
     main();
     strand.life.set(Life::Ended);
     // SAFETY: invariant 1: the world is suspended in `resume`. Nothing is left on this stack: `main` was consumed.
-    unsafe { leave(strand.stage.root.get()) }
+    unsafe {
+        (*strand.stack.header()).id = 0;
+        leave(strand.stage.root.get())
+    }
 }

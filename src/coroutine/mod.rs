@@ -6,7 +6,7 @@
 //! | `stack` | pools of stacks: allocation, reuse, trimming, limits |
 //! | `slab` | the mappings behind a pool, where things lie in a slot, guards |
 //! | `lent` | a second stack for a flow of control that has one |
-//! | `registry` | all slabs of the OS process, for a signal handler to look up |
+//! | `registry` | all slabs of the OS process, for a signal handler and for debuggers |
 //! | `overflow` | the handler that reports a stack that was too small |
 //!
 //! Who runs when is decided above: by a machine's scheduler, and by the world of a simulation, whose threads are
@@ -20,8 +20,12 @@ mod slab;
 mod spare;
 mod stack;
 
+use std::mem::offset_of;
+
+pub(crate) use arch::{Base, base};
 pub use arch::{Context, leave, prefetch, prepare, switch};
 pub use lent::Lent;
+pub(crate) use registry::{HEAD, Head, OFFSETS as ENTRY_OFFSETS};
 pub use spare::Spares;
 pub use stack::{Guards, Stack, StackError, StackOptions, Stacks};
 
@@ -49,6 +53,16 @@ pub struct Header {
     name: [u8; NAME_MAX],
 }
 
+/// Where its fields are, for a debugger: `context`, `low`, `high`, `id`, `name_len`, `name`.
+pub(crate) const HEADER_OFFSETS: [usize; 6] = [
+    offset_of!(Header, context),
+    offset_of!(Header, low),
+    offset_of!(Header, high),
+    offset_of!(Header, id),
+    offset_of!(Header, name_len),
+    offset_of!(Header, name),
+];
+
 impl Header {
     /// Names the coroutine. What is longer than [`NAME_MAX`] bytes is cut where a character begins.
     #[inline]
@@ -64,6 +78,5 @@ impl Header {
     }
 }
 
-const _: () =
-    assert!(std::mem::offset_of!(Header, index) < 64, "a switch touches one line of the control block");
+const _: () = assert!(offset_of!(Header, index) < 64, "a switch touches one line of the control block");
 const _: () = assert!(size_of::<Header>() == 128);

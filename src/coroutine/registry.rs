@@ -1,4 +1,5 @@
-//! All slabs of the OS process, for a signal handler that asks whose guard an address is in.
+//! All slabs of the OS process, for a signal handler that asks whose guard an address is in, and for a debugger that looks for
+//! coroutines.
 //!
 //! A list that only grows: entries are never freed, and those of slabs that are gone are used again, so a reader needs
 //! no lock and never follows a dangling pointer. An entry's `base` says what state it is in:
@@ -13,6 +14,7 @@
 //! misread an entry that changes hands while it looks: never that of the slab on which its own thread has faulted,
 //! which is mapped and registered as long as that thread runs on it.
 
+use std::mem::offset_of;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
@@ -32,15 +34,21 @@ pub(super) struct Region {
 }
 
 /// A place in the list.
-pub(super) struct Entry {
+#[derive(Default)]
+pub(crate) struct Entry {
     base: AtomicUsize,
     /// `slots`, `first`, and the layout's `guard`, `size`, `control` and `big`.
     rest: [AtomicUsize; 6],
+    /// How many of its slots, from the first on, were ever used; and whose they are, as [`StackOptions::owner`] has it. For debuggers.
+    ///
+    /// [`StackOptions::owner`]: super::StackOptions::owner
+    used: AtomicUsize,
+    owner: AtomicUsize,
     /// Written once, before the entry is in the list.
     next: AtomicPtr<Entry>,
 }
 
-static HEAD: AtomicPtr<Entry> = AtomicPtr::new(null_mut());
+pub(crate) static HEAD: Head = AtomicPtr::new(null_mut());
 
 /// Makes a slab known.
 pub(super) fn add(region: Region) -> &'static Entry {
@@ -50,9 +58,30 @@ pub(super) fn add(region: Region) -> &'static Entry {
     for (field, value) in entry.rest.iter().zip(rest) {
         field.store(value, Ordering::Relaxed);
     }
+    entry.used.store(0, Ordering::Relaxed);
+    entry.owner.store(0, Ordering::Relaxed);
     // Release: whoever sees the address sees the rest.
     entry.base.store(region.base, Ordering::Release);
     entry
+}
+
+/// Where the list begins, for who reads it from outside of the process.
+pub(crate) type Head = AtomicPtr<Entry>;
+
+/// Where the fields of an entry are: `base`, `rest`, `next`, `used`, `owner`.
+pub(crate) const OFFSETS: [usize; 5] = [
+    offset_of!(Entry, base),
+    offset_of!(Entry, rest),
+    offset_of!(Entry, next),
+    offset_of!(Entry, used),
+    offset_of!(Entry, owner),
+];
+
+/// Says whose slots these are, and how many of them were ever used.
+pub(super) fn note(entry: &Entry, owner: usize, used: usize) {
+    // Relaxed: who reads it has stopped the process.
+    entry.owner.store(owner, Ordering::Relaxed);
+    entry.used.store(used, Ordering::Relaxed);
 }
 
 /// Forgets a slab, before it is unmapped.
@@ -78,8 +107,7 @@ fn entries() -> impl Iterator<Item = &'static Entry> {
 
 /// Puts a new entry, claimed, at the head of the list.
 fn append() -> &'static Entry {
-    let new =
-        Entry { base: AtomicUsize::new(FILLING), rest: Default::default(), next: AtomicPtr::new(null_mut()) };
+    let new = Entry { base: AtomicUsize::new(FILLING), ..Entry::default() };
     let new: &'static Entry = Box::leak(Box::new(new));
     let mut head = HEAD.load(Ordering::Relaxed);
     loop {

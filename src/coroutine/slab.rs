@@ -101,6 +101,11 @@ impl Slab {
         (self.layout, self.slots, self.first) == (layout, slots, first)
     }
 
+    /// Says, for debuggers, whose it is and how many of its slots were ever used.
+    pub(super) fn note(&self, owner: usize, used: usize) {
+        registry::note(self.entry, owner, used);
+    }
+
     /// The base of a slot.
     pub(super) fn slot(&self, place: usize) -> usize {
         assert!(place < self.slots, "a slot of this slab");

@@ -67,6 +67,8 @@ pub struct StackOptions {
     pub big: bool,
     /// Makes guards by `mprotect` though the kernel knows better: for tests of that path.
     pub force_mprotect: bool,
+    /// Whose they are: the address of what a debugger is to be told of it, or 0.
+    pub owner: usize,
 }
 
 impl Default for StackOptions {
@@ -82,6 +84,7 @@ impl Default for StackOptions {
             control: size_of::<Header>(),
             big: false,
             force_mprotect: false,
+            owner: 0,
         }
     }
 }
@@ -307,6 +310,7 @@ impl Stacks {
         unsafe { control.write_bytes(0, self.layout.control) };
         slots.used += 1;
         slots.total += 1;
+        slots.slabs.last().expect("the same").note(self.options.owner, slots.used);
         Ok(Cold { base, index })
     }
 
@@ -388,6 +392,7 @@ impl Drop for Stacks {
     fn drop(&mut self) {
         let slots = self.slots.get_mut();
         for slab in slots.slabs.drain(..) {
+            slab.note(0, 0);
             match &self.spares {
                 _ if slots.live > 0 => slab.leak(),
                 Some(spares) => spares.keep(slab),

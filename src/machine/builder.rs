@@ -163,8 +163,10 @@ impl Default for Tuning {
 }
 
 impl Tuning {
-    pub(crate) fn stack_options(&self) -> StackOptions {
+    /// With the address of the machine's label.
+    pub(crate) fn stack_options(&self, owner: usize) -> StackOptions {
         StackOptions {
+            owner,
             size: self.stack_size,
             guard: self.stack_guard,
             limit: self.stack_limit,

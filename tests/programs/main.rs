@@ -10,7 +10,9 @@
 mod certificates;
 mod chat;
 mod echo;
+mod gdb;
 mod kv;
 mod program;
 mod proxy;
 mod search;
+mod web;

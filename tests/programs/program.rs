@@ -52,6 +52,10 @@ impl Program {
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for its end: its exit status.
     pub(crate) fn ended(mut self) -> Option<i32> {
         self.child.wait().unwrap().code()

@@ -1,4 +1,4 @@
-//! What an architecture must provide: one file, six names.
+//! What an architecture must provide: one file, seven names.
 //!
 //! - [`Context`]: the registers of a flow of control that is not running, beyond those that the compiler is told are
 //!   clobbered. At most one half of a cache line, since it lies in the first line of every control block.
@@ -9,6 +9,7 @@
 //! - [`leave`]`(to)`: continues `to` and saves nothing, for a flow of control that has ended.
 //! - [`prepare`]`(context, top, entry, argument)`: makes `context` begin `entry(argument)` on the stack that ends at
 //!   `top`, called from a base frame whose unwind information says that nothing is above it.
+//! - [`base`]: that frame.
 //! - [`call_on`]`(top, f, argument)`: calls `f` on another stack and comes back, with unwind information that leads back too.
 //! - [`prefetch`]`(header)`: asks for the first line of the control block and the three lines of stack below it.
 //!
@@ -20,6 +21,8 @@
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 #[cfg(target_arch = "x86_64")]
+pub(crate) use x86_64::base;
+#[cfg(target_arch = "x86_64")]
 pub(super) use x86_64::call_on;
 #[cfg(target_arch = "x86_64")]
 pub use x86_64::{Context, leave, prefetch, prepare, switch};
@@ -28,5 +31,8 @@ pub use x86_64::{Context, leave, prefetch, prepare, switch};
 compile_error!(
     "machinarium switches stacks on x86-64 only: src/coroutine/arch/mod.rs says what a new file must provide"
 );
+
+/// The outermost frame.
+pub(crate) type Base = unsafe extern "C" fn();
 
 const _: () = assert!(size_of::<Context>() <= 32, "a context is half a cache line");

@@ -146,7 +146,7 @@ pub(in crate::coroutine) unsafe extern "C" fn call_on(
 /// The outermost frame of every stack. Unwinders stop here: by the unwind information the caller's address is
 /// undefined, and whoever follows frame pointers finds zero.
 #[unsafe(naked)]
-unsafe extern "C" fn base() {
+pub(crate) unsafe extern "C" fn base() {
     naked_asm!(
         ".cfi_startproc",
         ".cfi_undefined rip",

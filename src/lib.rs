@@ -30,6 +30,7 @@
 //! - [`mark`]: what code says about itself to whoever searches it for bugs ([`always!`], [`sometimes!`], [`reachable!`], [`buggify!`]).
 //! - [`inspect`]: what machines have counted, and what all coroutines do.
 //! - `group`: several machines as one, for work and connections that any of them can do.
+//! - [`mod@future`]: futures inside coroutines, and what they can poll. `adapter`: streams as other crates' traits know them.
 //! - [`signal`]: signals as values. `shutdown`: how a service ends.
 //! - [`sync`]: channels, select, locks, events.
 //! - [`net`], `io`: sockets and their buffers. `tls`: TLS on any connected stream. `time`, `scope`, `error`: what their names say.
@@ -42,19 +43,28 @@
 //! 4. Threads meet only in `shared`.
 //! 5. A thread sleeps only in `epoll_wait`, `futex_wait` and `join`; threads that are there for it, in `getaddrinfo` and file calls.
 //! 6. Every blocking call ends by a deadline or a cancellation, unless it is documented as firm.
-//! 7. Unsafe code is in `coroutine`, `kernel/linux`, `shared`, `mark`, and in `machine/{current, handle, scheduler, seat, task}`
-//!    and `sync/{mutex, rwlock}`.
+//! 7. Unsafe code is in `coroutine`, `kernel/linux`, `shared`, `mark`, and in `machine/{current, handle, resident, scheduler, seat,
+//!    task}` and `sync/{mutex, rwlock}`.
 
 #![cfg_attr(
     not(any(feature = "tls", feature = "tls-ring")),
     allow(dead_code, reason = "some of io and net is there for TLS alone")
 )]
 
+#[cfg(any(
+    feature = "futures-io",
+    feature = "tokio",
+    feature = "hyper",
+    feature = "tracing",
+    feature = "ureq"
+))]
+pub mod adapter;
 #[doc(hidden)] // not an interface: the simulator's threads are coroutines too
 #[allow(unsafe_code)] // stacks and switching
 pub mod coroutine;
 mod error;
 pub mod file;
+pub mod future;
 mod group;
 pub mod inspect;
 mod io;
@@ -78,6 +88,7 @@ pub mod tls;
 
 pub use coroutine::{Guards, StackError};
 pub use error::{Cancelled, Cause, Expired, JoinError, Misuse, WaitError, cancelled};
+pub use future::block_on;
 pub use group::{Group, ListenError, Listening};
 pub use kernel::Instant;
 pub use machine::builder::{Builder, Tuning};

@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use crate::error::{JoinError, Misuse, WaitError};
 use crate::kernel::{Errno, Instant, ThreadOptions};
+use crate::machine::wakeup::RemoteWaiter;
 use crate::machine::{Machine, current, receive};
 use crate::shared::lock::Lock;
 use crate::shared::once;
@@ -60,7 +61,7 @@ struct Call {
 pub fn blocking<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Result<T, BlockingError> {
     let machine = current::machine().ok_or(BlockingError::Wait(Misuse::NoMachine.into()))?;
     let pool = machine.process().value(|| Pool::new(machine));
-    let (setter, mut getter) = once::pair();
+    let (setter, mut getter) = once::pair::<_, RemoteWaiter>();
     let run = Box::new(move |thread: Result<(), Errno>| match thread {
         Ok(()) if !setter.is_wanted() => {}
         Ok(()) => setter.set(Ok(catch_unwind(AssertUnwindSafe(f)))),

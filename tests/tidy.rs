@@ -40,6 +40,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("time", &["machine", "kernel", "error"]),
     ("scope", &["machine", "kernel", "error", "time"]),
     ("sync", &["machine", "shared", "kernel", "error", "time"]),
+    ("adapter", &["machine", "net", "sync", "tls", "future", "kernel", "error", "time"]),
+    ("future", &["machine", "sync", "kernel", "error", "time"]),
     ("io", &["machine", "kernel", "error"]),
     ("net", &["machine", "shared", "sync", "pool", "kernel", "error", "time", "io"]),
     ("message", &["net", "io", "machine", "shared", "kernel", "error"]),
@@ -64,6 +66,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/machine/task.rs", "control blocks in stacks"),
     ("src/machine/scheduler.rs", "calls the switch"),
     ("src/machine/handle.rs", "results left in stacks"),
+    ("src/machine/resident.rs", "values that other threads carry"),
     ("src/machine/seat.rs", "whoever stands in a line"),
     ("src/sync/mutex.rs", "the value behind the lock"),
     ("src/sync/rwlock.rs", "the value behind the lock"),
@@ -90,6 +93,8 @@ const LIBRARY: &[&str] = &["src/"];
 const SIMULATOR: &[&str] = &["sim/src/"];
 const BOTH: &[&str] = &["src/", "sim/src/"];
 const KERNEL: &[&str] = &["src/kernel/linux"];
+/// hyper's timers speak of std's instants.
+const KERNEL_OR_HYPER: &[&str] = &["src/kernel/linux", "src/adapter/hyper.rs"];
 const SHARED_OR_KERNEL: &[&str] = &["src/kernel/linux", "src/shared/"];
 
 const BANS: &[Ban] = &[
@@ -113,7 +118,7 @@ const BANS: &[Ban] = &[
     ban("std::net::UdpSocket", BOTH, KERNEL, "machinarium::net: std's goes round the kernel trait"),
     ban("std::os::unix::net", BOTH, KERNEL, "machinarium::net: std's goes round the kernel trait"),
     ban("std::net::ToSocketAddrs", BOTH, KERNEL, "machinarium::net: std's asks the real resolver"),
-    ban("std::time::Instant", LIBRARY, KERNEL, "kernel::Instant: the clock is the kernel's"),
+    ban("std::time::Instant", LIBRARY, KERNEL_OR_HYPER, "kernel::Instant: the clock is the kernel's"),
     ban("std::time::SystemTime", BOTH, KERNEL, "Kernel::clock_gettime: the clock is the kernel's"),
     ban("HashMap", BOTH, &[], "BTreeMap, or a Vec by index: no order may come from a hash"),
     ban("HashSet", BOTH, &[], "BTreeSet: no order may come from a hash"),

@@ -34,6 +34,8 @@ pub mod once;
 pub mod park;
 #[path = "../../src/shared/permits.rs"]
 pub mod permits;
+#[path = "../../src/shared/pipe.rs"]
+pub mod pipe;
 #[path = "../../src/shared/store.rs"]
 pub mod store;
 #[path = "../../src/shared/watch.rs"]

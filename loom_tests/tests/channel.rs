@@ -71,6 +71,31 @@ fn an_item_meets_a_receiver_who_gives_up() {
     });
 }
 
+/// An item is sent while its receiver looks and stands in line in one step: he has it, or is told of it, and it is nowhere else.
+#[test]
+fn an_item_meets_a_receiver_who_looks_once() {
+    check_all(|| {
+        let channel = channel(1);
+        let theirs = channel.clone();
+        let sender = thread::spawn(move || match theirs.with(|channel| channel.send_or_join(7, || None)) {
+            Sent::Done(receiver) => receiver.into_iter().for_each(Waiter::wake),
+            other => panic!("{}", kind(&other)),
+        });
+        let mut seat = None;
+        let open = || *seat.insert(Some(Seat::open()));
+        let received = match channel.with(|channel| channel.receive_or_join(Order::Oldest, open)) {
+            Received::Done(item, _) => Some(item),
+            Received::Waits(key) => {
+                seat.flatten().expect("who waits has begun to").sleep();
+                channel.with(|channel| channel.leave_receivers(key)).item
+            }
+            _ => panic!("there are senders, and this wait is nobody else's"),
+        };
+        sender.join().unwrap();
+        assert!(is_with_one(7, received, receive(&channel)));
+    });
+}
+
 /// A sender waits at a channel without a buffer and gives up, while a receiver looks: the item is with one of them.
 #[test]
 fn a_sender_who_gives_up_has_his_item_or_has_sent_it() {

@@ -37,6 +37,26 @@ fn a_change_is_seen_or_told() {
     });
 }
 
+/// The same, of one who compares and stands in line in one step.
+#[test]
+fn a_change_is_seen_or_told_to_who_looks_once() {
+    check(|| {
+        let watched = Arc::new(Watched::<Seat>::new(0));
+        let theirs = watched.clone();
+        let changer = thread::spawn(move || {
+            change(&theirs);
+            theirs.notify_all();
+        });
+        let mut seat = None;
+        if let Seen::Waits(key) = watched.look_or_join(0, || *seat.insert(Some(Seat::open()))) {
+            seat.flatten().expect("who waits has begun to").sleep();
+            assert!(watched.leave(key));
+        }
+        assert_eq!(watched.get(), 1);
+        changer.join().unwrap();
+    });
+}
+
 /// Two change the number at once: it goes up twice, and each has found another one.
 #[test]
 fn two_changes_are_two() {

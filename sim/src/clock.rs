@@ -18,7 +18,7 @@ use crate::choice::{Choices, Stream, Subsystem};
 const UPTIME: u64 = 1_000_000_000;
 /// 2026-01-01 00:00:00 UTC, when every world begins.
 const EPOCH: u64 = 1_767_225_600_000_000_000;
-const MILLION: i128 = 1_000_000;
+const MILLION: u64 = 1_000_000;
 
 /// The clocks of one host.
 #[derive(Clone, Copy, Debug)]
@@ -75,17 +75,17 @@ impl Clocks {
         if self.drift == 0 || nanos == 0 {
             return now.saturating_add(nanos);
         }
-        let rate = MILLION + i128::from(self.drift);
-        let world = (i128::from(target) * MILLION + rate - 1) / rate;
-        u64::try_from(world).unwrap_or(u64::MAX).max(now)
+        // target * MILLION / rate, rounded up. Whole multiples of the rate apart, nothing leaves 64 bits: a division of 128 is slow.
+        let rate = MILLION.saturating_add_signed(self.drift.into());
+        let (whole, rest) = (target / rate, target % rate);
+        whole.saturating_mul(MILLION).saturating_add((rest * MILLION).div_ceil(rate)).max(now)
     }
 
     fn elapsed(&self, now: u64) -> u64 {
-        if self.drift == 0 {
-            return now;
-        }
-        let nanos = i128::from(now) * (MILLION + i128::from(self.drift)) / MILLION;
-        u64::try_from(nanos).unwrap_or(u64::MAX)
+        // now + now * drift / MILLION, rounded down; by parts, as in `deadline`.
+        let (whole, rest) = ((now / MILLION) as i64, (now % MILLION) as i64);
+        let drift = i64::from(self.drift);
+        now.saturating_add_signed(whole * drift + (rest * drift).div_euclid(MILLION as i64))
     }
 }
 
@@ -103,6 +103,23 @@ mod tests {
                     let end = clocks.deadline(now, Some(Duration::from_nanos(timeout)));
                     assert!(clocks.read(Clock::Monotonic, end) - start >= Duration::from_nanos(timeout));
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn by_parts_it_is_what_it_is_in_one() {
+        let million = i128::from(MILLION);
+        for drift in [-200, -199, -1, 0, 1, 77, 200] {
+            let clocks = Clocks { drift, ..Clocks::exact() };
+            let rate = million + i128::from(drift);
+            for now in [0, 1, 4_999, 999_999, 1_000_000, 123_456_789_012, u64::MAX / 3, u64::MAX - 1] {
+                let whole = i128::from(now) * rate / million;
+                assert_eq!(clocks.elapsed(now), u64::try_from(whole).unwrap_or(u64::MAX), "{drift} {now}");
+                let target = i128::from(clocks.elapsed(now).saturating_add(5));
+                let end = u64::try_from((target * million + rate - 1) / rate).unwrap_or(u64::MAX).max(now);
+                let expected = if drift == 0 { now.saturating_add(5) } else { end };
+                assert_eq!(clocks.deadline(now, Some(Duration::from_nanos(5))), expected, "{drift} {now}");
             }
         }
     }

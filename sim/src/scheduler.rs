@@ -133,8 +133,9 @@ pub(crate) struct Thread {
     pub(crate) identity: u64,
     stream: Stream,
     stall: Rare,
-    /// No stall before this instant, so that a thread is stalled for at most a fifth of the time.
+    /// No stall before this instant, so that a thread is stalled for at most a fifth of the time; no stale event before the other.
     spared_until: u64,
+    pub(crate) fresh_until: u64,
     /// How long it does not get the processor after the call that it is in.
     held_up: u64,
     /// It does not get the processor before this instant: the script has paused it.
@@ -249,6 +250,7 @@ impl Scheduler {
             stream,
             stall: Rare::new(stream, "stall", self.cpu.stall_mean()),
             spared_until: 0,
+            fresh_until: 0,
             held_up: 0,
             paused_until: 0,
             end: None,
@@ -288,8 +290,7 @@ impl Scheduler {
     /// For how long nothing will happen: `None` for ever.
     pub(crate) fn gap(&self) -> Option<u64> {
         let turns = self.turns.as_ref().and_then(|turns| turns.next_at());
-        let next = self.queue.next_at().into_iter().chain(turns).min();
-        next.map(|at| at.saturating_sub(self.now))
+        self.queue.next_at().into_iter().chain(turns).min().map(|at| at.saturating_sub(self.now))
     }
 
     /// Whether `thread`, whose `Run` event has come, gets the processor; else it gets another event.
@@ -394,8 +395,7 @@ impl Scheduler {
     /// The first sleeper, by age, of whom `matches` holds.
     pub(crate) fn sleeper(&self, matches: impl Fn(WaitsFor) -> bool) -> Option<ThreadIndex> {
         let asleep = |thread: &&Thread| thread.sleep.is_some_and(|sleep| matches(sleep.on));
-        let place = self.threads.iter().position(|thread| asleep(&thread))?;
-        Some(ThreadIndex(place as u32))
+        self.threads.iter().position(|thread| asleep(&thread)).map(|place| ThreadIndex(place as u32))
     }
 
     /// `sched_setaffinity(2)`: EINVAL if the host has none of these processors.

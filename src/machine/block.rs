@@ -13,8 +13,8 @@
 //! A thread that is no machine waits here too, by a futex; it has neither cancellation nor scopes.
 
 use super::seat::{Parker, Seat};
-use super::wait::shield;
-use super::{Machine, Reason, TaskRef, current};
+use super::wait::{failed, shield};
+use super::{Machine, Outcome, Reason, TaskRef, current};
 use crate::error::{Expired, Misuse, WaitError};
 use crate::kernel::Instant;
 use crate::shared::line::Waiter as _;
@@ -24,6 +24,17 @@ pub trait Case {
     /// Does it, if that can be done now. Without `me` nothing else is changed. With `me`, whose wait is open, either does it and
     /// ends that wait, or stands in line with it.
     fn attempt(&mut self, me: Option<&Seat>) -> Attempt;
+    /// As `attempt` without a seat; if not now, stands in line with the wait that `open` begins, if it does. For one that is waited for
+    /// alone: whoever has a lock of its own calls `open` inside, and so looks once and not twice.
+    fn attempt_alone(&mut self, open: impl FnOnce() -> Option<Seat>) -> Attempt
+    where
+        Self: Sized,
+    {
+        match self.attempt(None) {
+            Attempt::NotNow => open().map_or(Attempt::NotNow, |me| self.attempt(Some(&me))),
+            attempt => attempt,
+        }
+    }
     /// Leaves the line in which it stands. Whether the wait was ended for this case, and so has had its effect.
     fn leave(&mut self) -> bool;
     /// When waiting for it is over by itself: a timer's moment.
@@ -62,15 +73,23 @@ impl Attempt {
     }
 }
 
-/// Waits for one case.
-#[inline]
-pub(crate) fn block<C: Case>(case: &mut C, reason: Reason, deadline: Instant) -> Result<(), WaitError> {
+/// Waits for one case. The reason is asked for when it has to.
+#[inline(always)]
+pub(crate) fn block<C: Case>(
+    case: &mut C,
+    reason: impl Fn() -> Reason,
+    deadline: Instant,
+) -> Result<(), WaitError> {
     block_one(case, true, reason, deadline)
 }
 
 /// As `block`, for one whose line only this thread serves: no other gets the right to end the wait.
-#[inline]
-pub(crate) fn block_here<C: Case>(case: &mut C, reason: Reason, deadline: Instant) -> Result<(), WaitError> {
+#[inline(always)]
+pub(crate) fn block_here<C: Case>(
+    case: &mut C,
+    reason: impl Fn() -> Reason,
+    deadline: Instant,
+) -> Result<(), WaitError> {
     block_one(case, false, reason, deadline)
 }
 
@@ -79,31 +98,51 @@ pub(crate) fn block_here<C: Case>(case: &mut C, reason: Reason, deadline: Instan
 fn block_one<C: Case>(
     case: &mut C,
     remote: bool,
-    reason: Reason,
+    reason: impl Fn() -> Reason,
     deadline: Instant,
 ) -> Result<(), WaitError> {
     let Some(machine) = current::machine() else {
         return block_thread(&mut [case], 0, deadline).map(drop);
     };
     let me = machine.operation()?;
+    match machine.wait_in_line(me, remote, &reason, deadline, case) {
+        Waited::Done => Ok(()),
+        Waited::Failed(error) => Err(error),
+        Waited::Again => block_again(machine, me, remote, reason, deadline, case),
+    }
+}
+
+/// As `block_one`, of a case that was looked at before: woken for nothing, or a timer whose moment has come.
+#[cold]
+fn block_again<C: Case>(
+    machine: &Machine,
+    me: TaskRef,
+    remote: bool,
+    reason: impl Fn() -> Reason,
+    deadline: Instant,
+    case: &mut C,
+) -> Result<(), WaitError> {
     loop {
-        if case.attempt(None) == Attempt::Done {
-            return Ok(());
-        }
-        let due = case.due();
-        match machine.wait_in_line(me, remote, reason, deadline.min(due), case) {
-            (true, _) => return Ok(()),
-            // A timer's own moment: it can be done now.
-            (false, Err(WaitError::Expired(Expired { scope: 0 }))) if due <= deadline => {}
-            (false, Err(error)) => return Err(error),
-            (false, Ok(())) => {}
+        match machine.wait_in_line(me, remote, &reason, deadline, case) {
+            Waited::Done => return Ok(()),
+            Waited::Failed(error) => return Err(error),
+            Waited::Again => {}
         }
     }
 }
 
+/// How waiting once went.
+enum Waited {
+    /// The case was done.
+    Done,
+    Failed(WaitError),
+    /// Neither: it is to be looked at again.
+    Again,
+}
+
 /// As `block`, out of reach of deadlines and cancellation. Where no coroutine runs that could park (on the root stack), the thread
 /// sleeps.
-pub(super) fn block_firmly<C: Case>(case: &mut C, reason: Reason) -> Result<(), WaitError> {
+pub(super) fn block_firmly<C: Case>(case: &mut C, reason: impl Fn() -> Reason) -> Result<(), WaitError> {
     match current::machine() {
         Some(machine) if machine.running().is_some() => shield(|| block(case, reason, Instant::FAR)),
         _ => block_thread(&mut [case], 0, Instant::FAR).map(drop),
@@ -206,6 +245,14 @@ impl Drop for Round<'_, '_> {
 /// Leaves the one line when dropped.
 struct Standing<'a, C: Case>(&'a mut C);
 
+impl<C: Case> Standing<'_, C> {
+    fn leave(self) -> bool {
+        let served = self.0.leave();
+        std::mem::forget(self);
+        served
+    }
+}
+
 impl<C: Case> Drop for Standing<'_, C> {
     fn drop(&mut self) {
         self.0.leave();
@@ -213,33 +260,43 @@ impl<C: Case> Drop for Standing<'_, C> {
 }
 
 impl Machine {
-    /// One wait in one line; whether the case was done.
+    /// Does the case, or waits for it once, in its line.
     #[inline(always)]
     fn wait_in_line<C: Case>(
         &self,
         me: TaskRef,
         remote: bool,
-        reason: Reason,
+        reason: &impl Fn() -> Reason,
         deadline: Instant,
         case: &mut C,
-    ) -> (bool, Result<(), WaitError>) {
-        if let Err(error) = self.may_park(me) {
-            return (false, Err(error));
-        }
-        let ticket = self.scheduler.open(me, remote, reason);
-        let standing = Standing(case);
-        let waited = match standing.0.attempt(Some(&Seat::of(self, me, ticket))) {
-            Attempt::Waits => self.finish_wait(me, deadline),
-            Attempt::Done => {
-                self.scheduler.finish(me);
-                return (true, Ok(()));
-            }
-            // Its wake-up is on its way, and ends the wait before anything else can.
-            Attempt::Overtaken => self.finish_wait(me, Instant::FAR),
-            Attempt::NotNow => unreachable!("a case with a seat stands in line"),
+    ) -> Waited {
+        let mut opened = false;
+        let open = || {
+            opened = self.can_park(me);
+            opened.then(|| Seat::of(me.chair(), self.scheduler.open(me, remote, reason())))
         };
-        let served = standing.0.leave();
-        (served, waited)
+        let due = case.due();
+        let until = match case.attempt_alone(open) {
+            Attempt::Waits => deadline.min(due),
+            // Its wake-up is on its way, and ends the wait before anything else can.
+            Attempt::Overtaken => Instant::FAR,
+            Attempt::NotNow => return self.may_park(me).map_or_else(Waited::Failed, |()| Waited::Again),
+            Attempt::Done => {
+                if opened {
+                    self.scheduler.finish(me);
+                }
+                return Waited::Done;
+            }
+        };
+        let standing = Standing(case);
+        let outcome = self.sleep(me, until);
+        match (standing.leave(), outcome) {
+            (true, _) => Waited::Done,
+            (false, Outcome::Woken) => Waited::Again,
+            // The case's own moment: it can be done now.
+            (false, Outcome::TimedOut) if due <= deadline && due < me.scope.get().at => Waited::Again,
+            (false, other) => Waited::Failed(failed(me, other, until)),
+        }
     }
 
     fn wait_in_lines(
@@ -253,7 +310,7 @@ impl Machine {
             return (None, Err(error));
         }
         let ticket = self.scheduler.open(me, true, reason);
-        let waited = match round.stand(Seat::of(self, me, ticket)) {
+        let waited = match round.stand(Seat::of(me.chair(), ticket)) {
             Stood::Done(place) => {
                 self.scheduler.finish(me);
                 round.leave();

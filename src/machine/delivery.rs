@@ -2,19 +2,41 @@
 //! of several.
 //!
 //! Whoever delivers tells a waiter of the machine's own (`wakeup::RemoteWaiter`), which keeps what it points to, and not a seat: a
-//! seat is good only inside a lock, and here is none.
+//! seat is good only inside a lock, and here is none. Or it tells the waker of a future.
 
 use std::fmt;
+use std::task::{Context, Poll, Waker, ready};
 
 use super::block::{Attempt, Case};
 use super::remote::OwnThread;
 use super::seat::Seat;
 use super::task::{Panic, quietly};
 use super::wakeup::RemoteWaiter;
-use super::{Reason, current};
+use super::{Machine, Reason, current};
 use crate::error::{JoinError, Misuse};
 use crate::kernel::Instant;
-use crate::shared::once::{Getter, Taken};
+use crate::shared::once::{self, Getter, Taken};
+
+/// Who is told of an end: a coroutine that waits for it, or whoever polls for it.
+pub(super) enum Joiner {
+    Parked(RemoteWaiter),
+    Polls(Waker),
+}
+
+impl From<RemoteWaiter> for Joiner {
+    fn from(waiter: RemoteWaiter) -> Joiner {
+        Joiner::Parked(waiter)
+    }
+}
+
+impl once::Waiter for Joiner {
+    fn ready(self) {
+        match self {
+            Joiner::Parked(waiter) => waiter.ready(),
+            Joiner::Polls(waker) => quietly(|| waker.wake()),
+        }
+    }
+}
 
 /// How what ran elsewhere has ended.
 pub(super) type Ended<T> = Result<T, Unjoined>;
@@ -58,20 +80,22 @@ pub(super) fn report_unjoined(id: u64, name: &str) {
 }
 
 /// Waits for what another thread delivers.
-pub(crate) fn receive<T: Send>(
-    getter: &mut Getter<T, RemoteWaiter>,
+pub(crate) fn receive<T: Send, W: once::Waiter + From<RemoteWaiter>>(
+    getter: &mut Getter<T, W>,
     what: &'static str,
     deadline: Instant,
 ) -> Result<T, JoinError> {
     let machine = current::machine().ok_or(JoinError::Wait(Misuse::NoMachine.into()))?;
     let me = machine.operation().map_err(JoinError::Wait)?;
+    // Whoever polled does so no more. Not while a wait is open: a waker's destructor is its maker's.
+    getter.unwait();
     loop {
         match getter.take() {
             Taken::Value(value) => return Ok(value),
             Taken::Never => return Err(JoinError::Unwound),
             Taken::NotYet => {}
         }
-        let waited = machine.wait_remote(me, Reason::of(what), deadline, |waiter| getter.wait(waiter));
+        let waited = machine.wait_remote(me, Reason::of(what), deadline, |waiter| getter.wait(waiter.into()));
         if let Err(error) = waited {
             getter.unwait();
             // What arrived in the same instant is delivered, not lost.
@@ -82,19 +106,44 @@ pub(crate) fn receive<T: Send>(
     }
 }
 
+/// The same for whoever polls, on any thread.
+pub(super) fn poll<T: Send>(
+    getter: &mut Getter<Ended<T>, Joiner>,
+    context: &mut Context<'_>,
+) -> Poll<Result<T, JoinError>> {
+    let machine = current::machine();
+    if let Some(machine) = machine {
+        ready!(machine.poll_operation(context));
+    }
+    let ready = |ended| {
+        machine.into_iter().for_each(Machine::polled);
+        Poll::Ready(ended)
+    };
+    loop {
+        match getter.take() {
+            Taken::Value(ended) => return ready(ended.map_err(Unjoined::joined)),
+            Taken::Never => return ready(Err(JoinError::Unwound)),
+            Taken::NotYet if getter.wait(Joiner::Polls(context.waker().clone())) => return Poll::Pending,
+            // It has come just now.
+            Taken::NotYet => {}
+        }
+    }
+}
+
 /// A join of another machine, or of a coroutine there, that is one case of several: see [`Handle::joining`](super::Handle::joining) and
 /// [`RemoteJoin::joining`](super::RemoteJoin::joining).
 pub struct RemoteJoining<'a, T: Send> {
-    getter: &'a mut Getter<Ended<T>, RemoteWaiter>,
+    getter: &'a mut Getter<Ended<T>, Joiner>,
     /// Of a machine.
     thread: Option<&'a mut OwnThread>,
 }
 
 impl<'a, T: Send> RemoteJoining<'a, T> {
     pub(super) fn new(
-        getter: &'a mut Getter<Ended<T>, RemoteWaiter>,
+        getter: &'a mut Getter<Ended<T>, Joiner>,
         thread: Option<&'a mut OwnThread>,
     ) -> RemoteJoining<'a, T> {
+        getter.unwait();
         RemoteJoining { getter, thread }
     }
 
@@ -127,7 +176,7 @@ impl<T: Send> Case for RemoteJoining<'_, T> {
             let task = machine.running().expect("a seat of a machine is a coroutine's");
             let shared = machine.shared.clone();
             let waiter = RemoteWaiter { shared, slot: task.header.index, ticket: me.ticket() };
-            if self.getter.wait(waiter) { Attempt::Waits } else { Attempt::found(me) }
+            if self.getter.wait(waiter.into()) { Attempt::Waits } else { Attempt::found(me) }
         })
     }
 

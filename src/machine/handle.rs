@@ -8,7 +8,9 @@
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 
 use super::block::{Attempt, Case};
 use super::delivery::report_unjoined;
@@ -21,7 +23,8 @@ use crate::kernel::Instant;
 
 /// A coroutine of this machine, from the outside. Dropping it detaches the coroutine, which goes on.
 ///
-/// Not `Send`: a coroutine never leaves its machine, and neither does its handle.
+/// Not `Send`: a coroutine never leaves its machine, and neither does its handle. It is a future too, of what `join` answers: see
+/// [`block_on`](crate::block_on()).
 pub struct JoinHandle<T> {
     machine: Rc<Machine>,
     task: TaskRef,
@@ -120,6 +123,7 @@ impl<T> JoinHandle<T> {
     #[inline]
     pub fn join_deadline(&mut self, deadline: Instant) -> Result<T, JoinError> {
         self.check().map_err(|misuse| JoinError::Wait(misuse.into()))?;
+        self.forget_poller();
         let me = self.machine.operation().map_err(JoinError::Wait)?;
         while self.task.state.get() != State::Finished {
             let reason = Reason::numbered("join coroutine", self.id as i64);
@@ -131,6 +135,7 @@ impl<T> JoinHandle<T> {
 
     /// Waiting for the end, as a case of [`select`](crate::sync::select()). After it was chosen, [`Joining::joined`] tells.
     pub fn joining(&mut self) -> Joining<'_, T> {
+        self.forget_poller();
         Joining { handle: self }
     }
 
@@ -159,6 +164,13 @@ impl<T> JoinHandle<T> {
 
     pub(crate) fn task(&self) -> TaskRef {
         self.task
+    }
+
+    /// Whoever polled it does so no more. Not while a wait is open: a waker's destructor is its maker's.
+    fn forget_poller(&self) {
+        if self.check().is_ok() {
+            drop(self.task.polled_by.take());
+        }
     }
 
     fn check(&self) -> Result<(), Misuse> {
@@ -224,11 +236,30 @@ impl<T> Case for Joining<'_, T> {
     }
 }
 
+/// What [`join`](JoinHandle::join) answers. A future that is dropped, as every handle, detaches the coroutine.
+impl<T> Future for JoinHandle<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Err(misuse) = self.check() {
+            return Poll::Ready(Err(JoinError::Wait(misuse.into())));
+        }
+        ready!(self.machine.poll_operation(context));
+        if self.task.state.get() == State::Finished {
+            self.machine.polled();
+            return Poll::Ready(self.take());
+        }
+        drop(self.task.polled_by.replace(Some(Box::new(context.waker().clone()))));
+        Poll::Pending
+    }
+}
+
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
         if self.taken || !self.task.is(self.id) {
             return;
         }
+        self.forget_poller();
         self.task.detached.set(true);
         if self.task.state.get() == State::Finished && self.check().is_ok() {
             self.machine.reap(self.task);
@@ -284,6 +315,7 @@ impl Machine {
         if self.slots.borrow().len() <= task.header.index as usize {
             self.first_use(task);
         }
+        task.set_chair(&self.shared);
         if let Some(family) = family {
             self.adopt(family, task);
         }
@@ -404,5 +436,6 @@ unsafe extern "C" fn entry(argument: *mut u8) -> ! {
         unsafe { machine.drop_unjoined(me) };
         me.end_values();
     }
+    me.wake_poller();
     machine.finish(me)
 }

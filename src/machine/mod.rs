@@ -9,6 +9,7 @@
 //! machine before it does anything: so a handle carried elsewhere gets an error, and one that outlives its machine
 //! keeps the memory its control block is in, and is harmless.
 
+mod alarms;
 mod big_stack;
 pub(crate) mod block;
 pub(crate) mod builder;
@@ -28,6 +29,8 @@ mod poller;
 mod process;
 mod process_local;
 mod remote;
+#[allow(unsafe_code)] // what other threads may carry, and not touch
+mod resident;
 #[allow(unsafe_code)] // the switch
 mod scheduler;
 #[allow(unsafe_code)] // pointers to who waits, in lines that he leaves before he goes
@@ -58,8 +61,10 @@ pub use local::{MachineLocal, at_exit};
 pub use observe::CoroutineInfo;
 pub use process_local::ProcessLocal;
 pub use remote::{Handle, Remote, RemoteJoin, current_remote as current, spawn};
+pub use resident::Resident;
 pub use statistics::{Histogram, MessageStatistics, Statistics};
 
+pub(crate) use alarms::Alarm;
 pub use big_stack::{SpawnOptions, StackClass, on_big_stack, spawn_with, try_on_big_stack};
 pub(crate) use builder::{Builder, Tuning};
 pub(crate) use delivery::receive;
@@ -75,6 +80,7 @@ pub(crate) use wait_list::WaitList;
 use crate::coroutine::{Stacks, overflow};
 use crate::error::Misuse;
 use crate::kernel::{self, Clock, Instant, Kernel};
+use alarms::Alarms;
 use poller::Poller;
 use scheduler::Scheduler;
 use timers::Timers;
@@ -91,6 +97,7 @@ pub struct Machine {
     pub(crate) poller: Poller,
     scheduler: Scheduler,
     timers: RefCell<Timers>,
+    pub(crate) alarms: Alarms,
     stacks: Stacks,
     /// Where coroutines go that need more than their own.
     big_stacks: Rc<Stacks>,
@@ -181,6 +188,7 @@ impl Machine {
             poller,
             scheduler,
             timers: RefCell::default(),
+            alarms: Alarms::default(),
             stacks,
             big_stacks,
             _label: label,
@@ -227,7 +235,7 @@ impl Machine {
         if done(self) {
             return;
         }
-        let wake = self.timers.borrow().next().min(latest).min(self.sweep_stacks()).min(self.trim_waiters());
+        let wake = self.next_moment().min(latest).min(self.sweep_stacks()).min(self.trim_waiters());
         if self.spinning && self.spin() {
             return;
         }
@@ -288,19 +296,25 @@ impl Machine {
                 return true;
             }
             let now = self.now();
-            if now >= end || now >= self.timers.borrow().next() {
+            if now >= end || now >= self.next_moment() {
                 return false;
             }
             self.kernel.sched_yield();
         }
     }
 
-    /// Ends every wait whose deadline has come.
+    /// When something is due next that only time brings.
+    fn next_moment(&self) -> Instant {
+        self.timers.borrow().next().min(self.alarms.next())
+    }
+
+    /// Ends every wait whose deadline has come, and has every future polled whose moment has.
     fn fire_timers(&self) {
-        if self.timers.borrow().next() == Instant::FAR {
+        if self.next_moment() == Instant::FAR {
             return;
         }
         let now = self.now();
+        self.alarms.ring(now);
         loop {
             let Some(task) = self.timers.borrow_mut().pop_due(now) else { return };
             let deadline = task.deadline.get();

@@ -7,10 +7,12 @@
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
-use super::delivery::{Ended, RemoteJoining, Unjoined, receive};
+use super::delivery::{Ended, Joiner, RemoteJoining, Unjoined, poll, receive};
 use super::start::{self, Teller};
 use super::task::{is_unwinding, quietly};
 use super::wakeup::{Letter, RemoteWaiter, Shared};
@@ -93,7 +95,7 @@ fn live<T: Send + 'static>(
     tuning: Tuning,
     main: impl FnOnce() -> T,
     teller: &Teller,
-    setter: Setter<Ended<T>, RemoteWaiter>,
+    setter: Setter<Ended<T>, Joiner>,
 ) {
     let first = || {
         teller.serves();
@@ -109,10 +111,11 @@ fn live<T: Send + 'static>(
     }
 }
 
-/// A machine on another thread. Dropping it lets the machine go on; a panic that it ends with is reported then.
+/// A machine on another thread. Dropping it lets the machine go on; a panic that it ends with is reported then. It is a future too, of
+/// what `join` answers.
 pub struct Handle<T: Send> {
     thread: OwnThread,
-    getter: Getter<Ended<T>, RemoteWaiter>,
+    getter: Getter<Ended<T>, Joiner>,
     remote: Remote,
 }
 
@@ -189,6 +192,18 @@ impl<T: Send> Handle<T> {
     /// The machine as other threads see it.
     pub fn remote(&self) -> Remote {
         self.remote.clone()
+    }
+}
+
+/// What [`join`](Handle::join) answers.
+impl<T: Send> Future for Handle<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let ended = ready!(poll(&mut self.getter, context));
+        // As in `join_deadline`.
+        self.thread.join();
+        Poll::Ready(ended)
     }
 }
 
@@ -273,10 +288,7 @@ impl fmt::Debug for Remote {
     }
 }
 
-fn start_here<T: Send + 'static>(
-    f: impl FnOnce() -> T + Send + 'static,
-    setter: Setter<Ended<T>, RemoteWaiter>,
-) {
+fn start_here<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static, setter: Setter<Ended<T>, Joiner>) {
     let run = move || {
         match catch_unwind(AssertUnwindSafe(f)) {
             Ok(value) => setter.set(Ok(value)),
@@ -295,7 +307,7 @@ fn start_here<T: Send + 'static>(
 /// A coroutine that was started on another machine. `Send`: it can be joined on any. Dropping it detaches; a
 /// panic that it ends with is reported then, as of every coroutine.
 pub struct RemoteJoin<T: Send> {
-    getter: Getter<Ended<T>, RemoteWaiter>,
+    getter: Getter<Ended<T>, Joiner>,
 }
 
 impl<T: Send> RemoteJoin<T> {
@@ -324,6 +336,15 @@ impl<T: Send> RemoteJoin<T> {
     /// Whether `join` would not wait.
     pub fn is_finished(&self) -> bool {
         self.getter.is_ready()
+    }
+}
+
+/// What [`join`](RemoteJoin::join) answers. It can be polled on any thread, one that is no machine too.
+impl<T: Send> Future for RemoteJoin<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        poll(&mut self.getter, context)
     }
 }
 

@@ -12,6 +12,7 @@ use std::cell::{Cell, UnsafeCell};
 use std::sync::Arc;
 
 use super::task::{Reason, State, TaskRef, Unwound};
+use super::wait::OPERATION;
 use crate::coroutine::{self, Context, Stacks};
 use crate::shared::park::{Cells, Ticket};
 use crate::shared::primitive;
@@ -155,7 +156,7 @@ impl Scheduler {
     #[inline]
     pub(crate) fn open(&self, me: TaskRef, remote: bool, reason: Reason) -> Ticket {
         debug_assert!(self.running.get() == Some(me), "only the running coroutine can wait");
-        let cell = self.cells.get(me.header.index);
+        let cell = me.cell();
         let ticket = if remote { cell.open() } else { cell.open_local() };
         me.remote.set(remote);
         me.ticket.set(ticket);
@@ -172,19 +173,19 @@ impl Scheduler {
         if self.interrupt.get() {
             self.interrupted(me);
         }
-        self.cells.get(me.header.index).finish(me.ticket.get());
+        me.cell().finish(me.ticket.get());
         me.outcome.get()
     }
 
     /// Takes back a wait that nobody has claimed. False: someone has, and the outcome is on its way (park for it).
     pub(crate) fn close(&self, me: TaskRef) -> bool {
         primitive::point();
-        self.cells.get(me.header.index).close(me.ticket.get())
+        me.cell().close(me.ticket.get())
     }
 
     /// Ends a wait whose effect the running coroutine has found itself, without having parked.
     pub(crate) fn finish(&self, me: TaskRef) {
-        self.cells.get(me.header.index).finish(me.ticket.get());
+        me.cell().finish(me.ticket.get());
     }
 
     /// Claims the wait behind `waiter` for `outcome`; the coroutine is made ready. False: it was over already.
@@ -194,7 +195,7 @@ impl Scheduler {
         if task.state.get() != State::Parked {
             return false;
         }
-        let cell = self.cells.get(task.header.index);
+        let cell = task.cell();
         let won =
             if task.remote.get() { cell.claim(waiter.ticket).won() } else { cell.claim_local(waiter.ticket) };
         if won {
@@ -224,14 +225,19 @@ impl Scheduler {
         }
     }
 
-    /// Counts one operation against the running coroutine's budget; true when it has none left.
+    /// Counts one operation against the running coroutine's budget; true when it has none left. What it has spent is counted
+    /// against the turns when it leaves.
     #[inline(always)]
-    pub(crate) fn spend(&self, weight: u32) -> bool {
-        self.turns.set(self.turns.get().saturating_sub(weight));
+    pub(crate) fn spend(&self) -> bool {
         let left = self.budget.get();
         // Not below zero: what ends while a destructor unwinds, which cannot yield, is still over after it.
         self.budget.set(left.saturating_sub(1));
         left <= 1
+    }
+
+    /// Whether the running coroutine's budget is over, and it has not yielded since.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.budget.get() == 0
     }
 
     /// Ends the running coroutine: its stack is never entered again.
@@ -248,7 +254,8 @@ impl Scheduler {
     /// Switches away from `me`, to the next ready coroutine or to the root.
     #[inline(always)]
     fn leave(&self, me: TaskRef) {
-        let turns = self.turns.get();
+        let spent = self.budget_full.get() - self.budget.get();
+        let turns = self.turns.get().saturating_sub(OPERATION * spent);
         if turns != 0
             && let Some(next) = self.pop()
         {
@@ -283,7 +290,7 @@ impl Scheduler {
     fn interrupted(&self, me: TaskRef) {
         self.visited(me);
         if me.unwind.get() {
-            self.cells.get(me.header.index).finish(me.ticket.get());
+            me.cell().finish(me.ticket.get());
             throw_unwind();
         }
     }

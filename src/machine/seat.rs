@@ -1,7 +1,8 @@
 //! Whoever stands in a line of `shared`: a coroutine of some machine, or a plain thread.
 //!
-//! A seat is three words, copied into as many lines as its owner waits in. It points to what its owner keeps alive; this is sound by
-//! one rule, which `block` keeps on every path, unwinding included: *an owner leaves every line before he goes.*
+//! A seat is two words, copied into as many lines as its owner waits in: which wait it is, and whose, by his chair. The chair is in the
+//! owner's control block, or in a thread's parker, which the owner keeps alive; this is sound by one rule, which `block` keeps on
+//! every path, unwinding included: *an owner leaves every line before he goes.*
 //!
 //! | who uses the pointer | why it is good |
 //! |---|---|
@@ -12,11 +13,11 @@
 
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 
 use super::wakeup::{Letter, Shared};
-use super::{Machine, TaskRef, current};
+use super::{TaskRef, current};
 use crate::kernel::{Errno, Instant, Kernel};
 use crate::shared::line::Waiter;
 use crate::shared::park::{self, Claim, Meeting, Side, Ticket};
@@ -24,27 +25,56 @@ use crate::shared::park::{self, Claim, Meeting, Side, Ticket};
 /// See the head of the file.
 #[derive(Clone, Copy, Debug)]
 pub struct Seat {
-    place: Place,
+    chair: NonNull<Chair>,
     ticket: Ticket,
 }
 
+/// Who somebody that waits is. It does not change while he does.
 #[derive(Clone, Copy, Debug)]
-enum Place {
-    Coroutine { machine: NonNull<Shared>, slot: u32 },
+pub(super) struct Chair {
+    cell: NonNull<park::Cell>,
+    owner: Owner,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Owner {
+    Coroutine { machine: NonNull<Shared>, task: TaskRef },
     Thread(NonNull<Parker>),
 }
 
-// SAFETY: a seat goes to other threads inside of lines; both of what it may point to are `Sync`, and alive (head of the file).
+// SAFETY: a seat goes to other threads inside of lines. The chair is alive and does not change meanwhile (head of the file), and what is
+// used there of what it points to is `Sync`: the cell, the machine's shared part, the parker, and the number of a coroutine's slot.
 unsafe impl Send for Seat {}
 // SAFETY: as above; it is not changed by anybody.
 unsafe impl Sync for Seat {}
 
+impl Chair {
+    /// Of a coroutine.
+    #[inline(always)]
+    pub(super) fn of(shared: &Arc<Shared>, task: TaskRef) -> Chair {
+        let cell = NonNull::from(shared.cells.get(task.header.index));
+        Chair { cell, owner: Owner::Coroutine { machine: NonNull::from(&**shared), task } }
+    }
+
+    #[inline(always)]
+    pub(super) fn cell(&self) -> &park::Cell {
+        // SAFETY: it is in the machine's table, where it stays and which the machine keeps, or in the thread's parker; those are alive
+        // whenever a chair is used (head of the file).
+        unsafe { self.cell.as_ref() }
+    }
+}
+
 impl Seat {
-    /// The running coroutine, with a wait that was opened for other machines too.
-    #[inline]
-    pub(super) fn of(machine: &Machine, me: TaskRef, ticket: Ticket) -> Seat {
-        let place = Place::Coroutine { machine: NonNull::from(&*machine.shared), slot: me.header.index };
-        Seat { place, ticket }
+    /// A wait of the owner of this chair.
+    #[inline(always)]
+    pub(super) fn of(chair: &Chair, ticket: Ticket) -> Seat {
+        Seat { chair: NonNull::from(chair), ticket }
+    }
+
+    #[inline(always)]
+    fn chair(&self) -> &Chair {
+        // SAFETY: it is alive whenever a seat is used (head of the file).
+        unsafe { self.chair.as_ref() }
     }
 
     /// What of a wait it names.
@@ -52,14 +82,9 @@ impl Seat {
         self.ticket
     }
 
-    #[inline]
+    #[inline(always)]
     fn cell(&self) -> &park::Cell {
-        match self.place {
-            // SAFETY: the machine's `Shared` is alive whenever a seat is used (head of the file).
-            Place::Coroutine { machine, slot } => unsafe { machine.as_ref() }.cells.get(slot),
-            // SAFETY: as above, of the thread's parker.
-            Place::Thread(parker) => &unsafe { parker.as_ref() }.cell,
-        }
+        self.chair().cell()
     }
 
     fn side(&self) -> Side<'_> {
@@ -70,7 +95,7 @@ impl Seat {
 }
 
 impl Waiter for Seat {
-    #[inline]
+    #[inline(always)]
     fn claim(&self) -> bool {
         self.cell().claim_inside(self.ticket) == Claim::Won
     }
@@ -86,18 +111,21 @@ impl Waiter for Seat {
         self.cell().close(self.ticket)
     }
 
-    #[inline]
+    #[inline(always)]
     fn wake(self) {
-        match self.place {
-            Place::Coroutine { machine, slot } => wake_coroutine(machine, slot),
-            Place::Thread(parker) => {
-                // SAFETY: it came out of an `Arc` (`Parker::seat`), whose owner waits until the word is set below.
-                let parker = unsafe { borrow_arc(parker) };
-                parker.word.store(AWAKE, Ordering::Release);
-                current::kernel().futex_wake(&parker.word, 1);
-            }
+        match self.chair().owner {
+            Owner::Coroutine { machine, task } => wake_coroutine(machine, task),
+            Owner::Thread(parker) => wake_thread(parker),
         }
     }
+}
+
+#[cold]
+fn wake_thread(parker: NonNull<Parker>) {
+    // SAFETY: it came out of an `Arc` (`Parker::open`), whose owner waits until the word is set below.
+    let parker = unsafe { borrow_arc(parker) };
+    parker.word.store(AWAKE, Ordering::Release);
+    current::kernel().futex_wake(&parker.word, 1);
 }
 
 /// A seat in a line that lies in memory of one thread. Both who stands there and who serves run on it, so to end a wait that was
@@ -118,7 +146,7 @@ impl LocalSeat {
 }
 
 impl Waiter for LocalSeat {
-    #[inline]
+    #[inline(always)]
     fn claim(&self) -> bool {
         self.0.cell().claim_here(self.0.ticket)
     }
@@ -151,20 +179,24 @@ impl Waiter for LocalSeat {
         self.0.withdraw()
     }
 
-    #[inline]
+    #[inline(always)]
     fn wake(self) {
         self.0.wake();
     }
 }
 
-#[inline]
-fn wake_coroutine(shared: NonNull<Shared>, slot: u32) {
-    if let Some(machine) = current::machine()
-        && std::ptr::eq(&*machine.shared, shared.as_ptr())
-    {
-        machine.wake_slot(slot);
-        return;
+/// Its control block is of another thread, perhaps. All that is read of it there is the number of its slot, which does not change
+/// while it is parked.
+#[inline(always)]
+fn wake_coroutine(shared: NonNull<Shared>, task: TaskRef) {
+    match current::machine() {
+        Some(machine) if std::ptr::eq(&*machine.shared, shared.as_ptr()) => machine.wake_claimed(task),
+        _ => send_awake(shared, task.header.index),
     }
+}
+
+#[inline(never)]
+fn send_awake(shared: NonNull<Shared>, slot: u32) {
     // SAFETY: it came out of the machine's `Arc` (`Seat::of`), and the machine does not end before the letter is there.
     let shared = unsafe { borrow_arc(shared) };
     // A machine ends only when no coroutine of it is parked, and this one is until the letter arrives.
@@ -186,7 +218,13 @@ unsafe fn borrow_arc<T>(pointer: NonNull<T>) -> Arc<T> {
 pub(crate) struct Parker {
     cell: park::Cell,
     word: AtomicU32,
+    chair: Chair,
 }
+
+// SAFETY: the chair is its own, and points to its fields.
+unsafe impl Send for Parker {}
+// SAFETY: as above; it does not change.
+unsafe impl Sync for Parker {}
 
 const ASLEEP: u32 = 0;
 const AWAKE: u32 = 1;
@@ -194,10 +232,15 @@ const AWAKE: u32 = 1;
 impl Parker {
     /// A wait that has begun, and the seat to stand in line with.
     pub(super) fn open() -> (Arc<Parker>, Seat) {
-        let parker = Arc::new(Parker { cell: park::Cell::new(), word: AtomicU32::new(ASLEEP) });
-        let ticket = parker.cell.open();
-        let place = Place::Thread(NonNull::from(&*parker));
-        (parker, Seat { place, ticket })
+        let parker = Arc::new_cyclic(|parker: &Weak<Parker>| {
+            let this = NonNull::new(parker.as_ptr().cast_mut()).expect("memory for one");
+            // SAFETY: it is being made there; only the address of the field is asked for.
+            let cell = unsafe { NonNull::new_unchecked(&raw mut (*this.as_ptr()).cell) };
+            let chair = Chair { cell, owner: Owner::Thread(this) };
+            Parker { cell: park::Cell::new(), word: AtomicU32::new(ASLEEP), chair }
+        });
+        let seat = Seat::of(&parker.chair, parker.cell.open());
+        (parker, seat)
     }
 
     /// Sleeps until the wait is claimed and its owner woken, or ends it at `deadline`. Whether it was claimed.

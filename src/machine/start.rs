@@ -76,7 +76,7 @@ impl Start {
     /// # Errors
     /// The outer one: it could not be waited for. The inner one: the machine's.
     pub(super) fn wait(mut self) -> Result<io::Result<()>, WaitError> {
-        block_firmly(&mut self, Reason::of("start machine"))?;
+        block_firmly(&mut self, || Reason::of("start machine"))?;
         if self.core.phase.get() == SERVES {
             return Ok(Ok(()));
         }

@@ -21,21 +21,25 @@
 //! | Finished | its stack is dead; the payload holds the result until the handle takes or drops it |
 
 use std::any::Any;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, UnsafeCell};
 use std::mem::offset_of;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
 
 use super::context;
 use super::coroutine_local::Values;
 use super::scheduler::{Outcome, Waiter};
+use super::seat::Chair;
+use super::wakeup::Shared;
 use crate::coroutine::Header;
 use crate::error::Cause;
 use crate::kernel::{Events, Fd, Instant};
 use crate::shared::gauges::Gauges;
-use crate::shared::park::Ticket;
+use crate::shared::park::{self, Ticket};
 
 /// What a panicking coroutine leaves behind.
 pub(crate) type Panic = Box<dyn Any + Send>;
@@ -77,6 +81,8 @@ pub(crate) struct Control {
     previous_sibling: Cell<Option<TaskRef>>,
     /// Whose child it is, if it is one.
     pub(crate) family: Cell<Option<Family>>,
+    /// As others see it that wake it; its park cell among it.
+    chair: UnsafeCell<Option<Chair>>,
     /// Whether another machine may hold the ticket of the present wait.
     pub(crate) remote: Cell<bool>,
     pub(crate) outcome: Cell<Outcome>,
@@ -90,6 +96,8 @@ pub(crate) struct Control {
     pub(crate) scope: Cell<ScopeDeadline>,
     pub(crate) reason: Cell<Reason>,
     pub(crate) joiner: Cell<Option<Waiter>>,
+    /// The future that waits for its end; none from its end on.
+    pub(crate) polled_by: Cell<Option<Box<Waker>>>,
     pub(crate) cause: RefCell<Option<Cause>>,
     /// Its values of `coroutine_local!`; none from its end on.
     pub(crate) locals: RefCell<Option<Box<Values>>>,
@@ -208,7 +216,7 @@ struct Body {
 /// Dereferencing is safe because control blocks stay mapped and hold a valid `Control` (zeroes included) until the
 /// machine's stacks are unmapped, which is when the last `Rc<Machine>` goes; whoever keeps a `TaskRef` beyond a call
 /// keeps such an `Rc` beside it, or is a field of the machine.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct TaskRef(NonNull<Control>);
 
 impl Deref for TaskRef {
@@ -278,6 +286,26 @@ impl TaskRef {
         self.0.as_ptr()
     }
 
+    /// Where it waits.
+    #[inline(always)]
+    pub(crate) fn cell<'a>(self) -> &'a park::Cell {
+        self.chair().cell()
+    }
+
+    /// Who it is, to others.
+    #[inline(always)]
+    pub(super) fn chair<'a>(self) -> &'a Chair {
+        // SAFETY: it was set before the coroutine first ran, and does not change until after its end.
+        unsafe { &*self.chair.get() }.as_ref().expect("a coroutine has a chair from its start on")
+    }
+
+    /// Gives it a chair, before it first runs and before anybody is told of it.
+    #[inline(always)]
+    pub(super) fn set_chair(self, shared: &Arc<Shared>) {
+        // SAFETY: nobody knows the new coroutine, so nobody looks.
+        unsafe { self.chair.get().write(Some(Chair::of(shared, self))) };
+    }
+
     /// Whether this is still the coroutine of that id.
     #[inline]
     pub(crate) fn is(self, id: u64) -> bool {
@@ -336,6 +364,14 @@ impl TaskRef {
         let body = self.body.get().expect("a coroutine that runs has a body");
         // SAFETY: the payload holds the closure until now: `create` wrote it, and this runs once.
         unsafe { (body.run)(self.payload.get() as *mut u8, drop_only) }
+    }
+
+    /// Has whoever polls for its end look, which is there when this coroutine runs no more. A waker is its maker's code, and may wait:
+    /// another can have come meanwhile.
+    pub(crate) fn wake_poller(self) {
+        while let Some(waker) = self.polled_by.take() {
+            quietly(|| waker.wake());
+        }
     }
 
     /// Takes the result out of a finished coroutine.

@@ -78,6 +78,7 @@ impl Machine {
         self.end_turn();
         self.assert_no_stack_is_lost();
         self.poller.clear();
+        self.alarms.clear();
         self.shared.messages.close();
         // The process's own answer to a close that fails is to go on; so is ours.
         let _ = self.kernel.close(self.poller.epoll);

@@ -5,6 +5,8 @@
 //! [`Machine::wait`]. A call that fails has spent budget like any other, so a loop that ignores errors cannot hold the
 //! machine.
 
+use std::task::{Context, Poll};
+
 use super::scheduler::throw_unwind;
 use super::task::{Family, ScopeDeadline};
 use super::{Machine, Outcome, Reason, TaskRef, Waiter, current};
@@ -18,10 +20,10 @@ pub(super) const OPERATION: u32 = 4;
 
 impl Machine {
     /// What every operation that may block asks first. Gives the running coroutine.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn operation(&self) -> Result<TaskRef, WaitError> {
         let Some(me) = self.scheduler.running() else { return Err(Misuse::NoMachine.into()) };
-        let spent = self.scheduler.spend(OPERATION);
+        let spent = self.scheduler.spend();
         if spent || me.cancelled.get() || me.unwind.get() {
             self.slow_operation(me, spent)?;
         }
@@ -45,6 +47,29 @@ impl Machine {
             }
         }
         if me.cancelled.get() { Err(cancelled(me).into()) } else { Ok(()) }
+    }
+
+    /// What every operation asks first that is polled; it never yields. `Pending`: the budget is over, and the future is polled again
+    /// when others have run. Cancellation and deadlines are for whoever polls.
+    ///
+    /// Only one that was ready counts against the budget ([`polled`](Self::polled)). A future asks for many things in the same order each
+    /// time: if those that are not ready counted too, the last would never be asked for.
+    pub(crate) fn poll_operation(&self, context: &mut Context<'_>) -> Poll<()> {
+        if self.may_poll_on() {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Whether the budget is not over. A destructor that a panic runs cannot yield, and goes on.
+    pub(crate) fn may_poll_on(&self) -> bool {
+        !self.scheduler.is_spent() || std::thread::panicking()
+    }
+
+    /// Counts something polled that was ready.
+    pub(crate) fn polled(&self) {
+        self.scheduler.spend();
     }
 
     /// Waits until whoever gets the `Waiter` uses it, `deadline` or the scope's deadline passes, or a cancellation comes.
@@ -84,35 +109,45 @@ impl Machine {
 
     #[inline(always)]
     pub(super) fn may_park(&self, me: TaskRef) -> Result<(), WaitError> {
+        if self.can_park(me) { Ok(()) } else { self.refuse(me) }
+    }
+
+    #[inline(always)]
+    pub(super) fn can_park(&self, me: TaskRef) -> bool {
+        !std::thread::panicking() && !me.unwind.get() && !me.cancelled.get()
+    }
+
+    #[cold]
+    fn refuse(&self, me: TaskRef) -> Result<(), WaitError> {
         if std::thread::panicking() {
             return Err(Misuse::Unwinding.into());
         }
         if me.unwind.get() {
             self.unwind_again(me);
         }
-        if me.cancelled.get() {
-            return Err(cancelled(me).into());
-        }
-        Ok(())
+        Err(cancelled(me).into())
     }
 
     #[inline(always)]
     pub(super) fn finish_wait(&self, me: TaskRef, deadline: Instant) -> Result<(), WaitError> {
-        let scope = me.scope.get();
-        let at = deadline.min(scope.at);
+        match self.sleep(me, deadline) {
+            Outcome::Woken => Ok(()),
+            other => Err(failed(me, other, deadline)),
+        }
+    }
+
+    /// Sleeps until the wait is ended, at `deadline` or that of the scope at the latest.
+    ///
+    /// Inlined, as are those that call it, up to the user's code where that is short: a function that returns after a switch returns
+    /// elsewhere than the processor has foreseen, which costs more than the switch.
+    #[inline(always)]
+    pub(super) fn sleep(&self, me: TaskRef, deadline: Instant) -> Outcome {
+        let at = deadline.min(me.scope.get().at);
         me.deadline.set(at);
         if at != Instant::FAR {
             self.timers.borrow_mut().arm(me, at);
         }
-        match self.scheduler.park(me) {
-            Outcome::Woken => Ok(()),
-            Outcome::TimedOut => {
-                let id = if scope.at <= deadline { scope.id } else { 0 };
-                Err(WaitError::Expired(Expired { scope: id }))
-            }
-            Outcome::Cancelled => Err(cancelled(me).into()),
-            Outcome::None => unreachable!("a parked coroutine goes on by an outcome"),
-        }
+        self.scheduler.park(me)
     }
 
     /// Waits for what must really be waited for (the children of a scope): no deadline, cancellation or teardown ends it.
@@ -176,6 +211,20 @@ impl Machine {
     #[inline]
     pub(crate) fn wake(&self, waiter: Waiter) -> bool {
         self.scheduler.wake(waiter, Outcome::Woken)
+    }
+}
+
+/// Why a wait until `deadline` has failed.
+#[cold]
+pub(super) fn failed(me: TaskRef, outcome: Outcome, deadline: Instant) -> WaitError {
+    match outcome {
+        Outcome::TimedOut => {
+            let scope = me.scope.get();
+            let scope = if scope.at <= deadline { scope.id } else { 0 };
+            WaitError::Expired(Expired { scope })
+        }
+        Outcome::Cancelled => cancelled(me).into(),
+        Outcome::None | Outcome::Woken => unreachable!("a wait fails by its deadline or a cancellation"),
     }
 }
 

@@ -10,7 +10,7 @@ use super::process::Process;
 use super::scheduler::Outcome;
 use super::statistics::{Shown, Times};
 use super::task::quietly;
-use super::{Machine, State};
+use super::{Machine, State, TaskRef};
 use crate::coroutine::overflow::Target;
 use crate::error::Cause;
 use crate::kernel::{self, EpollEvent, EpollOp, Events, Kernel, Wake};
@@ -140,9 +140,14 @@ impl Machine {
 
     /// Another machine has claimed the wait in `slot`. A claimed wait stays parked until this letter, so the slot
     /// still holds the coroutine that was meant.
-    #[inline]
-    pub(super) fn wake_slot(&self, slot: u32) {
+    fn wake_slot(&self, slot: u32) {
         let task = self.slots.borrow()[slot as usize];
+        self.wake_claimed(task);
+    }
+
+    /// The wait of a coroutine of this machine was claimed: lets it go on.
+    #[inline(always)]
+    pub(super) fn wake_claimed(&self, task: TaskRef) {
         debug_assert_eq!(task.state.get(), State::Parked, "a claimed wait ends by its letter alone");
         self.scheduler.deliver(task, Outcome::Woken);
     }

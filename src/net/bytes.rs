@@ -173,9 +173,14 @@ impl<K: Kind> Stream<K> {
     }
 }
 
-/// Sends of `buf` without waiting. `None`: it would have to.
-pub(super) fn try_send(turn: &mut Turn<'_>, buf: &[u8]) -> io::Result<Option<usize>> {
-    turn.attempt(|socket| socket.kernel().send(socket.fd(), buf, SendFlags::default()))
+/// Sends of `bufs` without waiting. `None`: it would have to.
+pub(super) fn try_send(turn: &mut Turn<'_>, bufs: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
+    let flags = SendFlags::default();
+    let bufs = &bufs[..bufs.len().min(SLICES)];
+    turn.attempt(|socket| match bufs {
+        [buf] => socket.kernel().send(socket.fd(), buf, flags),
+        bufs => socket.kernel().sendmsg(socket.fd(), bufs, flags, None),
+    })
 }
 
 impl<K: Kind> Read for &Stream<K> {

@@ -7,15 +7,19 @@
 //!
 //! A turn is handed over, never put down for others to find: who ends a call and begins another goes behind those who
 //! wait. Looking whether it is free and beginning to wait is one step, without a yield in between.
+//!
+//! A future polls a direction ([`Direction::poll`]): it finds the turn free for the length of one poll, in which nothing else runs, or
+//! comes again. Its waker has a place of its own in each direction, so that one task can wait for both; the last who polls has it.
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use super::descriptor::Socket;
 use crate::error::{Misuse, WaitError};
 use crate::kernel::{self, Errno, Instant};
-use crate::machine::{Machine, Reason, TaskRef, WaitList, Waiter};
+use crate::machine::{Machine, Reason, TaskRef, WaitList, Waiter, quietly};
 
 /// See the head of the file.
 pub(crate) struct Direction {
@@ -26,6 +30,8 @@ pub(crate) struct Direction {
     sleeper: Cell<Option<Waiter>>,
     /// Those who wait without a turn, in a select: each edge and each end of a turn wakes all.
     watchers: RefCell<Vec<Waiter>>,
+    /// The future that polled last and was told to wait: woken with the watchers.
+    polled_by: Cell<Option<Waker>>,
     pub(crate) timeout: Cell<Option<Duration>>,
 }
 
@@ -37,6 +43,18 @@ pub(crate) struct Turn<'a> {
     deadline: Option<Instant>,
     /// Whether this turn has made a call that did what it was to do.
     used: bool,
+    pace: Pace,
+}
+
+/// What a turn does when the budget is over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Pace {
+    /// It yields.
+    Waits,
+    /// It is a poll's, and does no more than it may.
+    Polls,
+    /// As that, and it has.
+    Spent,
 }
 
 impl Direction {
@@ -48,6 +66,7 @@ impl Direction {
             queue: WaitList::default(),
             sleeper: Cell::new(None),
             watchers: RefCell::default(),
+            polled_by: Cell::new(None),
             timeout: Cell::new(None),
         }
     }
@@ -72,6 +91,39 @@ impl Direction {
         for watcher in self.watchers.take() {
             machine.wake(watcher);
         }
+        if let Some(waker) = self.polled_by.take() {
+            quietly(|| waker.wake());
+        }
+    }
+
+    /// Has this waker woken when a poll may find something else.
+    pub(super) fn poll_again(&self, waker: &Waker) {
+        drop(self.polled_by.replace(Some(waker.clone())));
+    }
+
+    /// What a future does with a direction of `socket`: `call`, if it is nobody's turn. `None` of that, and others' turns: to be polled
+    /// again when it may be otherwise.
+    pub(super) fn poll<T>(
+        &self,
+        socket: &Socket,
+        context: &mut Context<'_>,
+        call: impl FnOnce(&mut Turn<'_>) -> io::Result<Option<T>>,
+    ) -> Poll<io::Result<T>> {
+        socket.here()?;
+        ready!(socket.machine().poll_operation(context));
+        if !self.is_taken() {
+            let mut turn = Turn { socket, direction: self, deadline: None, used: false, pace: Pace::Polls };
+            if let Some(value) = call(&mut turn).transpose() {
+                socket.machine().polled();
+                return Poll::Ready(value);
+            }
+            if turn.pace == Pace::Spent {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+        self.poll_again(context.waker());
+        Poll::Pending
     }
 
     pub(crate) fn is_ready(&self) -> bool {
@@ -116,7 +168,7 @@ impl<'a> Turn<'a> {
             // After this the turn is the caller's, and only after this: whoever ends a call wakes one who waits.
             direction.queue.wait(reason, at)?;
         }
-        Ok(Turn { socket, direction, deadline, used: false })
+        Ok(Turn { socket, direction, deadline, used: false, pace: Pace::Waits })
     }
 
     /// Makes a call until it answers anything but `EAGAIN` or `EINTR`. It is not made while an earlier answer says that it
@@ -136,8 +188,7 @@ impl<'a> Turn<'a> {
         &mut self,
         call: impl FnMut(&Socket) -> kernel::Result<T>,
     ) -> io::Result<Option<T>> {
-        self.spend_again()?;
-        self.try_call(call)
+        if self.spend_again()? { self.try_call(call) } else { Ok(None) }
     }
 
     fn try_call<T>(&mut self, mut call: impl FnMut(&Socket) -> kernel::Result<T>) -> io::Result<Option<T>> {
@@ -154,7 +205,8 @@ impl<'a> Turn<'a> {
                 Ok(value) => return Ok(Some(value)),
                 Err(Errno::AGAIN) => self.direction.ready.set(false),
                 // Each interruption spends budget, so a storm of them cannot hold the machine.
-                Err(Errno::INTR) => self.spend()?,
+                Err(Errno::INTR) if self.spend()? => {}
+                Err(Errno::INTR) => return Ok(None),
                 Err(errno) => return Err(errno.into()),
             }
         }
@@ -169,14 +221,21 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// What comes before each call of a turn but the first.
-    fn spend_again(&mut self) -> io::Result<()> {
-        if std::mem::replace(&mut self.used, true) { self.spend() } else { Ok(()) }
+    /// What comes before each call of a turn but the first. Whether it may be made.
+    fn spend_again(&mut self) -> io::Result<bool> {
+        if std::mem::replace(&mut self.used, true) { self.spend() } else { Ok(true) }
     }
 
-    /// Cancellation, and the budget.
-    fn spend(&self) -> io::Result<()> {
-        self.socket.machine().operation().map(drop).map_err(io::Error::from)
+    /// Cancellation, and the budget. Whether the turn may go on: one that waits may.
+    fn spend(&mut self) -> io::Result<bool> {
+        if self.pace == Pace::Waits {
+            self.socket.machine().operation()?;
+        } else if self.socket.machine().may_poll_on() {
+            self.socket.machine().polled();
+        } else {
+            self.pace = Pace::Spent;
+        }
+        Ok(self.pace != Pace::Spent)
     }
 
     /// Sleeps until an edge makes the direction ready.
@@ -213,6 +272,10 @@ pub(crate) fn sleep_for_any(
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
+        // Nothing else has run during a poll: it has kept nobody waiting, and no edge from anybody.
+        if self.pace != Pace::Waits {
+            return;
+        }
         self.direction.release();
         // An edge that came during a turn was its owner's to use, and he may have given up instead.
         if std::ptr::eq(self.direction, &self.socket.write) {

@@ -133,7 +133,7 @@ impl<'a> Lookup<'a> {
 
 /// Waits for a lookup, which does not care.
 fn wait(flight: &Flight) -> Answer {
-    let waited = block(&mut flight.landed.waiting(), Reason::of("name lookup"), Instant::FAR);
+    let waited = block(&mut flight.landed.waiting(), || Reason::of("name lookup"), Instant::FAR);
     match (flight.answer(), waited) {
         // What has come in the same instant is delivered.
         (Some(answer), _) => answer.clone(),

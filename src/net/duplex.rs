@@ -6,15 +6,79 @@
 
 use std::cell::RefMut;
 use std::io::{self, IoSlice};
+use std::task::{Context, Poll};
 
-use super::bytes;
 use super::direction::Turn;
 use super::stream::{Kind, Stream};
+use super::{bytes, poll};
 use crate::io::Buffer;
 
 /// A stream of bytes both ways that [`relay`](super::relay()) can join to another, and that can carry
 /// [messages](crate::message): a [`Stream`] or a `TlsStream` on one.
-pub trait Duplex: sealed::Duplex {}
+///
+/// What a relay does without waiting, futures do too, by the `poll_` methods: none of them parks. They wait for both directions at once if
+/// they are polled for both; of two that poll one direction, the last is woken. The stream's timeouts are not theirs, nor are
+/// [`set_coalescing`](Stream::set_coalescing) and [`set_high_water`](Stream::set_high_water). On another machine they are errors.
+///
+/// ```
+/// use machinarium::net::{Duplex, UnixStream};
+/// use std::future::poll_fn;
+///
+/// let result: std::io::Result<()> = machinarium::run(|| {
+///     let (ours, theirs) = UnixStream::pair()?;
+///     theirs.write_all(b"hello")?;
+///     let mut word = [0; 5];
+///     machinarium::block_on(poll_fn(|context| ours.poll_read(context, &mut word)))??;
+///     assert_eq!(&word, b"hello");
+///     Ok(())
+/// });
+/// result.unwrap();
+/// ```
+pub trait Duplex: sealed::Duplex {
+    /// Reads what is there. 0 is the end.
+    ///
+    /// # Errors
+    /// As every read.
+    fn poll_read(&self, context: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        poll::read(self, context, buf)
+    }
+
+    /// Writes as much as is taken; with TLS that is encrypted and will be sent.
+    ///
+    /// # Errors
+    /// As every write.
+    fn poll_write(&self, context: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        poll::write(self, context, &[IoSlice::new(buf)])
+    }
+
+    /// The same of several pieces.
+    ///
+    /// # Errors
+    /// As every write.
+    fn poll_write_vectored(
+        &self,
+        context: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        poll::write(self, context, bufs)
+    }
+
+    /// Ready when all that was written is with the system.
+    ///
+    /// # Errors
+    /// As every write.
+    fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        poll::flush(self, context)
+    }
+
+    /// Tells the peer that nothing more comes: with TLS by `close_notify`, then by the end of the writing half.
+    ///
+    /// # Errors
+    /// As every write, but not that the peer has gone.
+    fn poll_close(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        poll::close(self, context)
+    }
+}
 
 impl<K: Kind> Duplex for Stream<K> {}
 
@@ -30,8 +94,14 @@ pub(crate) mod sealed {
         fn pull(&self, reading: &mut Turn<'_>, target: &mut Buffer, most: usize)
         -> io::Result<Option<usize>>;
 
-        /// Takes bytes from `source`; how many. `None`: it would have to wait. Nothing is in `behind`.
-        fn push(&self, writing: &mut Turn<'_>, source: &mut Buffer) -> io::Result<Option<usize>>;
+        /// The same into `buf`, which has room.
+        fn read_now(&self, reading: &mut Turn<'_>, buf: &mut [u8]) -> io::Result<Option<usize>>;
+
+        /// Sees to it that something is in `unread`; how much. 0 is the end; `None`: it would have to wait.
+        fn fill_now(&self, reading: &mut Turn<'_>) -> io::Result<Option<usize>>;
+
+        /// Writes some of `bufs`, which have some bytes; how many. `None`: it would have to wait. Nothing is in `behind`.
+        fn push(&self, writing: &mut Turn<'_>, bufs: &[IoSlice<'_>]) -> io::Result<Option<usize>>;
 
         /// Makes what tells the peer that nothing more comes, in `behind`. The writing half is shut down when that is sent.
         fn say_end(&self) -> io::Result<()>;
@@ -114,10 +184,23 @@ impl<K: Kind> sealed::Duplex for Stream<K> {
         })
     }
 
-    fn push(&self, writing: &mut Turn<'_>, source: &mut Buffer) -> io::Result<Option<usize>> {
-        let count = bytes::try_send(writing, source.bytes())?;
-        source.consume(count.unwrap_or(0));
-        Ok(count)
+    fn read_now(&self, reading: &mut Turn<'_>, buf: &mut [u8]) -> io::Result<Option<usize>> {
+        if !self.front.borrow().is_empty() {
+            return Ok(Some(self.front.borrow_mut().copy_to(buf)));
+        }
+        reading.attempt(|socket| socket.read_once(buf))
+    }
+
+    fn fill_now(&self, reading: &mut Turn<'_>) -> io::Result<Option<usize>> {
+        let unread = self.front.borrow().len();
+        if unread > 0 {
+            return Ok(Some(unread));
+        }
+        reading.attempt(|socket| socket.fill_once(&mut self.front.borrow_mut()))
+    }
+
+    fn push(&self, writing: &mut Turn<'_>, bufs: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
+        bytes::try_send(writing, bufs)
     }
 
     fn say_end(&self) -> io::Result<()> {

@@ -14,8 +14,10 @@ mod direction;
 mod dns;
 #[allow(private_interfaces, reason = "sealed: nobody outside can name what these methods speak of")]
 pub(crate) mod duplex;
+mod foreign;
 mod listener;
 mod option;
+mod poll;
 mod ready;
 mod relay;
 mod stream;
@@ -33,6 +35,7 @@ pub use connected::Connected;
 pub use detached::{AttachError, DetachedStream, DetachedTcpStream, DetachedUnixStream};
 pub use dns::{Lookup, LookupError, LookupFailure, lookup};
 pub use duplex::Duplex;
+pub use foreign::{Interest, Readiness, wait_fd};
 pub use listener::{ListenerBuilder, TcpListener};
 pub use ready::{Readable, Writable};
 pub use relay::{Flow, Relay, RelayError, Relayed, Side, Step, relay};
@@ -43,6 +46,8 @@ pub use unix::{Unix, UnixListener, UnixStream};
 pub use unix_datagram::UnixDatagram;
 
 pub(crate) use duplex::sealed::Duplex as SealedDuplex;
+#[cfg(feature = "hyper")]
+pub(crate) use poll::show as poll_show;
 #[cfg(any(feature = "tls", feature = "tls-ring"))]
 pub(crate) use {
     descriptor::{Descriptor, Socket},

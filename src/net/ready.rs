@@ -232,7 +232,11 @@ impl<'a> Readable<'a> {
         block_first(&mut [&mut self], 0, Reason::of("readable"), deadline).map(drop)
     }
 
-    fn look(&mut self) -> Look {
+    pub(super) fn socket(&self) -> &'a Rc<Socket> {
+        self.inlet.socket()
+    }
+
+    pub(super) fn look(&mut self) -> Look {
         let socket = self.inlet.socket();
         if socket.here().is_err() {
             return Look::Ready;
@@ -270,6 +274,17 @@ impl<'a> Readable<'a> {
 impl<'a> Writable<'a> {
     pub(crate) fn new(socket: &'a Socket) -> Writable<'a> {
         Writable { socket }
+    }
+
+    pub(super) fn socket(&self) -> &'a Socket {
+        self.socket
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        let Socket { write, behind, .. } = self.socket;
+        // What is left of a socket that is ready could not be sent: a write fails as soon.
+        let takes = write.is_ready() || behind.high().is_some_and(|high| behind.len() < high);
+        takes && !write.is_taken()
     }
 
     /// Waits for it alone.
@@ -331,12 +346,8 @@ impl Case for Readable<'_> {
 
 impl Case for Writable<'_> {
     fn attempt(&mut self, me: Option<&Seat>) -> Attempt {
-        let socket = self.socket;
-        // What is left of a socket that is ready could not be sent: a write fails as soon.
-        let takes =
-            socket.write.is_ready() || socket.behind.high().is_some_and(|high| socket.behind.len() < high);
-        let free = takes && !socket.write.is_taken();
-        attempt(socket, &socket.write, free || socket.here().is_err(), me)
+        let is_ready = self.socket.here().is_err() || self.is_ready();
+        attempt(self.socket, &self.socket.write, is_ready, me)
     }
 
     fn leave(&mut self) -> bool {

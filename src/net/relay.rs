@@ -21,7 +21,7 @@
 //! before it failed is passed on too, but no end of it: after a reset the system may answer a read as if there had been one.
 
 use std::fmt;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::time::Duration;
 
@@ -412,7 +412,9 @@ impl Half {
             if self.buffer.is_empty() {
                 return Ok(true);
             }
-            let Some(count) = to.stream.push(&mut to.writing, &mut self.buffer)? else { break };
+            let bytes = IoSlice::new(self.buffer.bytes());
+            let Some(count) = to.stream.push(&mut to.writing, &[bytes])? else { break };
+            self.buffer.consume(count);
             self.flow.written += count as u64;
             *moved = true;
         }

@@ -81,6 +81,7 @@ impl<T, W: Waiter> Channel<T, W> {
     }
 
     /// Sends, or stands in line with `me`.
+    #[inline]
     pub fn send(&mut self, item: T, me: Option<&W>) -> Sent<T, W> {
         if self.receiving_ends == 0 {
             return if is_overtaken(me) { Sent::Overtaken(item) } else { Sent::Disconnected(item) };
@@ -104,15 +105,13 @@ impl<T, W: Waiter> Channel<T, W> {
     }
 
     /// Receives, or stands in line with `me`.
+    #[inline]
     pub fn receive(&mut self, order: Order, me: Option<&W>) -> Received<T, W> {
         if !self.buffer.is_empty() {
             if is_overtaken(me) {
                 return Received::Overtaken;
             }
-            let item = match order {
-                Order::Oldest => self.buffer.pop_front(),
-                Order::Newest => self.buffer.pop_back(),
-            };
+            let item = self.pop(order);
             return Received::Done(item.expect("it is not empty"), self.move_up());
         }
         match self.senders.claim_first(me) {
@@ -133,6 +132,56 @@ impl<T, W: Waiter> Channel<T, W> {
             }
             None => Received::Empty,
             Some(me) => Received::Waits(self.receivers.join(*me, None)),
+        }
+    }
+
+    /// As `send` without a wait; if there is no room, stands in line with the wait that `open` begins then and there. Who waits for
+    /// nothing else need not begin a wait before he has looked, nor look again after.
+    #[inline(always)]
+    pub fn send_or_join(&mut self, item: T, open: impl FnOnce() -> Option<W>) -> Sent<T, W> {
+        if self.receiving_ends == 0 {
+            return Sent::Disconnected(item);
+        }
+        if let Ok(Some(claimed)) = self.receivers.claim_first(None) {
+            return Sent::Done(Some(self.receivers.serve(claimed, Some(item))));
+        }
+        if self.buffer.len() < self.bound {
+            self.buffer.push_back(item);
+            return Sent::Done(None);
+        }
+        match open() {
+            None => Sent::Full(item),
+            Some(me) => Sent::Waits(self.senders.join(me, Some(item))),
+        }
+    }
+
+    /// As `receive` without a wait; if there is nothing, stands in line with the wait that `open` begins then and there.
+    #[inline(always)]
+    pub fn receive_or_join(&mut self, order: Order, open: impl FnOnce() -> Option<W>) -> Received<T, W> {
+        // The usual case, in few instructions: nobody waits to send.
+        if self.senders.is_empty() {
+            match self.pop(order) {
+                Some(item) => return Received::Done(item, None),
+                None if self.sending_ends == 0 => return Received::Disconnected,
+                None => {}
+            }
+        } else {
+            match self.receive(order, None) {
+                Received::Empty => {}
+                received => return received,
+            }
+        }
+        match open() {
+            None => Received::Empty,
+            Some(me) => Received::Waits(self.receivers.join(me, None)),
+        }
+    }
+
+    #[inline(always)]
+    fn pop(&mut self, order: Order) -> Option<T> {
+        match order {
+            Order::Oldest => self.buffer.pop_front(),
+            Order::Newest => self.buffer.pop_back(),
         }
     }
 
@@ -185,6 +234,11 @@ impl<T, W: Waiter> Channel<T, W> {
         };
         let claimed = line.claim_first(None).ok()??;
         Some(line.dismiss(claimed))
+    }
+
+    /// Takes the items for others, which have none of their own left behind.
+    pub fn swap_items(&mut self, others: &mut VecDeque<T>) {
+        std::mem::swap(&mut self.buffer, others);
     }
 
     /// How many items are in the buffer.

@@ -39,14 +39,17 @@ pub struct Left<T> {
     pub item: Option<T>,
 }
 
-/// See the head of the file.
+/// See the head of the file. Mostly one waits, or nobody, so the place of number 0 is in the line itself.
 #[derive(Debug)]
 pub struct Line<W, T> {
-    places: Vec<Place<W, T>>,
-    free: u32,
     first: u32,
     last: u32,
-    waiting: usize,
+    /// The first of those behind number 0 that are free.
+    free: u32,
+    waiting: u32,
+    one: Place<W, T>,
+    /// From number 1 on.
+    others: Vec<Place<W, T>>,
 }
 
 #[derive(Debug)]
@@ -70,29 +73,52 @@ const NONE: u32 = u32::MAX;
 
 impl<W: Waiter, T> Default for Line<W, T> {
     fn default() -> Line<W, T> {
-        Line { places: Vec::new(), free: NONE, first: NONE, last: NONE, waiting: 0 }
+        let one = Place { waiter: None, item: None, state: State::Free, before: NONE, after: NONE };
+        Line { first: NONE, last: NONE, free: NONE, waiting: 0, one, others: Vec::new() }
     }
 }
 
 impl<W: Waiter, T> Line<W, T> {
     /// Whether nobody stands in it.
+    #[inline(always)]
     pub fn is_empty(&self) -> bool {
         self.first == NONE
     }
 
     /// How many stand in it.
     pub fn len(&self) -> usize {
-        self.waiting
+        self.waiting as usize
+    }
+
+    #[inline(always)]
+    fn place(&mut self, key: u32) -> &mut Place<W, T> {
+        match (key as usize).checked_sub(1) {
+            None => &mut self.one,
+            Some(number) => &mut self.others[number],
+        }
     }
 
     /// Takes a place at the end.
+    #[inline(always)]
     pub fn join(&mut self, waiter: W, item: Option<T>) -> Key {
+        if self.is_empty() && self.one.state == State::Free {
+            self.one.waiter = Some(waiter);
+            self.one.item = item;
+            self.one.state = State::Waiting;
+            (self.first, self.last, self.waiting) = (0, 0, 1);
+            return Key(0);
+        }
+        self.join_others(waiter, item)
+    }
+
+    #[inline(never)]
+    fn join_others(&mut self, waiter: W, item: Option<T>) -> Key {
         let place =
             Place { waiter: Some(waiter), item, state: State::Waiting, before: self.last, after: NONE };
         let key = self.reserve(place);
         match self.last {
             NONE => self.first = key,
-            last => self.places[last as usize].after = key,
+            last => self.place(last).after = key,
         }
         self.last = key;
         self.waiting += 1;
@@ -100,27 +126,35 @@ impl<W: Waiter, T> Line<W, T> {
     }
 
     /// The owner frees his place, which nobody else does.
+    #[inline(always)]
     pub fn leave(&mut self, key: Key) -> Left<T> {
         self.unlink(key.0);
-        let place = &mut self.places[key.0 as usize];
+        let free = self.free;
+        let place = self.place(key.0);
         assert!(place.state != State::Free, "a place is left once");
         let left = Left { served: place.state == State::Served, item: place.item.take() };
-        place.waiter = None;
         place.state = State::Free;
-        place.after = self.free;
-        self.free = key.0;
+        if key.0 != 0 {
+            place.after = free;
+            self.free = key.0;
+        }
         left
     }
 
     /// Claims the first whose wait is not over; the others are passed over. To be given to [`serve`](Self::serve),
     /// [`take`](Self::take) or [`dismiss`](Self::dismiss) within the same lock. `Err`: the caller's own wait (`me`) was claimed
     /// meanwhile.
-    #[inline]
+    #[inline(always)]
     pub fn claim_first(&mut self, me: Option<&W>) -> Result<Option<Claimed>, Overtaken> {
-        if self.is_empty() { Ok(None) } else { self.claim_first_if(me, |_| true) }
+        match (self.first, &self.one.waiter) {
+            (NONE, _) => Ok(None),
+            (0, Some(theirs)) if me.is_none() && theirs.claim() => Ok(Some(Claimed(0))),
+            _ => self.claim_first_if(me, |_| true),
+        }
     }
 
     /// As `claim_first`, if what the first has brought fits.
+    #[inline(never)]
     pub fn claim_first_if(
         &mut self,
         me: Option<&W>,
@@ -128,7 +162,7 @@ impl<W: Waiter, T> Line<W, T> {
     ) -> Result<Option<Claimed>, Overtaken> {
         while self.first != NONE {
             let key = self.first;
-            let place = &self.places[key as usize];
+            let place = self.place(key);
             if !fits(place.item.as_ref()) {
                 return Ok(None);
             }
@@ -148,58 +182,70 @@ impl<W: Waiter, T> Line<W, T> {
     }
 
     /// Gives `item` to him who was claimed. He is to be woken outside of the lock.
+    #[inline(always)]
     pub fn serve(&mut self, claimed: Claimed, item: Option<T>) -> W {
         self.pass(claimed.0, State::Served);
-        let place = &mut self.places[claimed.0 as usize];
+        let place = self.place(claimed.0);
         place.item = item;
         place.waiter.expect("who was claimed is somebody")
     }
 
     /// Takes from him who was claimed what he has brought. He is to be woken outside of the lock.
     pub fn take(&mut self, claimed: Claimed) -> (W, Option<T>) {
-        let item = self.places[claimed.0 as usize].item.take();
+        let item = self.place(claimed.0).item.take();
         (self.serve(claimed, None), item)
     }
 
     /// Ends the wait of him who was claimed, and leaves him what he has brought.
     pub fn dismiss(&mut self, claimed: Claimed) -> W {
-        let item = self.places[claimed.0 as usize].item.take();
+        let item = self.place(claimed.0).item.take();
         self.serve(claimed, item)
     }
 
+    #[inline(always)]
     fn pass(&mut self, key: u32, state: State) {
         self.unlink(key);
-        self.places[key as usize].state = state;
+        self.place(key).state = state;
     }
 
     fn reserve(&mut self, place: Place<W, T>) -> u32 {
         if self.free == NONE {
-            let key = u32::try_from(self.places.len()).expect("fewer than 2^32 wait in one line");
-            self.places.push(place);
-            return key;
+            self.others.push(place);
+            return u32::try_from(self.others.len()).expect("fewer than 2^32 wait in one line");
         }
         let key = self.free;
-        self.free = self.places[key as usize].after;
-        self.places[key as usize] = place;
+        self.free = self.place(key).after;
+        *self.place(key) = place;
         key
     }
 
     /// Takes a place out of the line, if it is in it.
+    #[inline(always)]
     fn unlink(&mut self, key: u32) {
-        let Place { state, before, after, .. } = self.places[key as usize];
-        if state != State::Waiting {
+        if self.place(key).state != State::Waiting {
             return;
         }
+        if key == 0 && self.waiting == 1 {
+            (self.first, self.last, self.waiting) = (NONE, NONE, 0);
+            self.one.state = State::Skipped;
+        } else {
+            self.unlink_among_others(key);
+        }
+    }
+
+    #[inline(never)]
+    fn unlink_among_others(&mut self, key: u32) {
+        let Place { before, after, .. } = *self.place(key);
         match before {
             NONE => self.first = after,
-            before => self.places[before as usize].after = after,
+            before => self.place(before).after = after,
         }
         match after {
             NONE => self.last = before,
-            after => self.places[after as usize].before = before,
+            after => self.place(after).before = before,
         }
         self.waiting -= 1;
-        self.places[key as usize].state = State::Skipped;
+        self.place(key).state = State::Skipped;
     }
 }
 
@@ -266,7 +312,7 @@ mod tests {
             line.leave(first);
             line.leave(second);
         }
-        assert!(line.places.len() <= 2 && line.is_empty());
+        assert!(line.others.len() <= 1 && line.is_empty());
     }
 
     #[test]

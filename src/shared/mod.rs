@@ -6,9 +6,10 @@
 //! | [`park`] | the one wait protocol: a cell with a ticket, claimed once |
 //! | [`cells`] | the table of a machine's cells, which other threads read while it grows |
 //! | [`mailbox`] | letters to a machine, and whether it sleeps |
-//! | [`lock`] | a tiny lock for the three below |
+//! | [`lock`] | a tiny lock for those below |
 //! | [`line`] | those who wait for one thing, in their order |
 //! | [`channel`] | items, and who waits at the two ends |
+//! | [`pipe`] | the two locks of a channel between threads |
 //! | [`permits`] | how many may go in, and who waits to |
 //! | [`watch`] | a number, and who waits until it is another one |
 //! | [`once`] | a value that is delivered once: the result of a machine |
@@ -33,6 +34,7 @@ pub mod mailbox;
 pub mod once;
 pub mod park;
 pub mod permits;
+pub mod pipe;
 pub mod primitive;
 pub mod store;
 pub mod watch;

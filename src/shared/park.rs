@@ -93,10 +93,10 @@ impl Cell {
         Cell { word: AtomicU64::new(IDLE) }
     }
 
-    /// Begins a wait that any thread may end. What is lent for it is written before.
+    /// Begins a wait that any thread may end. What is lent for it is written before. No point: nobody has the ticket yet, and it
+    /// may be called inside a lock.
     #[inline]
     pub fn open(&self) -> Ticket {
-        point();
         let ticket = self.next();
         // Release, for the Acquire of `try_claim`: the winner sees what the owner has lent.
         self.word.store(ticket.0 | OPEN, Ordering::Release);
@@ -132,7 +132,7 @@ impl Cell {
     }
 
     /// Ends, from the owner's thread, a wait that either of `open` and `open_local` began. False: it was over. Inside a lock: no point.
-    #[inline]
+    #[inline(always)]
     pub fn claim_here(&self, ticket: Ticket) -> bool {
         self.claim_local(ticket) || self.claim_inside(ticket).won()
     }

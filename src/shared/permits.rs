@@ -33,6 +33,7 @@ impl<W: Waiter> Permits<W> {
     }
 
     /// Takes `count` permits, or stands in line with `me`.
+    #[inline(always)]
     pub fn acquire(&mut self, count: u64, me: Option<&W>) -> Acquired {
         if self.free >= count && self.line.is_empty() {
             if me.is_some_and(|me| !me.withdraw()) {
@@ -47,6 +48,18 @@ impl<W: Waiter> Permits<W> {
         }
     }
 
+    /// As `acquire` without a wait; if that cannot be, stands in line with the wait that `open` begins then and there.
+    #[inline(always)]
+    pub fn acquire_or_join(&mut self, count: u64, open: impl FnOnce() -> Option<W>) -> Acquired {
+        match self.acquire(count, None) {
+            Acquired::No => match open() {
+                None => Acquired::No,
+                Some(me) => Acquired::Waits(self.line.join(me, Some(count))),
+            },
+            acquired => acquired,
+        }
+    }
+
     /// Gives permits back, or new ones. Then [`next_served`](Self::next_served) names those who have got some.
     pub fn release(&mut self, count: u64) {
         self.free = self.free.checked_add(count).expect("fewer than 2^64 permits");
@@ -54,7 +67,11 @@ impl<W: Waiter> Permits<W> {
 
     /// Gives the first in the line what he waits for, if there is enough: to be woken outside of the lock. To be asked until
     /// it answers `None`, after `release` and after `leave`.
+    #[inline]
     pub fn next_served(&mut self) -> Option<W> {
+        if self.line.is_empty() {
+            return None;
+        }
         let free = self.free;
         let fits = |count: Option<&u64>| *count.expect("who waits has said for how many") <= free;
         let claimed = match self.line.claim_first_if(None, fits) {

@@ -64,6 +64,20 @@ impl<W: Waiter> Watched<W> {
         })
     }
 
+    /// As `look` without a wait; if it is the same, stands in line with the wait that `open` begins then and there.
+    pub fn look_or_join(&self, expected: u64, open: impl FnOnce() -> Option<W>) -> Seen {
+        if self.get() != expected {
+            return Seen::Changed;
+        }
+        self.line.with(|line| {
+            // Acquire: as in `look`.
+            if self.number.load(Ordering::Acquire) != expected {
+                return Seen::Changed;
+            }
+            open().map_or(Seen::Same, |me| Seen::Waits(line.join(me, None)))
+        })
+    }
+
     /// Ends the wait of the first in the line. Whether there was one.
     pub fn notify_one(&self) -> bool {
         let next = self.line.with(|line| match line.claim_first(None) {

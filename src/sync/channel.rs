@@ -35,11 +35,11 @@ pub use sender::{Sender, Sending};
 
 use crate::machine::seat::Seat;
 use crate::shared::channel::Channel;
-use crate::shared::lock::Lock;
+use crate::shared::pipe::Pipe;
 
 /// What the ends of one channel share.
 struct Core<T> {
-    state: Lock<Channel<T, Seat>>,
+    pipe: Pipe<T, Seat>,
     policy: Policy,
 }
 
@@ -80,7 +80,7 @@ pub fn limited_softly<T>(limit: usize) -> (Sender<T>, Receiver<T>) {
 }
 
 fn ends<T>(bound: usize, policy: Policy) -> (Sender<T>, Receiver<T>) {
-    let core = Arc::new(Core { state: Lock::new(Channel::new(bound)), policy });
+    let core = Arc::new(Core { pipe: Pipe::new(bound), policy });
     (Sender::new(core.clone()), Receiver::new(core))
 }
 
@@ -88,7 +88,7 @@ impl<T> Core<T> {
     /// Wakes all who wait for an end that is gone.
     fn tell_the_stranded(&self) {
         use crate::shared::line::Waiter;
-        while let Some(waiter) = self.state.with(Channel::next_stranded) {
+        while let Some(waiter) = self.pipe.with(Channel::next_stranded) {
             waiter.wake();
         }
     }
@@ -96,7 +96,7 @@ impl<T> Core<T> {
 
 impl<T> fmt::Debug for Core<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (len, bound) = self.state.with(|channel| (channel.len(), channel.bound()));
+        let (len, bound) = (self.pipe.len(), self.pipe.with(|channel| channel.bound()));
         let mut out = f.debug_struct("Channel");
         out.field("len", &len);
         if bound != usize::MAX {

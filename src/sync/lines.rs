@@ -6,7 +6,7 @@ use crate::error::WaitError;
 use crate::kernel::Instant;
 use crate::machine::block::{Attempt, Case, block};
 use crate::machine::seat::Seat;
-use crate::machine::{Holder, Reason, current};
+use crate::machine::{Holder, Machine, Reason, current};
 use crate::shared::line::{Key, Waiter};
 use crate::shared::lock::Lock;
 use crate::shared::permits::{Acquired, Permits};
@@ -33,7 +33,7 @@ impl Gate {
     /// Waits for `count` permits; after it they are the caller's to release.
     pub(super) fn acquire(&self, count: u64, what: &'static str, deadline: Instant) -> Result<(), WaitError> {
         let mut acquiring = Acquiring::new(self, count);
-        block(&mut acquiring, Reason::of(what), deadline)?;
+        block(&mut acquiring, || Reason::of(what), deadline)?;
         acquiring.keep();
         Ok(())
     }
@@ -41,7 +41,7 @@ impl Gate {
     /// As `acquire` of the only permit: who waits for it can say who has it.
     pub(super) fn acquire_only(&self, what: &'static str, deadline: Instant) -> Result<(), WaitError> {
         let mut acquiring = Acquiring::new(self, 1);
-        block(&mut acquiring, Reason::held(what, &self.holder), deadline)?;
+        block(&mut acquiring, || Reason::held(what, &self.holder), deadline)?;
         acquiring.keep();
         self.hold();
         Ok(())
@@ -49,7 +49,7 @@ impl Gate {
 
     /// The only permit is the caller's from now on.
     pub(super) fn hold(&self) {
-        let id = current::with_coroutine(|id, _| id).unwrap_or(0);
+        let id = current::machine().and_then(Machine::running).map_or(0, |task| task.header.id);
         self.holder.set([current::machine_address() as u64, id]);
     }
 
@@ -58,17 +58,23 @@ impl Gate {
     }
 
     pub(super) fn release(&self, count: u64) {
-        self.permits.with(|permits| permits.release(count));
-        self.serve();
+        let served = self.permits.with(|permits| {
+            permits.release(count);
+            permits.next_served()
+        });
+        self.wake(served);
     }
 
     pub(super) fn free(&self) -> u64 {
         self.permits.with(|permits| permits.free())
     }
 
-    fn serve(&self) {
-        while let Some(waiter) = self.permits.with(Permits::next_served) {
+    /// Wakes him who was served, and serves and wakes those for whom there is enough besides.
+    #[inline]
+    fn wake(&self, mut served: Option<Seat>) {
+        while let Some(waiter) = served {
             waiter.wake();
+            served = self.permits.with(Permits::next_served);
         }
     }
 }
@@ -100,12 +106,11 @@ impl Drop for Acquiring<'_> {
     }
 }
 
-impl Case for Acquiring<'_> {
-    fn attempt(&mut self, me: Option<&Seat>) -> Attempt {
-        if self.held {
-            return Attempt::Done;
-        }
-        match self.gate.permits.with(|permits| permits.acquire(self.count, me)) {
+impl Acquiring<'_> {
+    /// What became of an attempt.
+    #[inline(always)]
+    fn went(&mut self, acquired: Acquired) -> Attempt {
+        match acquired {
             Acquired::Done => {
                 self.held = true;
                 Attempt::Done
@@ -118,13 +123,32 @@ impl Case for Acquiring<'_> {
             Acquired::Overtaken => Attempt::Overtaken,
         }
     }
+}
+
+impl Case for Acquiring<'_> {
+    fn attempt(&mut self, me: Option<&Seat>) -> Attempt {
+        if self.held {
+            return Attempt::Done;
+        }
+        let acquired = self.gate.permits.with(|permits| permits.acquire(self.count, me));
+        self.went(acquired)
+    }
+
+    #[inline(always)]
+    fn attempt_alone(&mut self, open: impl FnOnce() -> Option<Seat>) -> Attempt {
+        if self.held {
+            return Attempt::Done;
+        }
+        let acquired = self.gate.permits.with(|permits| permits.acquire_or_join(self.count, open));
+        self.went(acquired)
+    }
 
     fn leave(&mut self) -> bool {
         let Some(key) = self.place.take() else { return false };
         self.held = self.gate.permits.with(|permits| permits.leave(key)).served;
         if !self.held {
             // Those behind may have waited for nothing but this one's turn.
-            self.gate.serve();
+            self.gate.wake(self.gate.permits.with(Permits::next_served));
         }
         self.held
     }
@@ -153,7 +177,7 @@ impl<'a> Looking<'a> {
 
     /// As `wait`; the notification is not used before `keep`.
     pub(super) fn block(&mut self, what: &'static str, deadline: Instant) -> Result<(), WaitError> {
-        block(self, Reason::of(what), deadline)
+        block(self, || Reason::of(what), deadline)
     }
 
     /// The notification, if there was one, has arrived.
@@ -170,12 +194,11 @@ impl Drop for Looking<'_> {
     }
 }
 
-impl Case for Looking<'_> {
-    fn attempt(&mut self, me: Option<&Seat>) -> Attempt {
-        if self.notified {
-            return Attempt::Done;
-        }
-        match self.watched.look(self.expected, me) {
+impl Looking<'_> {
+    /// What became of an attempt.
+    #[inline(always)]
+    fn saw(&mut self, seen: Seen) -> Attempt {
+        match seen {
             Seen::Changed => Attempt::Done,
             Seen::Same => Attempt::NotNow,
             Seen::Waits(key) => {
@@ -184,6 +207,25 @@ impl Case for Looking<'_> {
             }
             Seen::Overtaken => Attempt::Overtaken,
         }
+    }
+}
+
+impl Case for Looking<'_> {
+    fn attempt(&mut self, me: Option<&Seat>) -> Attempt {
+        if self.notified {
+            return Attempt::Done;
+        }
+        let seen = self.watched.look(self.expected, me);
+        self.saw(seen)
+    }
+
+    #[inline(always)]
+    fn attempt_alone(&mut self, open: impl FnOnce() -> Option<Seat>) -> Attempt {
+        if self.notified {
+            return Attempt::Done;
+        }
+        let seen = self.watched.look_or_join(self.expected, open);
+        self.saw(seen)
     }
 
     fn leave(&mut self) -> bool {

@@ -77,6 +77,11 @@ impl WaitList {
         Looking::new(&self.watched, expected).wait("wait list", deadline)
     }
 
+    /// As [`wait`](Self::wait), with what it is for in reports.
+    pub(crate) fn wait_for(&self, what: &'static str, expected: u64) -> Result<(), WaitError> {
+        Looking::new(&self.watched, expected).wait(what, Instant::FAR)
+    }
+
     /// Ends the wait of the one who has waited longest. Whether there was one.
     pub fn notify_one(&self) -> bool {
         self.watched.notify_one()

@@ -70,16 +70,22 @@ impl<S: Connected> TlsStream<S> {
 
     /// Many small pieces are one record.
     pub(super) fn send_vectored(&self, turn: &mut Turn<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
-        if first.len() >= RECORD {
-            return self.send(turn, first);
-        }
-        let mut record = Buffer::new(POOL.get());
-        for buf in bufs {
-            record.extend(&buf[..buf.len().min(RECORD - record.len())]);
-        }
-        self.send(turn, record.bytes())
+        one_record(bufs, |record| self.send(turn, record))
     }
+}
+
+/// The bytes of `bufs` that go into one record, in one piece.
+pub(super) fn one_record<T>(bufs: &[IoSlice<'_>], write: impl FnOnce(&[u8]) -> T) -> T {
+    let mut some = bufs.iter().filter(|buf| !buf.is_empty());
+    let first = some.next().map_or(&[][..], |buf| buf);
+    if first.len() >= RECORD || some.next().is_none() {
+        return write(&first[..first.len().min(RECORD)]);
+    }
+    let mut record = Buffer::new(POOL.get());
+    for buf in bufs {
+        record.extend(&buf[..buf.len().min(RECORD - record.len())]);
+    }
+    write(record.bytes())
 }
 
 macro_rules! read_and_write {

@@ -40,7 +40,10 @@ mod destructor;
 mod ends;
 mod family;
 mod file;
+#[allow(unsafe_code)] // descriptors as a C library has them
+mod foreign;
 mod framing;
+mod future;
 mod giving_up;
 mod high_water;
 mod inspect;
@@ -55,6 +58,7 @@ mod message;
 mod name;
 mod original_net;
 mod original_sync;
+mod poll;
 mod pool;
 mod process;
 mod readahead;

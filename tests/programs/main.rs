@@ -15,3 +15,4 @@ mod kv;
 mod program;
 mod proxy;
 mod search;
+mod web;

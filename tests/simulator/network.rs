@@ -78,6 +78,26 @@ fn what_costs_time_alone_changes_no_byte() {
     }
 }
 
+/// A machine that looks for work for a while before it sleeps asks many times, and would be told of something stale in each such while.
+#[test]
+fn stale_events_let_a_machine_sleep_that_spins() {
+    let outcome = Simulation::new(1).faults(Faults::none().rate(Fault::StaleEvent, 5)).run(|world| {
+        let _server = world.host("server").run(echo);
+        let client = world.host("client").run(|| {
+            machinarium::Builder::new().spin(Duration::from_micros(10)).run(|| {
+                let stream = TcpStream::connect(raw::server(1))?;
+                let read = timeout(Duration::from_secs(1), || { &stream }.read(&mut [0]));
+                assert_eq!(read.unwrap_err().kind(), ErrorKind::TimedOut);
+                io::Result::Ok(())
+            })
+        });
+        world.join(&client);
+    });
+    assert!(outcome.passed(), "{}", outcome.report(""));
+    assert!(outcome.stats.faults.of(Fault::StaleEvent) > 0, "nothing was stale");
+    assert!(outcome.stats.calls < 1_000, "{} calls in a second of silence", outcome.stats.calls);
+}
+
 #[test]
 fn a_slow_link_takes_as_long_as_its_bandwidth_says() {
     const SIZE: u64 = 1_000_000;

@@ -17,6 +17,9 @@ use crate::world::{Asking, Mode, Served, State};
 
 /// A jump of a clock is a millisecond, doubled fewer times than this.
 const JUMPS: u64 = 27;
+/// For how long a thread hears of no stale event after one: longer than any machine looks for work before it sleeps. Else such a
+/// machine asks a hundred times in a while, is told of something that is not there once at least, and begins again, for ever.
+const FRESH: u64 = 100_000;
 
 impl SimKernel {
     /// Makes a call that does not wait.
@@ -222,7 +225,8 @@ impl SimKernel {
     /// Tells of a socket that it can be read, for once, whether it can or not. How many events that are.
     fn stale(&self, state: &mut State, epoll: Fd, events: &mut [EpollEvent]) -> usize {
         let Some(event) = events.first_mut() else { return 0 };
-        if !self.hit(state, Fault::StaleEvent) {
+        let now = state.sched.now;
+        if now < state.sched.thread(self.thread).fresh_until || !self.hit(state, Fault::StaleEvent) {
             return 0;
         }
         let stream = self.stream(state, Subsystem::Epoll);
@@ -233,6 +237,7 @@ impl SimKernel {
         let text = format_args!("an event tells that what has {data:#x} can be read");
         state.sched.inject(Some(self.host), Fault::StaleEvent, text);
         *event = stale;
+        state.sched.thread(self.thread).fresh_until = now + FRESH;
         1
     }
 

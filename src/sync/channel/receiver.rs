@@ -27,6 +27,7 @@ impl<T> Receiver<T> {
     /// # Errors
     /// [`RecvError::Disconnected`] when nothing is left and nobody will send; [`RecvError::Wait`] when a deadline passed or the
     /// coroutine was cancelled; then nothing was taken.
+    #[inline(always)]
     pub fn recv(&self) -> Result<T, RecvError> {
         self.recv_deadline(Instant::FAR)
     }
@@ -47,6 +48,7 @@ impl<T> Receiver<T> {
     ///
     /// # Errors
     /// As `recv`.
+    #[inline(always)]
     pub fn recv_deadline(&self, deadline: Instant) -> Result<T, RecvError> {
         self.receive(Order::Oldest, deadline)
     }
@@ -60,9 +62,10 @@ impl<T> Receiver<T> {
         self.receive(Order::Newest, Instant::FAR)
     }
 
+    #[inline(always)]
     fn receive(&self, order: Order, deadline: Instant) -> Result<T, RecvError> {
         let mut receiving = self.receiving_in(order);
-        let waited = block(&mut receiving, Reason::of("receive"), deadline);
+        let waited = block(&mut receiving, || Reason::of("receive"), deadline);
         match (receiving.item.take(), waited) {
             (Some(item), _) => Ok(item),
             (None, Err(error)) => Err(RecvError::Wait(error)),
@@ -75,9 +78,11 @@ impl<T> Receiver<T> {
     /// # Errors
     /// [`TryRecvError`] says whether something may still come.
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
-        match self.core.state.with(|channel| channel.receive(Order::Oldest, None)) {
+        match self.core.pipe.receive_or_join(Order::Oldest, || None) {
             Received::Done(item, woken) => {
-                woken.into_iter().for_each(Waiter::wake);
+                if let Some(waiter) = woken {
+                    waiter.wake();
+                }
                 Ok(item)
             }
             Received::Empty => Err(TryRecvError::Empty),
@@ -107,7 +112,7 @@ impl<T> Receiver<T> {
 
     /// How many items wait in the channel.
     pub fn len(&self) -> usize {
-        self.core.state.with(|channel| channel.len())
+        self.core.pipe.len()
     }
 
     /// Whether no item waits in the channel.
@@ -118,14 +123,14 @@ impl<T> Receiver<T> {
 
 impl<T> Clone for Receiver<T> {
     fn clone(&self) -> Receiver<T> {
-        self.core.state.with(|channel| channel.add_receiving_end());
+        self.core.pipe.with(|channel| channel.add_receiving_end());
         Receiver { core: self.core.clone() }
     }
 }
 
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
-        let unreceived = self.core.state.with(|channel| channel.drop_receiving_end());
+        let unreceived = self.core.pipe.drop_receiving_end();
         self.core.tell_the_stranded();
         drop(unreceived);
     }
@@ -178,16 +183,16 @@ impl<T> Receiving<'_, T> {
     }
 }
 
-impl<T> Case for Receiving<'_, T> {
-    fn attempt(&mut self, me: Option<&Seat>) -> Attempt {
-        // Chosen before and used again: what it has is not lost.
-        if self.item.is_some() {
-            return Attempt::Done;
-        }
-        match self.core.state.with(|channel| channel.receive(self.order, me)) {
+impl<T> Receiving<'_, T> {
+    /// What became of an attempt.
+    #[inline(always)]
+    fn took(&mut self, received: Received<T, Seat>) -> Attempt {
+        match received {
             Received::Done(item, woken) => {
                 self.item = Some(item);
-                woken.into_iter().for_each(Waiter::wake);
+                if let Some(waiter) = woken {
+                    waiter.wake();
+                }
                 Attempt::Done
             }
             Received::Waits(key) => {
@@ -202,10 +207,31 @@ impl<T> Case for Receiving<'_, T> {
             Received::Overtaken => Attempt::Overtaken,
         }
     }
+}
 
+impl<T> Case for Receiving<'_, T> {
+    fn attempt(&mut self, me: Option<&Seat>) -> Attempt {
+        // Chosen before and used again: what it has is not lost.
+        if self.item.is_some() {
+            return Attempt::Done;
+        }
+        let received = self.core.pipe.receive(self.order, me);
+        self.took(received)
+    }
+
+    #[inline(always)]
+    fn attempt_alone(&mut self, open: impl FnOnce() -> Option<Seat>) -> Attempt {
+        if self.item.is_some() {
+            return Attempt::Done;
+        }
+        let received = self.core.pipe.receive_or_join(self.order, open);
+        self.took(received)
+    }
+
+    #[inline(always)]
     fn leave(&mut self) -> bool {
         let Some(key) = self.place.take() else { return false };
-        let left = self.core.state.with(|channel| channel.leave_receivers(key));
+        let left = self.core.pipe.with(|channel| channel.leave_receivers(key));
         self.item = left.item;
         // Told that the last sender has gone: the next look says so.
         left.served && self.item.is_some()

@@ -56,7 +56,7 @@ impl<T> Sender<T> {
             });
         }
         let mut sending = self.sending(item);
-        let waited = block(&mut sending, Reason::of("send"), deadline);
+        let waited = block(&mut sending, || Reason::of("send"), deadline);
         sending.result(waited)
     }
 
@@ -66,12 +66,14 @@ impl<T> Sender<T> {
     /// [`TrySendError`] with the value.
     pub fn try_send(&self, item: T) -> Result<(), TrySendError<T>> {
         if self.refuses() {
-            let gone = self.core.state.with(|channel| !channel.has_receiver());
+            let gone = self.core.pipe.with(|channel| !channel.has_receiver());
             return Err(if gone { TrySendError::Disconnected(item) } else { TrySendError::Full(item) });
         }
-        match self.core.state.with(|channel| channel.send(item, None)) {
+        match self.core.pipe.with(|channel| channel.send(item, None)) {
             Sent::Done(woken) => {
-                woken.into_iter().for_each(Waiter::wake);
+                if let Some(waiter) = woken {
+                    waiter.wake();
+                }
                 Ok(())
             }
             Sent::Full(item) => Err(TrySendError::Full(item)),
@@ -99,7 +101,7 @@ impl<T> Sender<T> {
 
     /// How many items wait in the channel.
     pub fn len(&self) -> usize {
-        self.core.state.with(|channel| channel.len())
+        self.core.pipe.len()
     }
 
     /// Whether no item waits in the channel.
@@ -109,20 +111,20 @@ impl<T> Sender<T> {
 
     /// How many items the channel may hold; `None` if as many as there is memory for.
     pub fn capacity(&self) -> Option<usize> {
-        Some(self.core.state.with(|channel| channel.bound())).filter(|bound| *bound != usize::MAX)
+        Some(self.core.pipe.with(|channel| channel.bound())).filter(|bound| *bound != usize::MAX)
     }
 }
 
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Sender<T> {
-        self.core.state.with(|channel| channel.add_sending_end());
+        self.core.pipe.with(|channel| channel.add_sending_end());
         Sender { core: self.core.clone() }
     }
 }
 
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
-        self.core.state.with(|channel| channel.drop_sending_end());
+        self.core.pipe.with(|channel| channel.drop_sending_end());
         self.core.tell_the_stranded();
     }
 }
@@ -163,36 +165,52 @@ impl<T> Sending<'_, T> {
     }
 }
 
-impl<T> Case for Sending<'_, T> {
-    fn attempt(&mut self, me: Option<&Seat>) -> Attempt {
-        // Chosen before and used again: it stays sent.
-        let Some(item) = self.item.take() else { return Attempt::Done };
-        match self.core.state.with(|channel| channel.send(item, me)) {
+impl<T> Sending<'_, T> {
+    /// What became of an attempt.
+    #[inline(always)]
+    fn went(&mut self, sent: Sent<T, Seat>) -> Attempt {
+        let (item, attempt) = match sent {
             Sent::Done(woken) => {
-                woken.into_iter().for_each(Waiter::wake);
+                if let Some(waiter) = woken {
+                    waiter.wake();
+                }
                 return Attempt::Done;
             }
             Sent::Waits(key) => {
                 self.place = Some(key);
                 return Attempt::Waits;
             }
-            Sent::Full(item) => self.item = Some(item),
-            Sent::Overtaken(item) => {
-                self.item = Some(item);
-                return Attempt::Overtaken;
-            }
+            Sent::Full(item) => (item, Attempt::NotNow),
+            Sent::Overtaken(item) => (item, Attempt::Overtaken),
             Sent::Disconnected(item) => {
-                self.item = Some(item);
                 self.disconnected = true;
-                return Attempt::Done;
+                (item, Attempt::Done)
             }
-        }
-        Attempt::NotNow
+        };
+        self.item = Some(item);
+        attempt
+    }
+}
+
+impl<T> Case for Sending<'_, T> {
+    fn attempt(&mut self, me: Option<&Seat>) -> Attempt {
+        // Chosen before and used again: it stays sent.
+        let Some(item) = self.item.take() else { return Attempt::Done };
+        let sent = self.core.pipe.with(|channel| channel.send(item, me));
+        self.went(sent)
     }
 
+    #[inline(always)]
+    fn attempt_alone(&mut self, open: impl FnOnce() -> Option<Seat>) -> Attempt {
+        let Some(item) = self.item.take() else { return Attempt::Done };
+        let sent = self.core.pipe.with(|channel| channel.send_or_join(item, open));
+        self.went(sent)
+    }
+
+    #[inline(always)]
     fn leave(&mut self) -> bool {
         let Some(key) = self.place.take() else { return false };
-        let left = self.core.state.with(|channel| channel.leave_senders(key));
+        let left = self.core.pipe.with(|channel| channel.leave_senders(key));
         self.item = left.item;
         // Told that the last receiver has gone: the next look says so.
         left.served && self.item.is_none()

@@ -28,7 +28,12 @@ pub(crate) enum UnixAddress {
 impl Certificate {
     /// To be called on a machine: the random numbers and the time are its kernel's.
     pub(crate) fn config(&self) -> io::Result<ServerConfig> {
-        let builder = ServerConfig::builder();
+        self.config_for(&[])
+    }
+
+    /// The same, for protocols that clients choose from.
+    pub(crate) fn config_for(&self, protocols: &[&str]) -> io::Result<ServerConfig> {
+        let builder = ServerConfig::builder().alpn(protocols);
         let builder = match self {
             Certificate::Files(certificate, key) => builder.certificate_files(certificate, key),
             Certificate::Pem(certificate, key) => builder.certificate_pem(certificate.as_str(), key.as_str()),

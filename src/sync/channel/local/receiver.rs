@@ -28,6 +28,7 @@ impl<T> Receiver<T> {
     /// # Errors
     /// [`RecvError::Disconnected`] when nothing is left and nobody will send; [`RecvError::Wait`] when a deadline passed or the
     /// coroutine was cancelled; then nothing was taken.
+    #[inline(always)]
     pub fn recv(&self) -> Result<T, RecvError> {
         self.recv_deadline(Instant::FAR)
     }
@@ -48,6 +49,7 @@ impl<T> Receiver<T> {
     ///
     /// # Errors
     /// As `recv`.
+    #[inline(always)]
     pub fn recv_deadline(&self, deadline: Instant) -> Result<T, RecvError> {
         self.receive(Order::Oldest, deadline)
     }
@@ -61,9 +63,10 @@ impl<T> Receiver<T> {
         self.receive(Order::Newest, Instant::FAR)
     }
 
+    #[inline(always)]
     fn receive(&self, order: Order, deadline: Instant) -> Result<T, RecvError> {
         let mut receiving = self.receiving_in(order);
-        let waited = block_here(&mut receiving, Reason::of("receive"), deadline);
+        let waited = block_here(&mut receiving, || Reason::of("receive"), deadline);
         match (receiving.item.take(), waited) {
             (Some(item), _) => Ok(item),
             (None, Err(error)) => Err(RecvError::Wait(error)),
@@ -78,7 +81,9 @@ impl<T> Receiver<T> {
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         match self.core.with(|channel| channel.receive(Order::Oldest, None)) {
             Received::Done(item, woken) => {
-                woken.into_iter().for_each(Waiter::wake);
+                if let Some(waiter) = woken {
+                    waiter.wake();
+                }
                 Ok(item)
             }
             Received::Empty => Err(TryRecvError::Empty),
@@ -179,16 +184,16 @@ impl<T> Receiving<'_, T> {
     }
 }
 
-impl<T> Case for Receiving<'_, T> {
-    fn attempt(&mut self, me: Option<&Seat>) -> Attempt {
-        // Chosen before and used again: what it has is not lost.
-        if self.item.is_some() {
-            return Attempt::Done;
-        }
-        match self.core.with(|channel| channel.receive(self.order, me.map(LocalSeat::from).as_ref())) {
+impl<T> Receiving<'_, T> {
+    /// What became of an attempt.
+    #[inline(always)]
+    fn took(&mut self, received: Received<T, LocalSeat>) -> Attempt {
+        match received {
             Received::Done(item, woken) => {
                 self.item = Some(item);
-                woken.into_iter().for_each(Waiter::wake);
+                if let Some(waiter) = woken {
+                    waiter.wake();
+                }
                 Attempt::Done
             }
             Received::Waits(key) => {
@@ -203,7 +208,31 @@ impl<T> Case for Receiving<'_, T> {
             Received::Overtaken => Attempt::Overtaken,
         }
     }
+}
 
+impl<T> Case for Receiving<'_, T> {
+    fn attempt(&mut self, me: Option<&Seat>) -> Attempt {
+        // Chosen before and used again: what it has is not lost.
+        if self.item.is_some() {
+            return Attempt::Done;
+        }
+        let received =
+            self.core.with(|channel| channel.receive(self.order, me.map(LocalSeat::from).as_ref()));
+        self.took(received)
+    }
+
+    #[inline(always)]
+    fn attempt_alone(&mut self, open: impl FnOnce() -> Option<Seat>) -> Attempt {
+        if self.item.is_some() {
+            return Attempt::Done;
+        }
+        let received = self
+            .core
+            .with(|channel| channel.receive_or_join(self.order, || open().as_ref().map(LocalSeat::from)));
+        self.took(received)
+    }
+
+    #[inline(always)]
     fn leave(&mut self) -> bool {
         let Some(key) = self.place.take() else { return false };
         let left = self.core.with(|channel| channel.leave_receivers(key));
@@ -228,6 +257,7 @@ pub struct IntoIter<T>(Receiver<T>);
 impl<T> Iterator for Iter<'_, T> {
     type Item = T;
 
+    #[inline]
     fn next(&mut self) -> Option<T> {
         self.0.recv().ok()
     }
@@ -236,6 +266,7 @@ impl<T> Iterator for Iter<'_, T> {
 impl<T> Iterator for TryIter<'_, T> {
     type Item = T;
 
+    #[inline]
     fn next(&mut self) -> Option<T> {
         self.0.try_recv().ok()
     }
@@ -244,6 +275,7 @@ impl<T> Iterator for TryIter<'_, T> {
 impl<T> Iterator for IntoIter<T> {
     type Item = T;
 
+    #[inline]
     fn next(&mut self) -> Option<T> {
         self.0.recv().ok()
     }

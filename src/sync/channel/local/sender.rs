@@ -29,6 +29,7 @@ impl<T> Sender<T> {
     /// # Errors
     /// [`SendError`] with the value: no receiver is left, or the wait was ended by a deadline or a
     /// cancellation; then it was not sent.
+    #[inline]
     pub fn send(&self, item: T) -> Result<(), SendError<T>> {
         self.send_deadline(item, Instant::FAR)
     }
@@ -49,9 +50,10 @@ impl<T> Sender<T> {
     ///
     /// # Errors
     /// As `send`.
+    #[inline]
     pub fn send_deadline(&self, item: T, deadline: Instant) -> Result<(), SendError<T>> {
         let mut sending = self.sending(item);
-        let waited = block_here(&mut sending, Reason::of("send"), deadline);
+        let waited = block_here(&mut sending, || Reason::of("send"), deadline);
         sending.result(waited)
     }
 
@@ -62,7 +64,9 @@ impl<T> Sender<T> {
     pub fn try_send(&self, item: T) -> Result<(), TrySendError<T>> {
         match self.core.with(|channel| channel.send(item, None)) {
             Sent::Done(woken) => {
-                woken.into_iter().for_each(Waiter::wake);
+                if let Some(waiter) = woken {
+                    waiter.wake();
+                }
                 Ok(())
             }
             Sent::Full(item) => Err(TrySendError::Full(item)),
@@ -142,33 +146,50 @@ impl<T> Sending<'_, T> {
     }
 }
 
-impl<T> Case for Sending<'_, T> {
-    fn attempt(&mut self, me: Option<&Seat>) -> Attempt {
-        // Chosen before and used again: it stays sent.
-        let Some(item) = self.item.take() else { return Attempt::Done };
-        match self.core.with(|channel| channel.send(item, me.map(LocalSeat::from).as_ref())) {
+impl<T> Sending<'_, T> {
+    /// What became of an attempt.
+    #[inline(always)]
+    fn went(&mut self, sent: Sent<T, LocalSeat>) -> Attempt {
+        let (item, attempt) = match sent {
             Sent::Done(woken) => {
-                woken.into_iter().for_each(Waiter::wake);
+                if let Some(waiter) = woken {
+                    waiter.wake();
+                }
                 return Attempt::Done;
             }
             Sent::Waits(key) => {
                 self.place = Some(key);
                 return Attempt::Waits;
             }
-            Sent::Full(item) => self.item = Some(item),
-            Sent::Overtaken(item) => {
-                self.item = Some(item);
-                return Attempt::Overtaken;
-            }
+            Sent::Full(item) => (item, Attempt::NotNow),
+            Sent::Overtaken(item) => (item, Attempt::Overtaken),
             Sent::Disconnected(item) => {
-                self.item = Some(item);
                 self.disconnected = true;
-                return Attempt::Done;
+                (item, Attempt::Done)
             }
-        }
-        Attempt::NotNow
+        };
+        self.item = Some(item);
+        attempt
+    }
+}
+
+impl<T> Case for Sending<'_, T> {
+    fn attempt(&mut self, me: Option<&Seat>) -> Attempt {
+        // Chosen before and used again: it stays sent.
+        let Some(item) = self.item.take() else { return Attempt::Done };
+        let sent = self.core.with(|channel| channel.send(item, me.map(LocalSeat::from).as_ref()));
+        self.went(sent)
     }
 
+    #[inline(always)]
+    fn attempt_alone(&mut self, open: impl FnOnce() -> Option<Seat>) -> Attempt {
+        let Some(item) = self.item.take() else { return Attempt::Done };
+        let sent =
+            self.core.with(|channel| channel.send_or_join(item, || open().as_ref().map(LocalSeat::from)));
+        self.went(sent)
+    }
+
+    #[inline(always)]
     fn leave(&mut self) -> bool {
         let Some(key) = self.place.take() else { return false };
         let left = self.core.with(|channel| channel.leave_senders(key));

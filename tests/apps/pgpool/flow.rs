@@ -1,0 +1,198 @@
+//! Where the conversation with a server stands: which replies are still to come, and whether it could be handed to another client.
+//!
+//! | what was sent | what is expected |
+//! |---|---|
+//! | Query, FunctionCall | ReadyForQuery, also after an error |
+//! | Sync | ReadyForQuery; an error before it takes away all that was expected up to here |
+//! | Parse, Close (if statements are shared) | one reply each, which the client may see, see as the other one, or not see |
+//! | CopyDone, CopyFail | nothing; but a Sync that the server reads before it, while it copies, is not answered |
+//!
+//! Where the answer depends on what cannot be known (a Query behind a message that has no Sync yet), the connection is *pinned*: it
+//! stays with its client, and is closed after it.
+
+use std::collections::VecDeque;
+
+use crate::statements::Prepared;
+
+/// See the head of the file.
+pub(crate) struct Flow {
+    expected: VecDeque<Expected>,
+    /// Of the last ReadyForQuery: `I` idle, `T` in a transaction, `E` in one that has failed.
+    pub(crate) status: u8,
+    /// Something was sent that no Sync has followed yet.
+    open: bool,
+    /// The server takes the data of a COPY.
+    copies: bool,
+    pub(crate) pinned: bool,
+}
+
+/// A reply that is to come.
+#[derive(Debug)]
+pub(crate) enum Expected {
+    Ready { sync: bool },
+    Parsed(Parsed),
+    Closed(Closed),
+    CopyEnd,
+}
+
+/// The reply to a Parse.
+#[derive(Debug)]
+pub(crate) struct Parsed {
+    /// Whether the client has asked for it.
+    pub(crate) shown: bool,
+    /// Which statement the server does not have, should this fail.
+    pub(crate) statement: Option<u64>,
+    /// Which name of the client's means nothing, should this fail.
+    pub(crate) name: Option<Box<[u8]>>,
+}
+
+/// The reply to a Close.
+#[derive(Debug)]
+pub(crate) struct Closed {
+    pub(crate) shown: Shown,
+    /// Which statement the server still has, should this not be done.
+    pub(crate) statement: Option<u64>,
+    /// Which name of the client's means nothing, should this not be done.
+    pub(crate) name: Option<Box<[u8]>>,
+}
+
+/// What a client sees of a reply.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Shown {
+    AsIs,
+    /// The reply to a Parse.
+    AsParsed,
+    Not,
+}
+
+impl Flow {
+    /// Of a connection that is logged in.
+    pub(crate) fn new() -> Flow {
+        Flow { expected: VecDeque::new(), status: b'I', open: false, copies: false, pinned: false }
+    }
+
+    /// Whether the next message could be another client's.
+    #[inline]
+    pub(crate) fn is_free(&self) -> bool {
+        self.status == b'I' && self.is_answered() && !self.pinned
+    }
+
+    /// Whether nothing more comes unless the client sends something.
+    #[inline]
+    pub(crate) fn is_answered(&self) -> bool {
+        self.expected.is_empty() && !self.open
+    }
+
+    /// A Query or a FunctionCall was sent.
+    pub(crate) fn query(&mut self) {
+        self.pinned |= self.open;
+        self.expected.push_back(Expected::Ready { sync: false });
+    }
+
+    pub(crate) fn sync(&mut self) {
+        if self.copies {
+            // Not answered, if the server reads it in time. Should it have failed before, it is, and that cannot be known.
+            return;
+        }
+        self.open = false;
+        self.expected.push_back(Expected::Ready { sync: true });
+    }
+
+    /// A message was sent that a Sync must follow.
+    pub(crate) fn extended(&mut self) {
+        self.open = true;
+    }
+
+    pub(crate) fn copy_end(&mut self) {
+        self.copies = false;
+        self.expected.push_back(Expected::CopyEnd);
+    }
+
+    pub(crate) fn expect(&mut self, expected: Expected) {
+        self.open = true;
+        self.expected.push_back(expected);
+    }
+
+    /// ReadyForQuery has come.
+    pub(crate) fn ready(&mut self, status: u8) {
+        self.status = status;
+        self.copies = false;
+        while let Some(expected) = self.expected.pop_front() {
+            match expected {
+                Expected::Ready { .. } => return,
+                Expected::CopyEnd => {}
+                // A reply that has not come.
+                Expected::Parsed(_) | Expected::Closed(_) => self.pinned = true,
+            }
+        }
+        // One more than was asked for: an unanswered Sync that was answered after all.
+        self.pinned = true;
+    }
+
+    /// CopyInResponse has come: the Syncs that the server reads before the end of the data are not answered. So does libpq send one.
+    pub(crate) fn copy_in(&mut self) {
+        self.copies = true;
+        let mut behind = VecDeque::new();
+        while let Some(expected) = self.expected.pop_front() {
+            match expected {
+                Expected::Ready { sync: true } => {}
+                Expected::CopyEnd => {
+                    self.copies = false;
+                    behind.push_back(Expected::CopyEnd);
+                    behind.append(&mut self.expected);
+                }
+                other => behind.push_back(other),
+            }
+        }
+        self.expected = behind;
+        self.open |= !self.expected.iter().any(|expected| matches!(expected, Expected::Ready { .. }));
+    }
+
+    /// An ErrorResponse has come. Returns the client's names that mean nothing now.
+    pub(crate) fn failed(&mut self, prepared: &mut Prepared) -> Vec<Box<[u8]>> {
+        let mut names = Vec::new();
+        if self.copies {
+            // Whether a Sync that was sent meanwhile is answered cannot be known.
+            self.copies = false;
+            self.pinned |= !self.expected.iter().any(|expected| matches!(expected, Expected::Ready { .. }));
+        }
+        while let Some(expected) =
+            self.expected.pop_front_if(|first| !matches!(first, Expected::Ready { .. }))
+        {
+            match expected {
+                Expected::Parsed(Parsed { statement, name, .. }) => {
+                    statement.into_iter().for_each(|statement| prepared.forget(statement));
+                    names.extend(name);
+                }
+                Expected::Closed(Closed { statement, name, .. }) => {
+                    statement.into_iter().for_each(|statement| prepared.add(statement));
+                    names.extend(name);
+                }
+                Expected::CopyEnd | Expected::Ready { .. } => {}
+            }
+        }
+        names
+    }
+
+    /// ParseComplete has come.
+    pub(crate) fn parsed(&mut self) -> Option<Parsed> {
+        self.skip_copy_ends();
+        match self.expected.pop_front_if(|first| matches!(first, Expected::Parsed(_)))? {
+            Expected::Parsed(parsed) => Some(parsed),
+            _ => unreachable!("it was looked at"),
+        }
+    }
+
+    /// CloseComplete has come.
+    pub(crate) fn closed(&mut self) -> Option<Closed> {
+        self.skip_copy_ends();
+        match self.expected.pop_front_if(|first| matches!(first, Expected::Closed(_)))? {
+            Expected::Closed(closed) => Some(closed),
+            _ => unreachable!("it was looked at"),
+        }
+    }
+
+    fn skip_copy_ends(&mut self) {
+        while self.expected.pop_front_if(|first| matches!(first, Expected::CopyEnd)).is_some() {}
+    }
+}

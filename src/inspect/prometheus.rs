@@ -9,10 +9,11 @@ use std::time::Duration;
 use super::{Histogram, Statistics, statistics};
 use crate::error::Misuse;
 
-type Read = fn(&Statistics) -> f64;
+/// Its name, what it means, and where it is.
+type Metric<T> = (&'static str, &'static str, fn(&Statistics) -> T);
 
 #[rustfmt::skip]
-const GAUGES: &[(&str, &str, Read)] = &[
+const GAUGES: &[Metric<f64>] = &[
     ("asleep", "1 while the machine sleeps in epoll_wait; 0 for long, with the same turns, is a coroutine that holds it", |s| f64::from(u8::from(s.asleep))),
     ("coroutines", "coroutines that have not ended", |s| s.coroutines as f64),
     ("ready", "coroutines ready to run when the machine last came to its loop", |s| s.ready as f64),
@@ -28,7 +29,7 @@ const GAUGES: &[(&str, &str, Read)] = &[
 ];
 
 #[rustfmt::skip]
-const COUNTERS: &[(&str, &str, Read)] = &[
+const COUNTERS: &[Metric<f64>] = &[
     ("switches_total", "switches to a coroutine", |s| s.switches as f64),
     ("turns_total", "turns of the loop", |s| s.turns as f64),
     ("polls_total", "calls of epoll_wait", |s| s.polls as f64),
@@ -39,7 +40,7 @@ const COUNTERS: &[(&str, &str, Read)] = &[
 ];
 
 #[rustfmt::skip]
-const HISTOGRAMS: &[(&str, &str, fn(&Statistics) -> Histogram)] = &[
+const HISTOGRAMS: &[Metric<Histogram>] = &[
     ("timer_lag_seconds", "how late timers were when the machine came to its loop", |s| s.lags),
     ("run_seconds", "how long coroutines ran from one switch to the next (counted with Tuning::timing)", |s| s.runs),
     ("ready_seconds", "how long coroutines were ready before they ran (counted with Tuning::timing)", |s| s.readies),

@@ -48,7 +48,7 @@ impl Catalogue {
         self.next.set(id + 1);
         let statement = Rc::new(Statement { id, text: text.into() });
         // Those that nobody has any more are forgotten now and then.
-        if id % 64 == 0 {
+        if id.is_multiple_of(64) {
             statements.retain(|_, statement| statement.strong_count() > 0);
         }
         statements.insert(text.into(), Rc::downgrade(&statement));

@@ -330,10 +330,7 @@ mod tests {
     #[test]
     fn errors_name_the_line_and_what_to_do() {
         wrong("machines = 0", "x.toml:1: machines = 0: it is from 1 to 256");
-        wrong(
-            "\nadmins = [\"eve\"]",
-            "x.toml:2: the admin \"eve\" is none of the users: add [users.\"eve\"]",
-        );
+        wrong("\nadmins = [\"eve\"]", "x.toml:2: the admin \"eve\" is none of the users: add [users.eve]");
         wrong("[users.ada]", "x.toml:1: user \"ada\" has no password: add one, or auth = \"trust\"");
         wrong(
             "[tls]\nmode = \"require\"",

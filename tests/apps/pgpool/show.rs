@@ -8,75 +8,48 @@ use crate::table::Table;
 
 type Rows = Vec<Vec<String>>;
 
+const POOLS: &[&str] = &[
+    "database",
+    "user",
+    "machine",
+    "clients_active",
+    "clients_waiting",
+    "servers_active",
+    "servers_idle",
+    "servers_opening",
+    "pool_size",
+    "pool_mode",
+    "paused",
+];
+const CLIENTS: &[&str] =
+    &["id", "database", "user", "state", "address", "tls", "machine", "connected_s", "server"];
+const SERVERS: &[&str] =
+    &["id", "database", "user", "state", "machine", "connected_s", "pid", "tls", "prepared", "client"];
+const STATS: &[&str] = &[
+    "database",
+    "user",
+    "machine",
+    "transactions",
+    "queries",
+    "bytes_received",
+    "bytes_sent",
+    "waits",
+    "wait_us",
+    "longest_wait_us",
+    "servers_opened",
+];
+const DATABASES: &[&str] =
+    &["name", "host", "port", "database", "force_user", "pool_mode", "pool_size", "min_pool_size", "tls"];
+
 /// The table of this name, if there is one.
 pub(crate) fn table(pooler: &Pooler, name: &str) -> Option<Table> {
     let gather = |rows: fn(&Pooler) -> Rows| on_all(&pooler.common.machines, rows).concat();
     let (columns, rows): (&[&str], Rows) = match name {
-        "POOLS" => (
-            &[
-                "database",
-                "user",
-                "machine",
-                "clients_active",
-                "clients_waiting",
-                "servers_active",
-                "servers_idle",
-                "servers_opening",
-                "pool_size",
-                "pool_mode",
-                "paused",
-            ],
-            gather(pools),
-        ),
-        "CLIENTS" => (
-            &["id", "database", "user", "state", "address", "tls", "machine", "connected_s", "server"],
-            gather(clients),
-        ),
-        "SERVERS" => (
-            &[
-                "id",
-                "database",
-                "user",
-                "state",
-                "machine",
-                "connected_s",
-                "pid",
-                "tls",
-                "prepared",
-                "client",
-            ],
-            gather(servers),
-        ),
-        "STATS" => (
-            &[
-                "database",
-                "user",
-                "machine",
-                "transactions",
-                "queries",
-                "bytes_received",
-                "bytes_sent",
-                "waits",
-                "wait_us",
-                "longest_wait_us",
-                "servers_opened",
-            ],
-            gather(stats),
-        ),
-        "DATABASES" => (
-            &[
-                "name",
-                "host",
-                "port",
-                "database",
-                "force_user",
-                "pool_mode",
-                "pool_size",
-                "min_pool_size",
-                "tls",
-            ],
-            databases(pooler),
-        ),
+        "POOLS" => (POOLS, gather(pools)),
+        "CLIENTS" => (CLIENTS, gather(clients)),
+        "SERVERS" => (SERVERS, gather(servers)),
+        "STATS" => (STATS, gather(stats)),
+        "DATABASES" => (DATABASES, databases(pooler)),
         "CONFIG" => (&["key", "value"], config(pooler)),
         "VERSION" => (&["version"], vec![vec![format!("pgpool {}", env!("CARGO_PKG_VERSION"))]]),
         _ => return None,

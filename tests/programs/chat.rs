@@ -105,7 +105,7 @@ fn what_it_refuses() {
 
 #[test]
 fn the_hunt_finds_a_planted_bug() {
-    let (status, said) = hunt("chat", &["--seeds", "1000", "--bug", "gap"]);
+    let (status, said) = hunt("chat", &["--seeds", "8000", "--bug", "gap"]);
     assert_eq!(status, 1, "{said}");
     let (status, said) = hunt("chat", &["--seeds", "100"]);
     assert_eq!(status, 0, "{said}");

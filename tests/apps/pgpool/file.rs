@@ -156,7 +156,7 @@ impl File {
             users.insert(name.into_inner(), found);
         }
         if let Some(unknown) = self.admins.iter().find(|admin| !users.contains_key(admin.get_ref())) {
-            let what = format!("the admin {:?} is none of the users: add [users.{0}]", unknown.get_ref());
+            let what = format!("the admin {:?} is none of the users: add [users.{0:?}]", unknown.get_ref());
             return Err((unknown.span().start, what));
         }
         Ok(Config {
@@ -170,7 +170,6 @@ impl File {
             databases,
             users,
             say: |news| eprintln!("pgpool: {news}"),
-            bug: None,
         })
     }
 }
@@ -330,7 +329,10 @@ mod tests {
     #[test]
     fn errors_name_the_line_and_what_to_do() {
         wrong("machines = 0", "x.toml:1: machines = 0: it is from 1 to 256");
-        wrong("\nadmins = [\"eve\"]", "x.toml:2: the admin \"eve\" is none of the users: add [users.eve]");
+        wrong(
+            "\nadmins = [\"eve\"]",
+            "x.toml:2: the admin \"eve\" is none of the users: add [users.\"eve\"]",
+        );
         wrong("[users.ada]", "x.toml:1: user \"ada\" has no password: add one, or auth = \"trust\"");
         wrong(
             "[tls]\nmode = \"require\"",

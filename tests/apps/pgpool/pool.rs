@@ -22,7 +22,7 @@ use machinarium::sync::channel::local::{Receiver, Sender, bounded};
 use machinarium::{Instant, WaitError, timeout};
 
 use crate::cancel;
-use crate::config::{Bug, PoolMode};
+use crate::config::PoolMode;
 use crate::connect::{Refused, Target};
 use crate::failure::{Failure, code};
 use crate::params::Params;
@@ -62,7 +62,6 @@ pub(crate) struct Settings {
     pub(crate) server_lifetime: Option<Duration>,
     pub(crate) cancel: Option<Duration>,
     pub(crate) say: fn(&str),
-    pub(crate) bug: Option<Bug>,
 }
 
 /// What a client has at its login.
@@ -304,13 +303,12 @@ impl Pool {
         let settings = self.settings();
         let (is_free, is_doomed) = {
             let flow = server.flow.borrow();
-            let is_dirty = settings.bug == Some(Bug::DirtyRelease) && flow.is_answered();
-            (flow.is_free() || is_dirty, server.doomed.borrow().is_some())
+            (flow.is_free(), server.doomed.borrow().is_some())
         };
         if !is_free || is_doomed {
             return self.give_up(server);
         }
-        let waits = server.is_cancelled() && settings.bug != Some(Bug::EarlyHandover);
+        let waits = server.is_cancelled();
         let resets = settings.target.database.mode == PoolMode::Session;
         if !waits && !resets {
             return self.put(server);

@@ -259,7 +259,6 @@ impl Pooler {
             server_lifetime: timeouts.server_lifetime,
             cancel: timeouts.cancel,
             say: config.say,
-            bug: config.bug,
         }))
     }
 

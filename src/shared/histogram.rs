@@ -1,6 +1,6 @@
 //! How long things took, counted by powers of two: one thread adds, and any may read.
 //!
-//! Place 0 counts what took at most [`LEAST`] nanoseconds, each further place up to twice as long as the one before, and the last all
+//! Place 0 counts what took at most 128 nanoseconds, each further place up to twice as long as the one before, and the last all
 //! that took longer: from 128 ns to 137 s, within a factor of two. To add is two additions, without a lock.
 
 use super::primitive::{AtomicU64, Ordering};

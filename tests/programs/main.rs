@@ -12,6 +12,7 @@ mod chat;
 mod echo;
 mod gdb;
 mod kv;
+mod pgpool;
 mod program;
 mod proxy;
 mod search;

@@ -1,5 +1,4 @@
-//! pgpool: a connection pooler for PostgreSQL. Begun, and not to be relied on: its units are tested, and it was tried by hand with psql and pgbench
-//! on one machine, with trust and without TLS; the rest of it was not run yet, and nothing hunts it in the simulator.
+//! pgpool: a connection pooler for PostgreSQL. `tests/programs/pgpool` runs it before a real one, with psql, pgbench, psycopg2 and JDBC.
 //!
 //! ```text
 //! pgpool FILE             serves as the configuration in FILE says (see tests/apps/pgpool/pgpool.toml)

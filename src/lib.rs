@@ -18,6 +18,8 @@
 //! }
 //! ```
 //!
+//! The [guide] is to be read first, in an hour; it ends with tables of what tokio's, Go's and C machinarium's functions are called here.
+//!
 //! # Where things are
 //!
 //! - [`kernel`]: the system calls, as one trait; the real kernel behind it. Everything below that trait can be simulated.
@@ -33,7 +35,7 @@
 //! - [`mod@future`]: futures inside coroutines, and what they can poll. `adapter`: streams as other crates' traits know them.
 //! - [`signal`]: signals as values. `shutdown`: how a service ends.
 //! - [`sync`]: channels, select, locks, events.
-//! - [`net`], `io`: sockets and their buffers. `tls`: TLS on any connected stream. `time`, `scope`, `error`: what their names say.
+//! - [`net`], `io`: sockets and their buffers. `tls`: TLS on any connected stream. `time`, [`random`], `scope`, `error`: what their names say.
 //!
 //! # Invariants
 //!
@@ -66,6 +68,8 @@ mod error;
 pub mod file;
 pub mod future;
 mod group;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 pub mod inspect;
 mod io;
 pub mod kernel;
@@ -75,6 +79,7 @@ pub mod mark;
 pub mod message;
 pub mod net;
 mod pool;
+pub mod random;
 mod scope;
 #[doc(hidden)] // not an interface: public so that benches can measure it
 #[allow(unsafe_code)] // memory handed from thread to thread
@@ -102,4 +107,4 @@ pub use message::{Message, MessageBuilder};
 pub use pool::{BlockingError, blocking};
 pub use scope::{Scope, ScopedJoinHandle, ScopedJoining, scope};
 pub use shutdown::Shutdown;
-pub use time::{current_deadline, deadline, now, sleep, sleep_until, timeout};
+pub use time::{current_deadline, deadline, now, sleep, sleep_until, system_time, timeout};

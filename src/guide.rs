@@ -9,6 +9,7 @@
 //! | [Deadlines and cancellation](deadlines) | how every wait ends, and what a call that ended has done |
 //! | [Channels and select](channels) | how coroutines, machines and threads meet |
 //! | [Testing in the simulator](simulator) | from the first `check` to reading a failure |
+//! | [Hunting in CI and on a cluster](ci) | GitHub Actions, Kubernetes, Slurm |
 //! | [TLS](tls) | on either side, with files or without; ends and truncation |
 //! | [The end of a service](shutdown) | signals, draining, and what is unwound when |
 //! | [Futures](futures) | hyper, axum and others on machines |
@@ -31,6 +32,9 @@ pub mod channels {}
 
 #[doc = include_str!("guide/simulator.md")]
 pub mod simulator {}
+
+#[doc = include_str!("guide/ci.md")]
+pub mod ci {}
 
 #[doc = include_str!("guide/tls.md")]
 pub mod tls {}

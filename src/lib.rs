@@ -37,6 +37,20 @@
 //! - [`sync`]: channels, select, locks, events.
 //! - [`net`], `io`: sockets and their buffers. `tls`: TLS on any connected stream. `time`, [`random`], `scope`, `error`: what their names say.
 //!
+//! # Features
+//!
+//! | feature | what | adds to `bytes`, `libc` and `signal-hook-registry` (with `errno`) |
+//! |---|---|---|
+//! | `tls` (default) | [`mod@tls`] by rustls over aws-lc-rs, whose C needs gcc | rustls, rustls-native-certs, aws-lc-rs and what these use: 11 crates |
+//! | `tls-ring` | the same over ring; with both, aws-lc-rs is used | the same with ring: 12 crates |
+//! | `futures-io` | streams as `futures_io::AsyncRead` and `AsyncWrite` | futures-io |
+//! | `tokio` | streams as tokio's traits | tokio, no feature of it; pin-project-lite |
+//! | `hyper` | hyper 1's `rt` traits | hyper, no feature of it; http, http-body, itoa, tokio, pin-project-lite |
+//! | `ureq` | a connector and a resolver for ureq 3 | ureq, no feature of it, and 8 crates |
+//! | `tracing` | spans that stay with their coroutine | tracing-core, once_cell |
+//!
+//! The minimum Rust version is `rust-version` in `Cargo.toml`, which rises with a minor version only.
+//!
 //! # Invariants
 //!
 //! 1. Only `kernel` (calls in `linux`, elsewhere numbers) and `coroutine` name libc.

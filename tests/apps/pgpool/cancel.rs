@@ -31,6 +31,31 @@ pub(crate) fn forward(pool: &Pool, server: &Rc<Server>) {
     }
 }
 
+/// How long a query has to end before it is cancelled again.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Ends what a server does for a client that has gone, when it was told goodbye. A request that comes before the query is lost, so they
+/// are sent until the server has closed the connection: no other client ever has it.
+pub(crate) fn until_closed(target: &Target, server: &Server, patience: Duration) -> io::Result<()> {
+    timeout(patience, || {
+        loop {
+            send(target, server.key, patience)?;
+            match timeout(AGAIN, || drain(server)) {
+                // If that was the limit of all of it, the next request fails.
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
+                other => return other,
+            }
+        }
+    })
+}
+
+/// Reads until the server has closed the connection.
+fn drain(server: &Server) -> io::Result<()> {
+    let mut buffer = [0; 4096];
+    while server.wire.read(&mut buffer)? > 0 {}
+    Ok(())
+}
+
 /// Sends a request and waits until the server has closed its connection.
 pub(crate) fn send(target: &Target, key: (u32, u32), patience: Duration) -> io::Result<()> {
     timeout(patience, || {

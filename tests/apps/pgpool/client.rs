@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use machinarium::{Instant, JoinHandle};
@@ -16,7 +15,8 @@ pub(crate) struct Client {
     pub(crate) id: u64,
     /// What a cancel request has to show to reach it.
     pub(crate) key: (u32, u32),
-    pub(crate) peer: SocketAddr,
+    /// Its address.
+    pub(crate) peer: String,
     pub(crate) database: String,
     pub(crate) user: String,
     pub(crate) is_tls: bool,
@@ -45,7 +45,7 @@ impl Client {
     pub(crate) fn new(
         id: u64,
         key: (u32, u32),
-        peer: SocketAddr,
+        peer: String,
         (database, user): (&str, &str),
         is_tls: bool,
     ) -> Client {

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::config::ANY;
 use crate::failure::code;
 use crate::pooler::Pooler;
 use crate::reload::{self, on_all};
@@ -65,7 +66,7 @@ pub(crate) fn run(pooler: &Rc<Pooler>, command: &str) -> Result<Answer, (&'stati
 
 fn find(pooler: &Pooler, database: &str) -> Result<String, (&'static str, String)> {
     let name = database.trim_matches('"');
-    let known = pooler.config().databases.contains_key(name);
+    let known = pooler.config().database(name).is_some() || name == ANY;
     known
         .then(|| name.to_owned())
         .ok_or_else(|| (code::NO_DATABASE, format!("there is no database {name:?}")))

@@ -12,6 +12,8 @@ use crate::scram::Verifier;
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
+    /// The directory of its Unix socket, which is called after the port, as PostgreSQL's is.
+    pub(crate) unix: Option<PathBuf>,
     /// Where Prometheus asks for the metrics.
     pub(crate) metrics: Option<SocketAddr>,
     /// How many machines (threads) share the clients.
@@ -40,6 +42,8 @@ pub(crate) struct Timeouts {
     pub(crate) query_wait: Option<Duration>,
     /// A query, from its last byte to its ReadyForQuery.
     pub(crate) query: Option<Duration>,
+    /// A client that takes nothing of an answer.
+    pub(crate) client_write: Option<Duration>,
     /// A client that asks for nothing, outside of a transaction.
     pub(crate) client_idle: Option<Duration>,
     /// The same inside of a transaction.
@@ -57,9 +61,10 @@ pub(crate) struct Timeouts {
 /// A database as clients name it, and the server that has it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Database {
+    /// A name or an address, or the directory of its Unix socket.
     pub(crate) host: String,
     pub(crate) port: u16,
-    /// Its name there.
+    /// Its name there; [`ANY`]: the one that the client asks for.
     pub(crate) name: String,
     /// Whoever the client is, there it is this one.
     pub(crate) user: Option<String>,
@@ -140,7 +145,19 @@ pub(crate) enum Roots {
     File(PathBuf),
 }
 
+/// The name of the database that stands for all that are not there, and of the one with the name that its client asks for.
+pub(crate) const ANY: &str = "*";
+
 impl Config {
+    /// The database that a client means by a name.
+    pub(crate) fn database(&self, name: &str) -> Option<Database> {
+        let mut found = self.databases.get(name).or_else(|| self.databases.get(ANY))?.clone();
+        if found.name == ANY {
+            found.name = name.to_owned();
+        }
+        Some(found)
+    }
+
     /// A share of `count` things for one of the machines: all shares together are `count`.
     pub(crate) fn share(&self, count: usize, machine: usize) -> usize {
         count / self.machines + usize::from(machine < count % self.machines)
@@ -163,6 +180,7 @@ impl Default for Timeouts {
             connect: some(15),
             query_wait: some(120),
             query: None,
+            client_write: None,
             client_idle: None,
             idle_in_transaction: None,
             server_idle: some(600),

@@ -1,8 +1,9 @@
-//! How a connection to a server begins: TCP, TLS if it is to be, and the login in a user's name.
+//! How a connection to a server begins: TCP or a Unix socket, TLS if it is to be, and the login in a user's name.
 
 use std::io;
+use std::path::{Path, PathBuf};
 
-use machinarium::net::TcpStream;
+use machinarium::net::{TcpStream, UnixStream};
 use machinarium::tls::{ClientConfig, Verify};
 
 use crate::config::{Database, Roots, TlsMode};
@@ -44,6 +45,10 @@ impl Target {
     /// Connects, with TLS or without: what a login and a cancel request begin with.
     pub(crate) fn open(&self) -> io::Result<Wire> {
         let Database { host, port, tls, .. } = &self.database;
+        if host.starts_with('/') {
+            // Nobody is in between: as for libpq, there is no TLS there.
+            return Ok(Wire::Unix(UnixStream::connect(socket_file(Path::new(host), *port))?));
+        }
         let stream = TcpStream::connect((host.as_str(), *port))?;
         stream.set_nodelay(true)?;
         let Some(config) = &self.tls else { return Ok(Wire::Plain(stream)) };
@@ -167,6 +172,11 @@ impl Target {
             false => Err(invalid("the server does not know the password that it asked for".to_owned())),
         }
     }
+}
+
+/// The file of the Unix socket of a server, which is called after its port.
+pub(crate) fn socket_file(directory: &Path, port: u16) -> PathBuf {
+    directory.join(format!(".s.PGSQL.{port}"))
 }
 
 /// The server's side of a login, when it says no.

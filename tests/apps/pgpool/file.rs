@@ -59,6 +59,7 @@ type At<T> = Result<T, (usize, String)>;
 struct File {
     #[serde(default = "default_listen")]
     listen: SocketAddr,
+    unix: Option<PathBuf>,
     metrics: Option<SocketAddr>,
     machines: Option<Spanned<usize>>,
     max_clients: Option<Spanned<usize>>,
@@ -89,6 +90,7 @@ struct FileTimeouts {
     connect: Option<Limit>,
     query_wait: Option<Limit>,
     query: Option<Limit>,
+    client_write: Option<Limit>,
     client_idle: Option<Limit>,
     idle_in_transaction: Option<Limit>,
     server_idle: Option<Limit>,
@@ -163,6 +165,7 @@ impl File {
         }
         Ok(Config {
             listen: self.listen,
+            unix: self.unix,
             metrics: self.metrics,
             machines,
             max_clients,
@@ -261,6 +264,7 @@ impl FileTimeouts {
             connect: limit(self.connect, defaults.connect),
             query_wait: limit(self.query_wait, defaults.query_wait),
             query: limit(self.query, defaults.query),
+            client_write: limit(self.client_write, defaults.client_write),
             client_idle: limit(self.client_idle, defaults.client_idle),
             idle_in_transaction: limit(self.idle_in_transaction, defaults.idle_in_transaction),
             server_idle: limit(self.server_idle, defaults.server_idle),

@@ -52,8 +52,11 @@ impl Drop for Home {
         // Shielded: a client that is cancelled is gone all the same.
         let _ = machinarium::shield(|| -> Result<(), WaitError> {
             let mut counts = self.homes.counts.lock()?;
-            if let Some(count) = counts.get_mut(&self.key).and_then(|counts| counts.get_mut(self.machine)) {
-                *count -= 1;
+            if let Some(of_pool) = counts.get_mut(&self.key) {
+                of_pool[self.machine] -= 1;
+                if of_pool.iter().all(|count| *count == 0) {
+                    counts.remove(&self.key);
+                }
             }
             Ok(())
         });

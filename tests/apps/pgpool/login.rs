@@ -1,11 +1,10 @@
 //! How a client's connection begins: what it wants (TLS, a cancel request, a session), who it is, and on which machine it lives.
 
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use machinarium::net::TcpStream;
 use machinarium::{shield, timeout};
 
 use crate::admin;
@@ -44,19 +43,19 @@ struct Request {
 struct Newcomer {
     wire: DetachedWire,
     inbox: Inbox,
-    peer: SocketAddr,
+    peer: String,
     request: Request,
     _place: Place,
     home: Option<Home>,
 }
 
 /// Serves a connection, up to where a session begins: that has a coroutine of its own.
-pub(crate) fn serve(stream: TcpStream, peer: SocketAddr) {
+pub(crate) fn serve(wire: Wire, peer: &str) {
     let pooler = Pooler::here();
-    let mut wire = Some(Wire::Plain(stream));
+    let mut wire = Some(wire);
     let mut log_in = || log_in(&pooler, &mut wire, peer);
     let result = match pooler.config().timeouts.login {
-        Some(patience) => timeout(patience, log_in),
+        Some(patience) => timeout(patience, log_in).map_err(|failure| told_of(failure, patience)),
         None => log_in(),
     };
     let Err(failure) = result else { return };
@@ -72,7 +71,17 @@ pub(crate) fn serve(stream: TcpStream, peer: SocketAddr) {
     }
 }
 
-fn log_in(pooler: &Rc<Pooler>, wire: &mut Option<Wire>, peer: SocketAddr) -> Result<(), Failure> {
+/// Which limit it was, if it was one.
+fn told_of(failure: Failure, patience: Duration) -> Failure {
+    match failure {
+        Failure::Io(error) if error.kind() == io::ErrorKind::TimedOut => {
+            Failure::told(code::CONNECTION, format!("the login has taken {patience:?} (login)"))
+        }
+        other => other,
+    }
+}
+
+fn log_in(pooler: &Rc<Pooler>, wire: &mut Option<Wire>, peer: &str) -> Result<(), Failure> {
     let config = pooler.config();
     let Some(request) = request(pooler, &config, wire)? else { return Ok(()) };
     let place = pooler.common.places.place().ok_or_else(|| {
@@ -89,7 +98,7 @@ fn log_in(pooler: &Rc<Pooler>, wire: &mut Option<Wire>, peer: SocketAddr) -> Res
     let home = find_home(pooler, &config, &request)?;
     let machine = home.as_ref().map_or(0, |home| home.machine);
     let wire = wire.take().expect("it is taken here").detach()?;
-    let newcomer = Newcomer { wire, inbox, peer, request, _place: place, home };
+    let newcomer = Newcomer { wire, inbox, peer: peer.to_owned(), request, _place: place, home };
     let remote = &pooler.common.machines[machine];
     if config.machines == 1 {
         newcomer.settle();
@@ -106,7 +115,7 @@ fn find_home(pooler: &Pooler, config: &Config, request: &Request) -> Result<Opti
         let text = format!("user {:?} is not one of the admins", request.user);
         return if may { Ok(None) } else { Err(Failure::told(code::NO_LOGIN, text)) };
     }
-    let database = config.databases.get(&request.database).ok_or_else(|| no_database(&request.database))?;
+    let database = config.database(&request.database).ok_or_else(|| no_database(&request.database))?;
     Ok(Some(pooler.common.homes.find(config, &request.database, &request.user, database.size)?))
 }
 
@@ -119,7 +128,7 @@ impl Newcomer {
         let (id, process) = pooler.next_client();
         let key = (process, u32::from_be_bytes(random::bytes()));
         let names = (request.database.as_str(), request.user.as_str());
-        let client = Rc::new(Client::new(id, key, peer, names, wire.is_tls()));
+        let client = Rc::new(Client::new(id, key, peer.clone(), names, wire.is_tls()));
         pooler.enter(&client);
         let (here, entered) = (pooler.clone(), client.clone());
         let session = move || {
@@ -170,7 +179,9 @@ fn request(
     config: &Arc<Config>,
     wire: &mut Option<Wire>,
 ) -> Result<Option<Request>, Failure> {
-    wire.as_ref().expect("a connection").tcp().set_nodelay(true)?;
+    if let Some(Wire::Plain(stream)) = wire {
+        stream.set_nodelay(true)?;
+    }
     loop {
         let now = wire.as_ref().expect("a connection");
         let (kind, body) = read_first(now)?;
@@ -184,7 +195,7 @@ fn request(
                 return Ok(None);
             }
             version if version >> 16 == PROTOCOL >> 16 => {
-                if config.tls.mode == TlsMode::Require && !now.is_tls() {
+                if config.tls.mode == TlsMode::Require && matches!(now, Wire::Plain(_)) {
                     return Err(Failure::told(code::NO_LOGIN, "the pooler requires TLS (sslmode=require)"));
                 }
                 return read_startup(version, &body, now).map(Some);
@@ -222,11 +233,10 @@ fn read_exact(wire: &Wire, mut buffer: &mut [u8]) -> io::Result<()> {
 }
 
 fn begin_tls(pooler: &Pooler, wire: &mut Option<Wire>) -> Result<(), Failure> {
-    let Some(Wire::Plain(stream)) = wire.take() else { return Err(invalid("TLS in TLS".to_owned()).into()) };
-    let Some(tls) = pooler.tls() else {
-        stream.write_all(b"N").map_err(io::Error::from)?;
-        *wire = Some(Wire::Plain(stream));
-        return Ok(());
+    let (stream, tls) = match (wire.take(), pooler.tls()) {
+        (Some(Wire::Plain(stream)), Some(tls)) => (stream, tls),
+        // Over a Unix socket there is none.
+        (other, _) => return Ok(wire.insert(other.expect("a connection")).write_all(b"N")?),
     };
     // What was sent in clear behind the request could be of somebody in between, who wants it taken for encrypted.
     if stream.buffered() > 0 {
@@ -304,7 +314,7 @@ fn authenticate(config: &Config, wire: &Wire, inbox: &mut Inbox, user: &str) -> 
     };
     let binding = match wire {
         Wire::Tls(stream) => stream.server_end_point(),
-        Wire::Plain(_) => None,
+        Wire::Plain(_) | Wire::Unix(_) => None,
     };
     let mut out = Vec::new();
     put(&mut out, b'R', |body| {

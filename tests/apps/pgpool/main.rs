@@ -13,6 +13,7 @@
 //! Exit codes: 0, 1 if the pooler failed, 2 if it could not do what the command line or the file says.
 
 mod admin;
+mod backoff;
 mod cancel;
 mod client;
 mod commands;

@@ -21,6 +21,7 @@ use machinarium::sync::channel::RecvError;
 use machinarium::sync::channel::local::{Receiver, Sender, bounded};
 use machinarium::{Instant, WaitError, timeout};
 
+use crate::backoff::Backoff;
 use crate::cancel;
 use crate::connect::{Refused, Target};
 use crate::failure::{Failure, code};
@@ -42,6 +43,7 @@ pub(crate) struct Pool {
     opening: Cell<usize>,
     queue: RefCell<VecDeque<(u64, Sender<Grant>)>>,
     paused: Cell<bool>,
+    backoff: Backoff,
     /// Of the configuration: connections of an earlier one are closed when they can be.
     generation: Cell<u64>,
     /// What clients have asked for at their logins, and what they got.
@@ -117,6 +119,7 @@ impl Pool {
             opening: Cell::new(0),
             queue: RefCell::default(),
             paused: Cell::new(false),
+            backoff: Backoff::default(),
             generation: Cell::new(0),
             welcomes: RefCell::default(),
             stats: Stats::default(),
@@ -136,7 +139,10 @@ impl Pool {
             let text = format!("{most} clients wait already for a connection to {self} (max_waiting)");
             return Err(Failure::told(code::TOO_MANY, text));
         }
-        self.wait(client, seat)
+        match self.backoff.refusal() {
+            Some(refusal) if self.total.get() == 0 => Err(refusal),
+            _ => self.wait(client, seat),
+        }
     }
 
     fn wait(self: &Rc<Pool>, client: u64, seat: &Seat) -> Result<Lease, Failure> {
@@ -212,6 +218,7 @@ impl Pool {
         if !old.target.is_same(&self.settings().target) {
             self.generation.set(self.generation.get() + 1);
             self.welcomes.borrow_mut().clear();
+            self.backoff.forget();
             self.close_idle("the configuration has changed");
         }
         self.open_more();
@@ -270,6 +277,8 @@ impl Pool {
         }
         if !self.paused.get() {
             self.open(settings.min_size.saturating_sub(self.total.get()));
+            // Of those who wait, too, some may have seen a try fail.
+            self.open_more();
         }
     }
 
@@ -355,9 +364,11 @@ impl Pool {
         let is_busy = !server.flow.borrow().is_answered();
         if is_busy && reason.is_none() {
             let settings = self.settings();
-            let (target, patience, key) = (settings.target.clone(), settings.cancel, server.key);
+            let server = server.clone();
             // Without a stack for it, the query runs to its end.
-            let _ = machinarium::try_spawn("cancel", move || cancel::send(&target, key, patience));
+            let _ = machinarium::try_spawn("cancel", move || {
+                cancel::until_closed(&settings.target, &server, settings.cancel)
+            });
         }
         self.close(
             &server,
@@ -416,7 +427,7 @@ impl Pool {
     fn open(self: &Rc<Pool>, count: usize) {
         let settings = self.settings();
         for _ in 0..count.min(settings.size.saturating_sub(self.total.get())) {
-            if self.paused.get() {
+            if self.paused.get() || self.backoff.refusal().is_some() {
                 return;
             }
             self.total.set(self.total.get() + 1);
@@ -442,7 +453,10 @@ impl Pool {
     fn opened(self: &Rc<Pool>, opened: io::Result<Server>) {
         self.opening.set(self.opening.get() - 1);
         match opened {
-            Ok(server) => self.put(Rc::new(server)),
+            Ok(server) => {
+                self.backoff.forget();
+                self.put(Rc::new(server));
+            }
             Err(error) => {
                 self.total.set(self.total.get() - 1);
                 self.failed(&error);
@@ -457,11 +471,12 @@ impl Pool {
         if machinarium::cancelled(error).is_none() {
             (self.settings().say)(&text);
         }
+        let known = error.get_ref().and_then(|source| source.downcast_ref::<Refused>());
+        let code = known.map_or(code::CONNECTION, |refused| code_of(&refused.code));
+        self.backoff.failed(code, text.clone());
         if self.total.get() > 0 {
             return;
         }
-        let known = error.get_ref().and_then(|source| source.downcast_ref::<Refused>());
-        let code = known.map_or(code::CONNECTION, |refused| code_of(&refused.code));
         for (_, sender) in std::mem::take(&mut *self.queue.borrow_mut()) {
             drop(sender.try_send(Err(Failure::told(code, text.clone()))));
         }

@@ -17,7 +17,7 @@ use machinarium::tls::ServerConfig;
 use crate::cancel;
 use crate::client::Client;
 use crate::common::service::{Clients, End};
-use crate::config::{Config, TlsMode};
+use crate::config::{ANY, Config, TlsMode};
 use crate::connect::Target;
 use crate::failure::{Failure, code};
 use crate::homes::Homes;
@@ -110,11 +110,17 @@ impl Pooler {
         let settings = self.settings(&self.config(), database, user)?;
         let settings = settings.ok_or_else(|| no_database(database))?;
         let pool = Pool::new(database, user, settings);
-        if self.paused.borrow().contains(database) {
+        if self.is_paused(database) {
             pool.pause();
         }
         self.pools.borrow_mut().insert(key, pool.clone());
         Ok(pool)
+    }
+
+    fn is_paused(&self, database: &str) -> bool {
+        let paused = self.paused.borrow();
+        let is_listed = self.config.borrow().databases.contains_key(database);
+        paused.contains(database) || (!is_listed && paused.contains(ANY))
     }
 
     pub(crate) fn pools(&self) -> Vec<Rc<Pool>> {
@@ -132,8 +138,7 @@ impl Pooler {
     }
 
     pub(crate) fn resume(&self, database: Option<&str>) {
-        let names = self.databases(database);
-        self.paused.borrow_mut().retain(|paused| !names.contains(paused));
+        self.paused.borrow_mut().retain(|paused| database.is_some_and(|database| database != paused));
         self.pools_of(database).iter().for_each(Pool::resume);
     }
 
@@ -250,11 +255,11 @@ impl Pooler {
     }
 
     fn settings(&self, config: &Config, database: &str, user: &str) -> io::Result<Option<Settings>> {
-        let Some(found) = config.databases.get(database) else { return Ok(None) };
+        let Some(found) = config.database(database) else { return Ok(None) };
         let password = config.users.get(user).and_then(|user| user.password.as_deref());
         let timeouts = &config.timeouts;
         Ok(Some(Settings {
-            target: Target::new(found, user, password)?,
+            target: Target::new(&found, user, password)?,
             size: config.share(found.size, self.index),
             min_size: config.share(found.min_size, self.index),
             connect: timeouts.connect,
@@ -269,7 +274,18 @@ impl Pooler {
     fn tend(&self) {
         while machinarium::sleep(TICK).is_ok() {
             self.pools().iter().for_each(Pool::tend);
+            self.forget_unused();
         }
+    }
+
+    /// Forgets pools of databases that only `*` stands for, and nobody uses any more: there are as many as clients think of names.
+    fn forget_unused(&self) {
+        let (config, clients) = (self.config(), self.clients());
+        self.pools.borrow_mut().retain(|_, pool| {
+            let is_used =
+                pool.total() > 0 || pool.waiting() > 0 || clients.iter().any(|client| client.is_of(pool));
+            is_used || config.databases.contains_key(&pool.database)
+        });
     }
 }
 

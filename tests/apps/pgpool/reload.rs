@@ -16,9 +16,9 @@ pub(crate) fn reload() -> Result<String, String> {
     let (before, new) = (pooler.config(), (pooler.common.reload)()?);
     let fixed = unchanged(&before, &new);
     // What only a restart can change stays as it is.
-    let (listen, metrics, machines, max_clients) =
-        (before.listen, before.metrics, before.machines, before.max_clients);
-    let config = Arc::new(Config { listen, metrics, machines, max_clients, ..new });
+    let (listen, unix, metrics) = (before.listen, before.unix.clone(), before.metrics);
+    let (machines, max_clients) = (before.machines, before.max_clients);
+    let config = Arc::new(Config { listen, unix, metrics, machines, max_clients, ..new });
     for result in on_all(&pooler.common.machines, move |pooler| pooler.reload(&config)) {
         result.map_err(|error| error.to_string())?;
     }
@@ -39,6 +39,7 @@ pub(crate) fn say(result: &Result<String, String>) {
 fn unchanged(before: &Config, new: &Config) -> Vec<&'static str> {
     let differ = [
         ("listen", before.listen != new.listen),
+        ("unix", before.unix != new.unix),
         ("metrics", before.metrics != new.metrics),
         ("machines", before.machines != new.machines),
         ("max_clients", before.max_clients != new.max_clients),

@@ -79,7 +79,10 @@ impl Session {
             seat: Seat::new(),
             out: Vec::new(),
         };
-        if let Err(failure) = session.welcome(requested).and_then(|()| session.live()) {
+        let patience = session.pooler.config().timeouts.client_write;
+        let limited = session.wire.set_write_timeout(patience).map_err(Failure::from);
+        let lived = limited.and_then(|()| session.welcome(requested)).and_then(|()| session.live());
+        if let Err(failure) = lived {
             session.say_goodbye(&failure);
         }
         session.wire.close();
@@ -271,7 +274,7 @@ impl Session {
         let verbatim = &inbox.bytes()[answer.verbatim];
         let bytes = if self.out.is_empty() { verbatim } else { &self.out[..] };
         if !bytes.is_empty() {
-            self.wire.write_all(bytes)?;
+            self.wire.write_all(bytes).map_err(|error| self.not_taken(error))?;
             Stats::add(&self.pool.stats.sent, bytes.len() as u64);
         }
         reuse(&mut self.out);
@@ -280,6 +283,18 @@ impl Session {
             *server.inbox.borrow_mut() = inbox;
         }
         Ok(())
+    }
+
+    /// Why an answer did not go to the client.
+    fn not_taken(&self, error: io::Error) -> Failure {
+        let patience = self.wire.write_timeout().ok().flatten();
+        match patience.filter(|_| error.kind() == io::ErrorKind::TimedOut) {
+            Some(patience) => Failure::told(
+                code::IDLE,
+                format!("the client has taken nothing for {patience:?} (client_write)"),
+            ),
+            None => error.into(),
+        }
     }
 
     /// Lets others have the server connection.

@@ -88,7 +88,7 @@ fn clients(pooler: &Pooler) -> Rows {
             client.database.clone(),
             client.user.clone(),
             format!("{:?}", client.state.get()).to_lowercase(),
-            client.peer.to_string(),
+            client.peer.clone(),
             client.is_tls.to_string(),
             pooler.index().to_string(),
             (machinarium::now() - client.since).as_secs().to_string(),
@@ -161,6 +161,7 @@ fn config(pooler: &Pooler) -> Rows {
         |limit: Option<std::time::Duration>| limit.map_or("off".to_owned(), |limit| format!("{limit:?}"));
     let pairs = [
         ("listen", config.listen.to_string()),
+        ("unix", config.unix.as_ref().map_or(String::new(), |path| path.display().to_string())),
         ("metrics", config.metrics.map_or(String::new(), |address| address.to_string())),
         ("machines", config.machines.to_string()),
         ("max_clients", config.max_clients.to_string()),
@@ -170,6 +171,7 @@ fn config(pooler: &Pooler) -> Rows {
         ("timeouts.connect", text(limits.connect)),
         ("timeouts.query_wait", text(limits.query_wait)),
         ("timeouts.query", text(limits.query)),
+        ("timeouts.client_write", text(limits.client_write)),
         ("timeouts.client_idle", text(limits.client_idle)),
         ("timeouts.idle_in_transaction", text(limits.idle_in_transaction)),
         ("timeouts.server_idle", text(limits.server_idle)),

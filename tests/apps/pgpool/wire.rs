@@ -1,8 +1,9 @@
-//! A connection to a client or a server: TCP, with TLS on it or without.
+//! A connection to a client or a server: TCP, with TLS on it or without, or a Unix socket.
 
 use std::io::{self, Read};
+use std::time::Duration;
 
-use machinarium::net::{Readable, TcpStream, Writable};
+use machinarium::net::{DetachedTcpStream, DetachedUnixStream, Readable, TcpStream, UnixStream, Writable};
 use machinarium::tls::{DetachedTlsStream, TlsStream};
 
 /// Behind how many unsent bytes a server gets no more of its client's. One that sends and does not read would otherwise never be
@@ -13,12 +14,28 @@ const UNSENT: usize = 64 << 10;
 pub(crate) enum Wire {
     Plain(TcpStream),
     Tls(Box<TlsStream>),
+    Unix(UnixStream),
 }
 
 /// A connection on its way to another machine.
 pub(crate) enum DetachedWire {
-    Plain(machinarium::net::DetachedTcpStream),
+    Plain(DetachedTcpStream),
     Tls(DetachedTlsStream),
+    Unix(DetachedUnixStream),
+}
+
+/// The same of each kind, by the stream that is below all others.
+macro_rules! below {
+    ($wire:expr, $stream:ident => $what:expr) => {
+        match $wire {
+            Wire::Plain($stream) => $what,
+            Wire::Unix($stream) => $what,
+            Wire::Tls(tls) => {
+                let $stream = tls.get_ref();
+                $what
+            }
+        }
+    };
 }
 
 impl Wire {
@@ -26,6 +43,7 @@ impl Wire {
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Wire::Plain(stream) => (&mut &*stream).read(buffer),
+            Wire::Unix(stream) => (&mut &*stream).read(buffer),
             Wire::Tls(stream) => match (&mut &**stream).read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
                 other => other,
@@ -36,6 +54,7 @@ impl Wire {
     pub(crate) fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Wire::Plain(stream) => Ok(stream.write_all(bytes)?),
+            Wire::Unix(stream) => Ok(stream.write_all(bytes)?),
             Wire::Tls(stream) => Ok(stream.write_all(bytes)?),
         }
     }
@@ -43,24 +62,36 @@ impl Wire {
     pub(crate) fn readable(&self) -> Readable<'_> {
         match self {
             Wire::Plain(stream) => stream.readable(),
+            Wire::Unix(stream) => stream.readable(),
             Wire::Tls(stream) => stream.readable(),
         }
     }
 
     /// Chosen when the peer has taken so much that more may be written.
     pub(crate) fn has_room(&self) -> Writable<'_> {
-        self.tcp().set_high_water(UNSENT, 0);
-        self.tcp().writable()
+        below!(self, stream => {
+            stream.set_high_water(UNSENT, 0);
+            stream.writable()
+        })
     }
 
     /// Whether so much is unsent that nothing more is to be written for now.
     pub(crate) fn is_full(&self) -> bool {
-        self.tcp().unsent() >= UNSENT
+        below!(self, stream => stream.unsent()) >= UNSENT
     }
 
     /// Has writes never wait: what the peer does not take is kept. Whoever writes asks [`is_full`](Self::is_full) before.
     pub(crate) fn never_wait(&self) {
-        self.tcp().set_high_water(usize::MAX, 0);
+        below!(self, stream => stream.set_high_water(usize::MAX, 0));
+    }
+
+    pub(crate) fn write_timeout(&self) -> io::Result<Option<Duration>> {
+        below!(self, stream => stream.write_timeout())
+    }
+
+    /// How long one write may wait for a peer that takes nothing.
+    pub(crate) fn set_write_timeout(&self, limit: Option<Duration>) -> io::Result<()> {
+        below!(self, stream => stream.set_write_timeout(limit))
     }
 
     /// Whether a read would not wait: bytes, the end or an error are there. No system call.
@@ -70,14 +101,6 @@ impl Wire {
 
     pub(crate) fn is_tls(&self) -> bool {
         matches!(self, Wire::Tls(_))
-    }
-
-    /// The stream below: for addresses, options and marks.
-    pub(crate) fn tcp(&self) -> &TcpStream {
-        match self {
-            Wire::Plain(stream) => stream,
-            Wire::Tls(stream) => stream.get_ref(),
-        }
     }
 
     /// Tells a peer that hears of the end of TLS; never fails.
@@ -90,6 +113,7 @@ impl Wire {
     pub(crate) fn detach(self) -> io::Result<DetachedWire> {
         Ok(match self {
             Wire::Plain(stream) => DetachedWire::Plain(stream.detach()?),
+            Wire::Unix(stream) => DetachedWire::Unix(stream.detach()?),
             Wire::Tls(stream) => DetachedWire::Tls(stream.detach()?),
         })
     }
@@ -99,6 +123,7 @@ impl DetachedWire {
     pub(crate) fn attach(self) -> io::Result<Wire> {
         Ok(match self {
             DetachedWire::Plain(stream) => Wire::Plain(stream.attach()?),
+            DetachedWire::Unix(stream) => Wire::Unix(stream.attach()?),
             DetachedWire::Tls(stream) => Wire::Tls(Box::new(stream.attach().map_err(|error| error.source)?)),
         })
     }

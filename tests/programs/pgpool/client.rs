@@ -16,6 +16,14 @@ pub(crate) struct Client {
 pub(crate) type Message = (u8, Vec<u8>);
 
 impl Client {
+    /// A connection on which nothing was said yet.
+    pub(crate) fn open(address: &str) -> Client {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Client { stream, address: address.to_owned(), key: [0; 8] }
+    }
+
     /// Logs in. The error: what the pooler says.
     pub(crate) fn log_in(
         address: &str,
@@ -23,10 +31,7 @@ impl Client {
         database: &str,
         options: &[(&str, &str)],
     ) -> Result<Client, String> {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        stream.set_nodelay(true).unwrap();
-        let mut client = Client { stream, address: address.to_owned(), key: [0; 8] };
+        let mut client = Client::open(address);
         let mut body = 196_608_u32.to_be_bytes().to_vec();
         for (name, value) in [("user", user), ("database", database)].iter().chain(options) {
             body.extend(texts(&[name, value]));

@@ -72,6 +72,8 @@ done
 /// See the head of the file.
 pub(crate) struct Cluster {
     pub(crate) port: u16,
+    /// Where its Unix socket is.
+    pub(crate) directory: PathBuf,
     keeper: Child,
     answers: BufReader<std::process::ChildStdout>,
 }
@@ -116,7 +118,7 @@ impl Cluster {
         let mut said = String::new();
         while answers.read_line(&mut said).unwrap() > 0 {
             if said.ends_with("ready\n") {
-                return Ok(Cluster { port, keeper, answers });
+                return Ok(Cluster { port, directory, keeper, answers });
             }
         }
         let _ = keeper.wait();

@@ -18,6 +18,10 @@ fn a_cluster_that_is_started_again() {
     let refused =
         format!("FATAL 08006: cannot connect to 127.0.0.1:{port} for shop/trusted: Connection refused");
     assert!(told.starts_with(&refused), "{told}");
+    let again = pooler.client_error();
+    assert!(again.starts_with(&refused), "{again}");
+    let waits = (0..50).any(|_| pooler.client_error().contains("; the next try is "));
+    assert!(waits, "each client has it tried again");
     cluster.control("start");
     pooler.until_welcome();
     assert_eq!(pooler.client().ask("select 2"), "2");

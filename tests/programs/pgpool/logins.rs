@@ -1,7 +1,7 @@
 //! Who is let in, by what, and what the others are told; TLS on either side.
 
 use super::identity::IDENTITY;
-use super::{Cluster, File, Pooler};
+use super::{Cluster, File, Pooler, USERS};
 use crate::certificates::PEM;
 
 #[test]
@@ -40,6 +40,33 @@ fn what_the_server_says_of_a_login_is_passed_on() {
     );
     let told = pooler.psql("dbname=gone", &["select 1"]);
     assert!(told.ends_with("the server says: database \"gone\" does not exist"), "{told}");
+}
+
+#[test]
+fn unix_sockets_and_a_database_for_all_names() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let directory = cluster.directory.to_str().unwrap();
+    let sockets = std::env::temp_dir();
+    let (port, unix) = (cluster.port, sockets.to_str().unwrap());
+    let pooler = Pooler::with(&format!(
+        "unix = '{unix}'\n[databases.'*']\nhost = '{directory}'\nport = {port}\n{USERS}"
+    ));
+    let where_to = ["select current_database(), inet_server_addr() is null"];
+    let target = format!("host={unix}");
+    assert_eq!(pooler.psql(&target, &where_to), "shop|t");
+    assert_eq!(pooler.psql("dbname=postgres", &where_to), "postgres|t");
+    let told = pooler.psql(&format!("{target} dbname=nothing"), &where_to);
+    assert!(told.ends_with("the server says: database \"nothing\" does not exist"), "{told}");
+    assert!(
+        pooler.psql("dbname=pgpool", &["SHOW DATABASES"]).starts_with(&format!("*|{directory}|{port}|*|"))
+    );
+    // A name that nobody uses any more is forgotten.
+    assert!(pooler.until_console("SHOW POOLS", "").contains("shop"));
+    let file = sockets.join(format!(".s.PGSQL.{}", pooler.address.rsplit_once(':').unwrap().1));
+    assert!(file.exists());
+    pooler.program.signal("TERM");
+    assert_eq!(pooler.ended(), Some(0));
+    assert!(!file.exists(), "it goes with its pooler");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod console;
 mod drivers;
 mod failures;
 mod identity;
+mod limits;
 mod logins;
 mod pooling;
 mod statements;
@@ -59,7 +60,7 @@ auth = 'trust'
 password = 'secret'
 ";
 
-const LISTEN: &str = "listen = '127.0.0.1:0'\n";
+const LISTEN: &str = "listen = '127.0.0.1:0'\nadmins = ['trusted']\n";
 
 impl Pooler {
     /// Before `cluster`: the database `shop`, with `database` of its keys, and `rest` of the file besides.
@@ -95,6 +96,26 @@ impl Pooler {
             }
             assert!(Instant::now() < end, "{sql}: {said}");
             std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits until the console answers a command with a row that has this in it.
+    fn until_console(&self, command: &str, part: &str) -> String {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            let said = self.psql("dbname=pgpool", &[command]);
+            if said.contains(part) {
+                return said;
+            }
+            assert!(Instant::now() < end, "{command}: {said}");
+        }
+    }
+
+    /// What a client is told that comes when there is no server.
+    fn client_error(&self) -> String {
+        match Client::log_in(&self.address, "trusted", "shop", &[("application_name", "new")]) {
+            Ok(mut client) => client.ask("select 1"),
+            Err(told) => told,
         }
     }
 

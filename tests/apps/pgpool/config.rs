@@ -27,6 +27,20 @@ pub(crate) struct Config {
     pub(crate) users: BTreeMap<String, User>,
     /// What is told to whoever runs it.
     pub(crate) say: fn(&str),
+    pub(crate) bug: Option<Bug>,
+}
+
+/// A mistake planted for the hunt to find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Bug {
+    /// A server connection goes to the next client while a cancel request of the last one is on its way.
+    LateCancel,
+    /// A session pool's connection goes to the next client as the last one has left it.
+    NoReset,
+    /// What was granted to a client that has just given up goes to nobody.
+    LostWaiter,
+    /// Statements that begin alike are taken for the same one.
+    WrongName,
 }
 
 /// How long what may take. `None`: for ever.
@@ -136,6 +150,8 @@ pub(crate) struct ServerTls {
 pub(crate) enum Roots {
     System,
     File(PathBuf),
+    /// That of a root in this text.
+    Pem(String),
 }
 
 impl Config {

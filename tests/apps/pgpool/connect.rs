@@ -220,6 +220,7 @@ fn client_config(database: &Database) -> io::Result<Option<ClientConfig>> {
         (_, TlsMode::Allow | TlsMode::Require) => builder,
         (Roots::System, _) => builder.system_roots(),
         (Roots::File(path), _) => builder.ca_file(path),
+        (Roots::Pem(text), _) => builder.ca_pem(text.as_str()),
     };
     Ok(Some(builder.build()?))
 }

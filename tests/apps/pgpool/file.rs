@@ -170,6 +170,7 @@ impl File {
             databases,
             users,
             say: |news| eprintln!("pgpool: {news}"),
+            bug: None,
         })
     }
 }

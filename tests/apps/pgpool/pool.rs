@@ -22,7 +22,7 @@ use machinarium::sync::channel::local::{Receiver, Sender, bounded};
 use machinarium::{Instant, WaitError, timeout};
 
 use crate::cancel;
-use crate::config::PoolMode;
+use crate::config::{Bug, PoolMode};
 use crate::connect::{Refused, Target};
 use crate::failure::{Failure, code};
 use crate::params::Params;
@@ -62,6 +62,7 @@ pub(crate) struct Settings {
     pub(crate) server_lifetime: Option<Duration>,
     pub(crate) cancel: Option<Duration>,
     pub(crate) say: fn(&str),
+    pub(crate) bug: Option<Bug>,
 }
 
 /// What a client has at its login.
@@ -308,8 +309,8 @@ impl Pool {
         if !is_free || is_doomed {
             return self.give_up(server);
         }
-        let waits = server.is_cancelled();
-        let resets = settings.target.database.mode == PoolMode::Session;
+        let waits = server.is_cancelled() && settings.bug != Some(Bug::LateCancel);
+        let resets = settings.target.database.mode == PoolMode::Session && settings.bug != Some(Bug::NoReset);
         if !waits && !resets {
             return self.put(server);
         }
@@ -498,6 +499,11 @@ impl Drop for Place<'_> {
         self.pool.queue.borrow_mut().retain(|(client, _)| *client != self.client);
         // What was granted at the last moment goes back.
         let late = self.seat.receiver.try_recv();
+        if self.pool.settings().bug == Some(Bug::LostWaiter)
+            && let Ok(Ok(mut lease)) = late
+        {
+            return self.pool.idle.borrow_mut().extend(lease.server.take());
+        }
         drop(late);
     }
 }

@@ -18,6 +18,8 @@
 //! }
 //! ```
 //!
+//! The [guide] is to be read first, in an hour; it ends with tables of what tokio's, Go's and C machinarium's functions are called here.
+//!
 //! # Where things are
 //!
 //! - [`kernel`]: the system calls, as one trait; the real kernel behind it. Everything below that trait can be simulated.
@@ -33,7 +35,21 @@
 //! - [`mod@future`]: futures inside coroutines, and what they can poll. `adapter`: streams as other crates' traits know them.
 //! - [`signal`]: signals as values. `shutdown`: how a service ends.
 //! - [`sync`]: channels, select, locks, events.
-//! - [`net`], `io`: sockets and their buffers. `tls`: TLS on any connected stream. `time`, `scope`, `error`: what their names say.
+//! - [`net`], `io`: sockets and their buffers. `tls`: TLS on any connected stream. `time`, [`random`], `scope`, `error`: what their names say.
+//!
+//! # Features
+//!
+//! | feature | what | adds to `bytes`, `libc` and `signal-hook-registry` (with `errno`) |
+//! |---|---|---|
+//! | `tls` (default) | [`mod@tls`] by rustls over aws-lc-rs, whose C needs gcc | rustls, rustls-native-certs, aws-lc-rs and what these use: 11 crates |
+//! | `tls-ring` | the same over ring; with both, aws-lc-rs is used | the same with ring: 12 crates |
+//! | `futures-io` | streams as `futures_io::AsyncRead` and `AsyncWrite` | futures-io |
+//! | `tokio` | streams as tokio's traits | tokio, no feature of it; pin-project-lite |
+//! | `hyper` | hyper 1's `rt` traits | hyper, no feature of it; http, http-body, itoa, tokio, pin-project-lite |
+//! | `ureq` | a connector and a resolver for ureq 3 | ureq, no feature of it, and 8 crates |
+//! | `tracing` | spans that stay with their coroutine | tracing-core, once_cell |
+//!
+//! The minimum Rust version is `rust-version` in `Cargo.toml`, which rises with a minor version only.
 //!
 //! # Invariants
 //!
@@ -66,6 +82,8 @@ mod error;
 pub mod file;
 pub mod future;
 mod group;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 pub mod inspect;
 mod io;
 pub mod kernel;
@@ -75,6 +93,7 @@ pub mod mark;
 pub mod message;
 pub mod net;
 mod pool;
+pub mod random;
 mod scope;
 #[doc(hidden)] // not an interface: public so that benches can measure it
 #[allow(unsafe_code)] // memory handed from thread to thread
@@ -102,4 +121,4 @@ pub use message::{Message, MessageBuilder};
 pub use pool::{BlockingError, blocking};
 pub use scope::{Scope, ScopedJoinHandle, ScopedJoining, scope};
 pub use shutdown::Shutdown;
-pub use time::{current_deadline, deadline, now, sleep, sleep_until, timeout};
+pub use time::{current_deadline, deadline, now, sleep, sleep_until, system_time, timeout};

@@ -3,10 +3,10 @@
 //! A deadline is absolute. [`timeout`] sets one for every blocking call made inside; scopes nest, and the nearest
 //! deadline wins. [`shield`](crate::shield()) hides deadline and cancellation from what must be finished.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::error::WaitError;
-use crate::kernel::Instant;
+use crate::kernel::{Clock, Instant};
 use crate::machine::{Reason, ScopeDeadline, TaskRef, current};
 
 /// The monotonic clock of this thread's kernel.
@@ -15,8 +15,19 @@ use crate::machine::{Reason, ScopeDeadline, TaskRef, current};
 pub fn now() -> Instant {
     match current::machine() {
         Some(machine) => machine.now(),
-        None => current::kernel().clock_gettime(crate::kernel::Clock::Monotonic),
+        None => current::kernel().clock_gettime(Clock::Monotonic),
     }
+}
+
+/// The wall clock of this thread's kernel: what `SystemTime::now` is outside of a simulation. It may jump, and in a world it does
+/// (`Fault::ClockJump`); for durations there is [`now`].
+///
+/// ```
+/// let since = machinarium::system_time().duration_since(std::time::UNIX_EPOCH).unwrap();
+/// assert!(since.as_secs() > 1_700_000_000);
+/// ```
+pub fn system_time() -> SystemTime {
+    UNIX_EPOCH + Duration::from_nanos(current::kernel().clock_gettime(Clock::Realtime).as_nanos())
 }
 
 /// Waits for `duration`; other coroutines run meanwhile. Zero yields.

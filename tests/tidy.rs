@@ -52,6 +52,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("group", &["machine", "net", "sync", "shared", "shutdown", "kernel", "error", "time"]),
     ("inspect", &["machine", "coroutine", "shared", "signal", "kernel", "error", "time"]),
     ("file", &["machine", "pool", "net", "kernel", "error"]),
+    ("random", &["machine"]),
+    ("guide", &[]),
 ];
 
 /// What of the library the simulator may name.
@@ -62,7 +64,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/coroutine/", "stacks and the switch"),
     ("src/kernel/linux", "system calls"),
     ("src/shared/", "memory handed from thread to thread"),
-    ("src/machine/current.rs", "the one thread-local"),
+    ("src/machine/current", "the one thread-local"),
     ("src/machine/task.rs", "control blocks in stacks"),
     ("src/machine/scheduler.rs", "calls the switch"),
     ("src/machine/handle.rs", "results left in stacks"),
@@ -119,7 +121,7 @@ const BANS: &[Ban] = &[
     ban("std::os::unix::net", BOTH, KERNEL, "machinarium::net: std's goes round the kernel trait"),
     ban("std::net::ToSocketAddrs", BOTH, KERNEL, "machinarium::net: std's asks the real resolver"),
     ban("std::time::Instant", LIBRARY, KERNEL_OR_HYPER, "kernel::Instant: the clock is the kernel's"),
-    ban("std::time::SystemTime", BOTH, KERNEL, "Kernel::clock_gettime: the clock is the kernel's"),
+    ban("SystemTime::now", BOTH, KERNEL, "Kernel::clock_gettime: the clock is the kernel's"),
     ban("HashMap", BOTH, &[], "BTreeMap, or a Vec by index: no order may come from a hash"),
     ban("HashSet", BOTH, &[], "BTreeSet: no order may come from a hash"),
     ban("RandomState", BOTH, &[], "BTreeMap: no order may come from a hash"),

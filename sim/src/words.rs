@@ -79,6 +79,8 @@ fn words(outcome: &Outcome, number: usize, drawn: &Drawn) -> String {
         (Subsystem::Clock, "skew" | "uptime" | "drift") => {
             format!("the clocks of {who} have a {} of {answer} of {}", drawn.choice.site, drawn.of)
         }
+        (Subsystem::Disk, "file call") => format!("{who} waits {} times as long for a file", 1 << answer),
+        (Subsystem::Name, "lookup") => format!("{who} waits {} times as long for a name", answer + 1),
         (Subsystem::Script, site) => format!("the script draws {answer} of {} ('{site}')", drawn.of),
         (Subsystem::Swarm, "strength") => {
             format!("the swarm turns a kind of faults on, {answer} of {}", drawn.of)

@@ -36,8 +36,8 @@ use ureq::{Agent, Error};
 
 use crate::kernel::Instant;
 use crate::machine::Resident;
+use crate::machine::block::{Attempt, Case as _};
 use crate::net::{TcpStream, ToSocketAddrs};
-use crate::sync::{Case, try_select};
 use crate::time::{deadline, now};
 #[cfg(any(feature = "tls", feature = "tls-ring"))]
 use crate::tls::{ClientConfig, TlsStream};
@@ -111,6 +111,16 @@ impl transport::Connector for Connector {
     }
 }
 
+/// ureq takes errors of these kinds for the end of what it reads, and so, of an answer that does not say how long it is, what came before a
+/// reset or a connection of TLS that was cut for all of it.
+fn not_an_end(error: io::Error) -> io::Error {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Other, UnexpectedEof};
+    match error.kind() {
+        UnexpectedEof | ConnectionAborted | ConnectionReset => io::Error::new(Other, error),
+        _ => error,
+    }
+}
+
 /// A connection of ureq's.
 pub struct Transport {
     socket: Resident<Socket>,
@@ -142,13 +152,16 @@ impl Socket {
     }
 
     /// Whether nothing has come: what comes between answers, the end above all, makes a connection useless.
+    ///
+    /// ureq asks this while it holds its pool's lock, which is std's. So this looks as an operation does and is none: one whose budget is
+    /// over would switch to other coroutines, and the first of them that wants that lock would put the machine to sleep for ever.
     fn is_quiet(&self) -> bool {
         let mut readable = match self {
             Socket::Plain(stream) => stream.readable(),
             #[cfg(any(feature = "tls", feature = "tls-ring"))]
             Socket::Tls(stream) => stream.readable(),
         };
-        try_select(&mut [&mut readable as &mut dyn Case]) == Ok(None)
+        readable.attempt(None) == Attempt::NotNow
     }
 }
 
@@ -166,7 +179,7 @@ impl transport::Transport for Transport {
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
         let input = self.buffers.input_append_buf();
         let socket = self.socket.get_mut().map_err(io::Error::from)?;
-        let count = within(timeout.for_read(), || socket.read(input))?;
+        let count = within(timeout.for_read(), || socket.read(input).map_err(not_an_end))?;
         self.buffers.input_appended(count);
         Ok(count > 0)
     }

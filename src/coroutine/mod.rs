@@ -26,6 +26,7 @@ pub(crate) use arch::{Base, base};
 pub use arch::{Context, leave, prefetch, prepare, switch};
 pub use lent::Lent;
 pub(crate) use registry::{HEAD, Head, OFFSETS as ENTRY_OFFSETS};
+pub(crate) use slab::page;
 pub use spare::Spares;
 pub use stack::{Guards, Stack, StackError, StackOptions, Stacks};
 

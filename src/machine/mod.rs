@@ -222,12 +222,13 @@ impl Machine {
     /// One turn of the loop; sleeps at most until `latest`.
     fn turn(&self, latest: Instant, done: impl Fn(&Machine) -> bool) {
         self.run_ready();
-        self.show(false);
+        self.counts.turned();
         self.bury();
         self.end_turn();
         self.open_letters();
         self.fire_timers();
         if !self.scheduler.is_idle() {
+            self.show();
             self.poll_between();
             return;
         }
@@ -241,9 +242,10 @@ impl Machine {
         }
         if self.shared.sleep() {
             let timeout = (wake != Instant::FAR).then(|| wake - self.now());
-            self.show(true);
+            self.show();
+            self.shared.shown.set_one(statistics::ASLEEP, 1);
             self.poller.poll(self, timeout);
-            self.show(false);
+            self.shared.shown.set_one(statistics::ASLEEP, 0);
             self.shared.awake();
         }
     }

@@ -11,7 +11,7 @@ use crate::shared::histogram::{self, PLACES};
 
 pub use crate::shared::store::Counts as MessageStatistics;
 
-/// What was counted of a machine, as of the last time it came to its loop; its messages, as of now.
+/// What was counted of a machine, as of the last time it came to its loop; its messages, and all of it of the machine that asks, as of now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Statistics {
@@ -141,6 +141,10 @@ pub(super) struct Counts {
 }
 
 impl Counts {
+    pub(super) fn turned(&self) {
+        self.turns.set(self.turns.get() + 1);
+    }
+
     pub(super) fn panicked(&self) {
         self.panics.set(self.panics.get() + 1);
     }
@@ -160,16 +164,16 @@ impl Counts {
 /// In the order in which `Machine::show` has them.
 pub(super) type Shown = Gauges<16>;
 
+/// The place of what the loop alone knows.
+pub(super) const ASLEEP: usize = 0;
+
 impl Machine {
-    /// Shows other threads what was counted. Once a turn.
-    pub(super) fn show(&self, asleep: bool) {
+    /// Shows other threads what was counted: once a turn, and when one of this machine asks. It is awake then.
+    pub(crate) fn show(&self) {
         let counts = &self.counts;
-        if !asleep {
-            counts.turns.set(counts.turns.get() + 1);
-        }
         let nanos = |lag: &Cell<Duration>| u64::try_from(lag.get().as_nanos()).unwrap_or(u64::MAX);
         self.shared.shown.set([
-            asleep.into(),
+            0,
             self.alive.get() as u64,
             self.stacks.live() as u64,
             self.stacks.cached() as u64,

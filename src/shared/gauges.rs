@@ -20,6 +20,13 @@ impl<const N: usize> Gauges<N> {
         self.0.iter().zip(values).for_each(|(gauge, value)| gauge.store(value, Ordering::Relaxed));
     }
 
+    /// Shows what one of them is now. As above.
+    #[inline]
+    pub fn set_one(&self, place: usize, value: u64) {
+        // Relaxed: as above.
+        self.0[place].store(value, Ordering::Relaxed);
+    }
+
     /// What they were.
     pub fn get(&self) -> [u64; N] {
         // Relaxed: as above.

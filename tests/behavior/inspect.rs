@@ -29,6 +29,11 @@ fn statistics_count_what_happened() {
     both(|| {
         assert!(inspect::statistics().is_err(), "nobody counts outside of a machine");
         in_a_machine(|| {
+            assert_eq!(
+                only()?.coroutines,
+                1,
+                "a machine that asks shows what is now, before its first turn too"
+            );
             sleep(SHORT)?;
             let before = only()?;
             assert_eq!((before.machine, before.coroutines, before.descriptors), (0, 1, 0));

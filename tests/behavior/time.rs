@@ -1,10 +1,10 @@
 //! Sleeping, deadlines and their scopes.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use crate::both;
-use machinarium::{JoinError, WaitError, now, run, sleep, spawn, timeout, yield_now};
+use machinarium::{JoinError, WaitError, now, random, run, sleep, spawn, system_time, timeout, yield_now};
 
 const LONG: Duration = Duration::from_secs(600);
 
@@ -132,6 +132,38 @@ fn a_late_timer_does_not_end_the_next_wait() {
                 sleep(Duration::from_millis(3))?;
                 assert!(now() - start >= Duration::from_millis(3));
             }
+            Ok(())
+        });
+        result.unwrap();
+    });
+}
+
+#[test]
+fn the_wall_clock_is_of_this_century_and_goes_on() {
+    both(|| {
+        let result: io::Result<()> = run(|| {
+            let before = system_time();
+            let years = before.duration_since(UNIX_EPOCH).unwrap().as_secs() / (365 * 86_400);
+            assert!((50..130).contains(&years), "{years} years since 1970");
+            sleep(Duration::from_millis(20))?;
+            let passed = system_time().duration_since(before).unwrap();
+            assert!(passed >= Duration::from_millis(10), "{passed:?} passed in 20 ms");
+            Ok(())
+        });
+        result.unwrap();
+    });
+}
+
+#[test]
+fn random_bytes_fill_all_that_is_to_be_filled() {
+    both(|| {
+        let result: io::Result<()> = run(|| {
+            let mut long = [0; 1000];
+            random::fill(&mut long);
+            for part in long.chunks(50) {
+                assert_ne!(part, [0; 50]);
+            }
+            assert_ne!(random::u64(), random::u64());
             Ok(())
         });
         result.unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use machinarium::adapter::ureq::{Connector, Resolver, agent};
 use machinarium::net::{TcpListener, TcpStream};
 use machinarium::tls::{ClientConfig, ServerConfig};
-use machinarium::{JoinHandle, machine, now, spawn};
+use machinarium::{Builder, JoinHandle, machine, now, spawn};
 use machinarium_sim::Durations;
 use tungstenite::{Message, WebSocket, protocol::Role};
 use ureq::Agent;
@@ -124,6 +124,72 @@ fn an_agent_is_shared_among_machines() {
         assert_eq!(other.join()??, "GET / HTTP/1.1");
         Ok(serving.join()?)
     });
+}
+
+/// ureq asks whether a kept connection is still good while it holds a lock of std: whoever switched there, to one who wants that lock, would
+/// put the whole machine to sleep for ever.
+#[test]
+fn an_agent_is_shared_among_coroutines() {
+    both(|| {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let port = listener.local_addr()?.port();
+        let serving = spawn(move || {
+            while let Ok((mut stream, _)) = listener.accept() {
+                spawn(move || answer(&mut stream, usize::MAX));
+            }
+        });
+        let ask_often = move || {
+            let agent = agent();
+            machinarium::scope(|scope| {
+                for path in 0..8 {
+                    let agent = &agent;
+                    scope.spawn(move || {
+                        for _ in 0..30 {
+                            let answer = get(agent, format!("http://127.0.0.1:{port}/{path}")).unwrap();
+                            assert_eq!(answer, format!("GET /{path} HTTP/1.1"));
+                        }
+                    });
+                }
+            });
+        };
+        // Every operation there gives way to others.
+        Builder::new().budget(1).spawn(ask_often)?.join()?;
+        serving.cancel("all have asked")?;
+        Ok(serving.join()?)
+    });
+}
+
+/// How a body without a length ends says whether that is all of it.
+#[test]
+fn a_connection_that_breaks_is_not_the_end_of_an_answer() {
+    for breaks in [false, true] {
+        both(move || {
+            let listener = TcpListener::bind("127.0.0.1:0")?;
+            let port = listener.local_addr()?.port();
+            let (read, may_break) = machinarium::sync::channel::bounded(1);
+            let serving = spawn(move || -> std::io::Result<()> {
+                let (stream, _) = listener.accept()?;
+                stream.read_until(b'\n', &mut Vec::new())?;
+                stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nhello")?;
+                may_break.recv().map_err(std::io::Error::other)?;
+                if breaks {
+                    stream.set_linger(Some(Duration::ZERO))?;
+                } else {
+                    // What is left unread when a stream is closed breaks it too.
+                    while stream.read_until(b'\n', &mut Vec::new())? > 2 {}
+                }
+                Ok(())
+            });
+            let agent = agent();
+            let answer = agent.get(format!("http://127.0.0.1:{port}/")).call()?;
+            let mut body = answer.into_body().into_reader();
+            std::io::Read::read_exact(&mut body, &mut [0; 5])?;
+            read.send(()).map_err(|error| error.to_string())?;
+            let end = std::io::Read::read(&mut body, &mut [0; 5]);
+            assert_eq!(end.map_err(drop), if breaks { Err(()) } else { Ok(0) });
+            Ok(serving.join()??)
+        });
+    }
 }
 
 #[test]

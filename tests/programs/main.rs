@@ -10,6 +10,7 @@
 mod certificates;
 mod chat;
 mod echo;
+mod fetch;
 mod gdb;
 mod kv;
 mod program;

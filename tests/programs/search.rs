@@ -58,6 +58,34 @@ fn a_machine_of_a_fleet_finds_out_which_it_is() {
     assert!(said.contains("shard 1/4, seeds from 2, each 4"), "what one says comes first: {said}");
 }
 
+/// The script of the guide, with two tasks in place of 64.
+#[test]
+fn the_guides_slurm_script_hunts() {
+    let guide = include_str!("../../src/guide/ci.md");
+    let script = guide.split_once("```bash\n").and_then(|(_, rest)| rest.split_once("```")).unwrap().0;
+    let place = place("slurm");
+    for task in ["0", "1"] {
+        let output = Command::new("bash")
+            .args(["-c", script])
+            .current_dir(&place)
+            .env("PROGRAM", path("echo"))
+            .env("BUDGET", "1s")
+            .env("SLURM_ARRAY_JOB_ID", "4711")
+            .env("SLURM_ARRAY_TASK_ID", task)
+            .envs([("SLURM_ARRAY_TASK_MIN", "0"), ("SLURM_ARRAY_TASK_MAX", "1")])
+            .envs([("SLURM_ARRAY_TASK_COUNT", "2"), ("SLURM_CPUS_PER_TASK", "1")])
+            .output()
+            .unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        assert!(said.contains(&format!("shard {task}/2, seeds from 471100000000{task}, each 2")), "{said}");
+    }
+    let files = ["0", "1"].map(|task| place.join(format!("reports-4711/{task}.jsonl")));
+    let sum = output("echo", &["report", files[0].to_str().unwrap(), files[1].to_str().unwrap()]);
+    assert!(text(&sum.stdout).starts_with("2 hunts, "), "{}", text(&sum.stdout));
+    std::fs::remove_dir_all(place).unwrap();
+}
+
 #[test]
 fn a_budget_ends_a_hunt() {
     let output = output("echo", &["hunt", "--budget", "1s"]);

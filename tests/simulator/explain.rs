@@ -55,6 +55,40 @@ fn script(world: &World) {
     world.eventually(60.secs(), || client.finished());
 }
 
+/// Two add one to a sum in a file: each reads it, writes it, and then says what it is.
+fn sums() -> io::Result<()> {
+    machinarium::run(|| {
+        let sum = std::cell::Cell::new(0);
+        let file = machinarium::file::File::create("sum")?;
+        machinarium::scope(|scope| {
+            for number in 0..2 {
+                let (sum, file) = (&sum, &file);
+                scope.spawn(move || -> io::Result<()> {
+                    machinarium::sleep((1 + number).millis())?;
+                    let new = sum.get() + 1;
+                    file.write_all_at(&[new], 0)?;
+                    file.sync_data()?;
+                    sum.set(new);
+                    Ok(())
+                });
+            }
+        });
+        assert_eq!(sum.get(), 2, "an addition is lost");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_slow_file_is_told_in_words() {
+    let said = complaint(|| {
+        Check::new().seeds(1000).run(|world| {
+            let host = world.host("adder").run(sums);
+            world.join(&host);
+        });
+    });
+    assert!(said.contains(" times as long for a file"), "not told in words: {said}");
+}
+
 #[test]
 fn a_failure_tells_its_choices_in_words_and_when_it_was_decided() {
     let said = complaint(|| Check::new().seeds(1000).run(script));

@@ -22,7 +22,7 @@ use machinarium::sync::channel::local::{Receiver, Sender, bounded};
 use machinarium::{Instant, WaitError, timeout};
 
 use crate::cancel;
-use crate::config::{Bug, PoolMode};
+use crate::config::Bug;
 use crate::connect::{Refused, Target};
 use crate::failure::{Failure, code};
 use crate::params::Params;
@@ -60,7 +60,7 @@ pub(crate) struct Settings {
     pub(crate) query_wait: Option<Duration>,
     pub(crate) server_idle: Option<Duration>,
     pub(crate) server_lifetime: Option<Duration>,
-    pub(crate) cancel: Option<Duration>,
+    pub(crate) cancel: Duration,
     pub(crate) say: fn(&str),
     pub(crate) bug: Option<Bug>,
 }
@@ -79,7 +79,7 @@ pub(crate) struct Lease {
     server: Option<Rc<Server>>,
 }
 
-type Grant = Result<Lease, (&'static str, String)>;
+type Grant = Result<Lease, Failure>;
 
 /// Where a client waits: one for all its life.
 pub(crate) struct Seat {
@@ -127,6 +127,9 @@ impl Pool {
 
     /// A server connection for a client, after those who have waited before.
     pub(crate) fn lease(self: &Rc<Pool>, client: u64, seat: &Seat) -> Result<Lease, Failure> {
+        if self.settings().size == 0 {
+            return Err(self.nothing_here());
+        }
         if self.queue.borrow().is_empty()
             && !self.paused.get()
             && let Some(server) = self.take_idle()
@@ -152,8 +155,7 @@ impl Pool {
         place.left = granted.is_ok();
         self.stats.waited(machinarium::now() - began);
         match granted {
-            Ok(Ok(lease)) => Ok(lease),
-            Ok(Err((code, text))) => Err(Failure::Told(code, text)),
+            Ok(granted) => granted,
             Err(RecvError::Wait(WaitError::Expired(_))) => {
                 let text = format!(
                     "no connection to {self} was free for {:?} (query_wait)",
@@ -162,6 +164,16 @@ impl Pool {
                 Err(Failure::told(code::TIMEOUT, text))
             }
             Err(error) => Err(Failure::Io(error.into())),
+        }
+    }
+
+    /// Ends the wait of a client, if it waits.
+    pub(crate) fn cancel(&self, client: u64) {
+        let mut queue = self.queue.borrow_mut();
+        if let Some(place) = queue.iter().position(|(waiter, _)| *waiter == client)
+            && let Some((_, sender)) = queue.remove(place)
+        {
+            drop(sender.try_send(Err(Failure::Cancelled)));
         }
     }
 
@@ -178,7 +190,7 @@ impl Pool {
         let lease = self.lease(client, seat)?;
         let server = lease.server();
         let reported = server.defaults.clone();
-        let params = match server.apply(&Rc::new(reported.and(requested))) {
+        let params = match server.apply(&Rc::new(reported.and(requested)), self.settings().cancel) {
             Ok(Ok(params)) => params,
             Ok(Err((code, text))) => return Err(Failure::OfServer { code, text }),
             Err(error) => {
@@ -206,6 +218,9 @@ impl Pool {
             self.generation.set(self.generation.get() + 1);
             self.welcomes.borrow_mut().clear();
             self.close_idle("the configuration has changed");
+        }
+        if self.settings().size == 0 {
+            self.refuse_all(|| self.nothing_here());
         }
         self.open_more();
     }
@@ -258,7 +273,8 @@ impl Pool {
             } else if let Err(reason) = self.check(&server) {
                 self.close(&server, &reason, true);
             } else {
-                self.idle.borrow_mut().push(server);
+                // Looking may take time, and clients may wait since.
+                self.put(server);
             }
         }
         if !self.paused.get() {
@@ -301,6 +317,7 @@ impl Pool {
 
     fn take_back(self: &Rc<Pool>, server: Rc<Server>) {
         server.client.set(None);
+        server.used.set(machinarium::now());
         let settings = self.settings();
         let (is_free, is_doomed) = {
             let flow = server.flow.borrow();
@@ -310,7 +327,8 @@ impl Pool {
             return self.give_up(server);
         }
         let waits = server.is_cancelled() && settings.bug != Some(Bug::LateCancel);
-        let resets = settings.target.database.mode == PoolMode::Session && settings.bug != Some(Bug::NoReset);
+        let resets =
+            settings.target.database.resets(server.touched.get()) && settings.bug != Some(Bug::NoReset);
         if !waits && !resets {
             return self.put(server);
         }
@@ -330,18 +348,12 @@ impl Pool {
         let settings = self.settings();
         let ask = || {
             server.wait_for_cancels()?;
-            let reset = &settings.target.database.reset_query;
-            if settings.target.database.mode != PoolMode::Session || reset.is_empty() {
-                return Ok(Ok(()));
+            match settings.target.database.resets(server.touched.get()) {
+                true => server.reset(&settings.target.database.reset_query),
+                false => Ok(Ok(())),
             }
-            server.prepared.borrow_mut().forget_all();
-            server.ask(reset)
         };
-        let asked: io::Result<_> = match settings.cancel {
-            Some(patience) => timeout(patience, ask),
-            None => ask(),
-        };
-        match asked {
+        match timeout(settings.cancel, ask) {
             Ok(Ok(())) => server.doomed.borrow().clone().map_or(Ok(()), Err),
             Ok(Err((_, text))) => Err(format!("the reset query has failed: {text}")),
             Err(error) => Err(error.to_string()),
@@ -378,10 +390,7 @@ impl Pool {
                 let lease = self.lend(server, client);
                 drop(sender.try_send(Ok(lease)));
             }
-            None => {
-                server.used.set(machinarium::now());
-                self.idle.borrow_mut().push(server);
-            }
+            None => self.idle.borrow_mut().push(server),
         }
     }
 
@@ -461,9 +470,21 @@ impl Pool {
         }
         let known = error.get_ref().and_then(|source| source.downcast_ref::<Refused>());
         let code = known.map_or(code::CONNECTION, |refused| code_of(&refused.code));
+        self.refuse_all(|| Failure::told(code, text.clone()));
+    }
+
+    fn refuse_all(&self, why: impl Fn() -> Failure) {
         for (_, sender) in std::mem::take(&mut *self.queue.borrow_mut()) {
-            drop(sender.try_send(Err((code, text.clone()))));
+            drop(sender.try_send(Err(why())));
         }
+    }
+
+    /// A pool that has become smaller than the number of machines is not on all of them any more; new clients are not sent to those.
+    fn nothing_here(&self) -> Failure {
+        Failure::told(
+            code::NOT_NOW,
+            format!("{self} has become smaller, and this machine has none of it: connect again"),
+        )
     }
 }
 

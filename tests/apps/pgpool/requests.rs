@@ -16,11 +16,12 @@
 use std::io;
 use std::rc::Rc;
 
-use crate::flow::{Closed, Expected, Flow, Parsed, Shown};
+use crate::flow::{Closed, Expected, Flow, Parsed, Shown, Undo};
 use crate::inbox::invalid;
 use crate::message::{HEADER, Header, put, put_text, take_text};
 use crate::server::Server;
 use crate::statements::{Catalogue, LONGEST, Names, Prepared, Statement, server_name};
+use crate::traces;
 
 /// Where the names of a Bind must have ended.
 const NAMES: usize = 8 << 10;
@@ -59,11 +60,6 @@ impl Requests {
         Requests { rest: 0, shares }
     }
 
-    /// Whether the server waits for the rest of a message.
-    pub(crate) fn is_within_message(&self) -> bool {
-        self.rest > 0
-    }
-
     /// See the head of the file.
     pub(crate) fn scan(
         &mut self,
@@ -76,7 +72,7 @@ impl Requests {
         let first = self.rest.min(bytes.len());
         self.rest -= first;
         let mut scan =
-            Scan { bytes, start: 0, at: first, out, flow: &mut flow, prepared: &mut prepared, book };
+            Scan { bytes, start: 0, at: first, out, server, flow: &mut flow, prepared: &mut prepared, book };
         let mut ends = false;
         while let Some(header) = Header::of(&bytes[scan.at..])? {
             if header.kind == b'X' {
@@ -95,6 +91,7 @@ impl Requests {
                 break;
             }
         }
+        scan.flow.within = self.rest > 0;
         let (start, used) = (scan.start, scan.at);
         if !out.is_empty() {
             out.extend(&bytes[start..used]);
@@ -109,6 +106,7 @@ struct Scan<'a> {
     start: usize,
     at: usize,
     out: &'a mut Vec<u8>,
+    server: &'a Server,
     flow: &'a mut Flow,
     prepared: &'a mut Prepared,
     book: Book<'a>,
@@ -144,6 +142,12 @@ impl Scan<'_> {
                 // It does away with the unnamed statement.
                 self.book.names.unnamed.clear();
                 self.prepared.unnamed = None;
+                // Of a long one, not all is there to be looked at.
+                self.touch(!is_whole || traces::may_be_left_by(message));
+                self.plain(header)
+            }
+            b'F' => {
+                self.touch(true);
                 self.plain(header)
             }
             _ => self.plain(header),
@@ -157,7 +161,9 @@ impl Scan<'_> {
             self.book.names.unnamed.clear();
             self.book.names.unnamed.extend(message);
             self.prepared.unnamed = Some(self.book.client);
-            self.flow.expect(Expected::Parsed(Parsed { shown: true, statement: None, name: None }));
+            self.touch(traces::may_be_left_by(text));
+            let undo = Some(Undo { name: Box::default(), meant: None });
+            self.flow.expect(Expected::Parsed(Parsed { shown: true, statement: None, undo }));
             return Ok(true);
         }
         if let Some(known) = self.book.names.get(name).cloned() {
@@ -165,21 +171,21 @@ impl Scan<'_> {
             self.provide(&known);
             self.replace(message.len());
             put_parse(self.out, known.id, text);
-            self.flow.expect(Expected::Parsed(Parsed { shown: true, statement: None, name: None }));
+            self.flow.expect(Expected::Parsed(Parsed { shown: true, statement: None, undo: None }));
             return Ok(true);
         }
         let statement = self.book.catalogue.statement(text);
         self.book.names.set(name, statement.clone());
-        let name = Some(name.into());
+        let undo = Some(Undo { name: name.into(), meant: None });
         if self.prepared.use_now(statement.id) {
             self.replace(message.len());
-            self.put_nothing(Closed { shown: Shown::AsParsed, statement: None, name });
+            self.put_nothing(Closed { shown: Shown::AsParsed, statement: None, undo });
         } else {
             self.make_room();
             self.replace(message.len());
             put_parse(self.out, statement.id, text);
             self.prepared.add(statement.id);
-            let parsed = Parsed { shown: true, statement: Some(statement.id), name };
+            let parsed = Parsed { shown: true, statement: Some(statement.id), undo };
             self.flow.expect(Expected::Parsed(parsed));
         }
         Ok(true)
@@ -218,18 +224,18 @@ impl Scan<'_> {
 
     fn close(&mut self, message: &[u8]) -> io::Result<bool> {
         let (what, name) = named(message)?;
-        let closed = Closed { shown: Shown::AsIs, statement: None, name: None };
+        let closed = |undo| Closed { shown: Shown::AsIs, statement: None, undo };
         if what == b'S' && !name.is_empty() {
-            self.book.names.forget(name);
+            let meant = self.book.names.forget(name);
             self.replace(message.len());
-            self.put_nothing(closed);
+            self.put_nothing(closed(Some(Undo { name: name.into(), meant })));
             return Ok(true);
         }
         if what == b'S' {
             self.book.names.unnamed.clear();
             self.prepared.unnamed = None;
         }
-        self.flow.expect(Expected::Closed(closed));
+        self.flow.expect(Expected::Closed(closed(None)));
         Ok(true)
     }
 
@@ -241,6 +247,7 @@ impl Scan<'_> {
         match self.book.names.get(name).cloned() {
             Some(statement) => {
                 self.provide(&statement);
+                self.touch(statement.leaves);
                 Some(server_name(statement.id).into_bytes())
             }
             None => Some([NOTHING, name].concat()),
@@ -256,9 +263,17 @@ impl Scan<'_> {
         }
         self.insert();
         self.out.extend(&self.book.names.unnamed);
+        self.touch(traces::may_be_left_by(&self.book.names.unnamed));
         self.prepared.unnamed = Some(self.book.client);
-        self.flow.expect(Expected::Parsed(Parsed { shown: false, statement: None, name: None }));
+        self.flow.expect(Expected::Parsed(Parsed { shown: false, statement: None, undo: None }));
         None
+    }
+
+    /// Notes whether something may be left after what is sent.
+    fn touch(&self, leaves: bool) {
+        if leaves {
+            self.server.touched.set(true);
+        }
     }
 
     /// Sees to it that the server has a statement.
@@ -270,7 +285,7 @@ impl Scan<'_> {
         self.insert();
         put_parse(self.out, statement.id, &statement.text);
         self.prepared.add(statement.id);
-        let parsed = Parsed { shown: false, statement: Some(statement.id), name: None };
+        let parsed = Parsed { shown: false, statement: Some(statement.id), undo: None };
         self.flow.expect(Expected::Parsed(parsed));
     }
 
@@ -278,7 +293,7 @@ impl Scan<'_> {
         if let Some(id) = self.prepared.surplus() {
             self.insert();
             put_named(self.out, b'C', server_name(id).as_bytes());
-            let closed = Closed { shown: Shown::Not, statement: Some(id), name: None };
+            let closed = Closed { shown: Shown::Not, statement: Some(id), undo: None };
             self.flow.expect(Expected::Closed(closed));
         }
     }

@@ -17,6 +17,8 @@ use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 
 use crate::config::Bug;
+use crate::flow::Undo;
+use crate::traces;
 
 /// How many statements a server connection keeps.
 pub(crate) const KEPT: usize = 200;
@@ -33,6 +35,8 @@ pub(crate) struct Statement {
     pub(crate) id: u64,
     /// The body of its Parse after the name: the query and the types of its parameters.
     pub(crate) text: Box<[u8]>,
+    /// Whether it may leave something after its transaction.
+    pub(crate) leaves: bool,
 }
 
 /// All statements of a machine.
@@ -56,7 +60,7 @@ impl Catalogue {
         }
         let id = self.next.get();
         self.next.set(id + 1);
-        let statement = Rc::new(Statement { id, text: text.into() });
+        let statement = Rc::new(Statement { id, text: text.into(), leaves: traces::may_be_left_by(text) });
         // Those that nobody has any more are forgotten now and then.
         if id.is_multiple_of(64) {
             statements.retain(|_, statement| statement.strong_count() > 0);
@@ -88,8 +92,18 @@ impl Names {
         self.named.insert(name.into(), statement);
     }
 
-    pub(crate) fn forget(&mut self, name: &[u8]) {
-        self.named.remove(name);
+    /// Takes it away, and says what it meant.
+    pub(crate) fn forget(&mut self, name: &[u8]) -> Option<Rc<Statement>> {
+        self.named.remove(name)
+    }
+
+    /// Has a name mean what it meant.
+    pub(crate) fn undo(&mut self, Undo { name, meant }: Undo) {
+        match meant {
+            Some(statement) => drop(self.named.insert(name, statement)),
+            None if name.is_empty() => self.unnamed.clear(),
+            None => drop(self.named.remove(&name)),
+        }
     }
 
     pub(crate) fn forget_all(&mut self) {

@@ -136,6 +136,7 @@ fn config(
         min_size: world.random(2) as usize,
         max_waiting: usize::MAX,
         reset_query: "DISCARD ALL".to_owned(),
+        reset_always: false,
         tls: ServerTls {
             mode: if back_tls { TlsMode::VerifyFull } else { TlsMode::Disable },
             roots: Roots::Pem(PEM.root.clone()),
@@ -177,6 +178,7 @@ fn timeouts(world: &World) -> Timeouts {
         idle_in_transaction: some(50, 6),
         server_idle: some(50, 8),
         server_lifetime: some(50, 8),
+        cancel: (20 << world.random(9)).millis(),
         drain: (1 << world.random(12)).millis(),
         ..Timeouts::default()
     }

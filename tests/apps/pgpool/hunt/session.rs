@@ -233,7 +233,7 @@ impl Session {
                 self.left |= !DEFAULTS[..REPORTED].iter().any(|(reported, _)| reported == name);
                 self.set(name, Some(value));
             }
-            Statement::Leave => self.left = true,
+            Statement::Leave(_) => self.left = true,
             Statement::CopyIn(fails) => self.copy_in(tag, *fails)?,
             Statement::CopyOut(count) => self.copy_out(tag, *count),
             Statement::DiscardAll => {
@@ -358,7 +358,7 @@ fn command(statement: &Statement) -> &'static str {
         Statement::Commit => "COMMIT",
         Statement::Rollback => "ROLLBACK",
         Statement::Set(..) => "SET",
-        Statement::Leave => "LISTEN",
+        Statement::Leave(tag) => tag,
         Statement::CopyIn(_) | Statement::CopyOut(_) => "COPY 1",
         Statement::DiscardAll => "DISCARD ALL",
         Statement::Show(_) => "SHOW",

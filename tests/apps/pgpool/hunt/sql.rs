@@ -31,8 +31,8 @@ pub(crate) enum Statement {
     Fail,
     Show(String),
     Set(String, String),
-    /// Something that outlives the transaction.
-    Leave,
+    /// Something that outlives the transaction; it completes with this tag.
+    Leave(&'static str),
     /// The data fails at this message, if there are so many.
     CopyIn(u64),
     CopyOut(usize),
@@ -85,9 +85,9 @@ fn read(text: &str) -> Option<Statement> {
         ["SELECT", "1/0"] => Statement::Fail,
         ["SHOW", name] => Statement::Show((*name).to_owned()),
         ["SET", name, "TO", value] => Statement::Set((*name).to_owned(), value.trim_matches('\'').to_owned()),
-        ["LISTEN", _] | ["CREATE", "TEMP", "TABLE", ..] | ["SELECT", "pg_advisory_lock(1)"] => {
-            Statement::Leave
-        }
+        ["LISTEN", _] => Statement::Leave("LISTEN"),
+        ["CREATE", "TEMP", "TABLE", ..] => Statement::Leave("CREATE TABLE"),
+        ["SELECT", "pg_advisory_lock(1)"] => Statement::Leave("SELECT 1"),
         ["COPY", _, "FROM", "STDIN", fails] => Statement::CopyIn(fails.parse().ok()?),
         ["COPY", _, "TO", "STDOUT", count] => Statement::CopyOut(count.parse().ok()?),
         ["DISCARD", "ALL"] => Statement::DiscardAll,

@@ -274,9 +274,6 @@ impl Steps {
 
     /// What the next client must not see.
     fn leave_something(&mut self) -> io::Result<()> {
-        if self.is_shared {
-            return Ok(());
-        }
         let what =
             ["LISTEN news", "CREATE TEMP TABLE t ()", "SELECT pg_advisory_lock(1)"][self.random.below(3)];
         self.ask(what)?;

@@ -259,6 +259,10 @@ fn connect(door: &Door) -> io::Result<Wire> {
     stream.write_all(&[8, SSL_REQUEST].map(u32::to_be_bytes).concat())?;
     let mut answer = [0];
     stream.read_exact(&mut answer)?;
+    // It may have failed before.
+    if answer == *b"E" {
+        return Err(io::ErrorKind::ConnectionAborted.into());
+    }
     assert_eq!(answer, *b"S", "the pooler has TLS");
     let config = ClientConfig::builder().ca_pem(PEM.root.as_str()).build()?;
     Ok(Wire::Tls(Box::new(config.connect(stream, "localhost")?)))

@@ -62,6 +62,9 @@ pub(crate) struct Timeouts {
     pub(crate) server_idle: Option<Duration>,
     /// Any server connection: it is closed when its client has done.
     pub(crate) server_lifetime: Option<Duration>,
+    /// A connection on which nothing moves, to a client or a server, before the other side is asked whether it is still there. One that does not
+    /// answer for as long again has gone.
+    pub(crate) keepalive: Option<Duration>,
     /// A cancel request on its way, and other small things that servers are asked. Never for ever: meanwhile nobody has the connection.
     pub(crate) cancel: Duration,
     /// How long clients may go on when the pooler ends.
@@ -183,6 +186,7 @@ impl Default for Timeouts {
             idle_in_transaction: None,
             server_idle: some(600),
             server_lifetime: some(3600),
+            keepalive: some(60),
             cancel: Duration::from_secs(10),
             drain: Duration::from_secs(30),
         }

@@ -255,7 +255,7 @@ impl Pooler {
         let password = config.users.get(user).and_then(|user| user.password.as_deref());
         let timeouts = &config.timeouts;
         Ok(Some(Settings {
-            target: Target::new(found, user, password)?,
+            target: Target::new(found, user, password, timeouts.keepalive)?,
             size: config.share(found.size, self.index),
             min_size: config.share(found.min_size, self.index),
             connect: timeouts.connect,

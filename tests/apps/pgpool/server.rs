@@ -214,6 +214,10 @@ impl Server {
 
     /// Tells the server that nothing more comes. It is closed when it is dropped.
     pub(crate) fn say_goodbye(&self) {
+        // It would be taken for the rest of what the client did not send, and done.
+        if self.flow.borrow().within {
+            return;
+        }
         let mut goodbye = Vec::new();
         put(&mut goodbye, b'X', |_| {});
         let _ = self.wire.write_all(&goodbye);

@@ -178,6 +178,7 @@ fn timeouts(world: &World) -> Timeouts {
         idle_in_transaction: some(50, 6),
         server_idle: some(50, 8),
         server_lifetime: some(50, 8),
+        keepalive: Some((1 + world.random(8)).secs()),
         cancel: (20 << world.random(9)).millis(),
         drain: (1 << world.random(12)).millis(),
         ..Timeouts::default()

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use machinarium::net::TcpStream;
 use machinarium::tls::ClientConfig;
@@ -17,7 +18,7 @@ use crate::connect::{PROTOCOL, SSL_REQUEST, read_key};
 use crate::inbox::Inbox;
 use crate::message::{put, put_query, put_text, read_error, take_text};
 use crate::scram;
-use crate::wire::Wire;
+use crate::wire::{Wire, keep_alive};
 
 /// Where to connect, as whom.
 #[derive(Clone, Debug)]
@@ -253,6 +254,8 @@ impl CancelRequest {
 fn connect(door: &Door) -> io::Result<Wire> {
     let stream = TcpStream::connect(door.pooler)?;
     stream.set_nodelay(true)?;
+    // A good session waits for as long as it takes, but for nobody who is there no more.
+    keep_alive(&stream, Some(Duration::from_secs(2)))?;
     if !door.tls {
         return Ok(Wire::Plain(stream));
     }

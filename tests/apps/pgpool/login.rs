@@ -22,7 +22,7 @@ use crate::pooler::{Pooler, no_database};
 use crate::random;
 use crate::scram;
 use crate::session::{GOODBYE, Session};
-use crate::wire::{DetachedWire, Wire};
+use crate::wire::{DetachedWire, Wire, keep_alive};
 
 const GSS_REQUEST: u32 = 80_877_104;
 
@@ -181,6 +181,7 @@ fn request(
 ) -> Result<Option<Request>, Failure> {
     if let Some(Wire::Plain(stream)) = wire {
         stream.set_nodelay(true)?;
+        keep_alive(stream, config.timeouts.keepalive)?;
     }
     loop {
         let now = wire.as_ref().expect("a connection");

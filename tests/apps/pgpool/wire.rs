@@ -10,6 +10,20 @@ use machinarium::tls::{DetachedTlsStream, TlsStream};
 /// read either.
 const UNSENT: usize = 64 << 10;
 
+/// How often a peer that has been silent for a while is asked whether it is there.
+const PROBES: u32 = 4;
+
+/// Has a connection end whose peer has gone without a word: as its host did, or as something in between has forgotten it. `silence`: before it is asked.
+pub(crate) fn keep_alive(stream: &TcpStream, silence: Option<Duration>) -> io::Result<()> {
+    let Some(silence) = silence else { return Ok(()) };
+    // What Linux takes.
+    let seconds = |time: Duration| Duration::from_secs(time.as_secs().clamp(1, 32767));
+    stream.set_keepalive(true)?;
+    stream.set_keepalive_idle(seconds(silence))?;
+    stream.set_keepalive_interval(seconds(silence / PROBES))?;
+    stream.set_keepalive_count(PROBES)
+}
+
 /// See the head of the file.
 pub(crate) enum Wire {
     Plain(TcpStream),

@@ -79,6 +79,8 @@ pub(super) struct Slab {
     guarded: usize,
     /// How many of its guards were made by `mprotect`.
     protected: usize,
+    #[cfg(feature = "sanitize")]
+    known: super::sanitize::Known,
 }
 
 impl Slab {
@@ -90,7 +92,17 @@ impl Slab {
         // SAFETY: the mapping is ours.
         unsafe { libc::madvise(base as *mut _, bytes, libc::MADV_NOHUGEPAGE) };
         let entry = registry::add(registry::Region { base, slots, first, layout });
-        Ok(Slab { base, slots, first, layout, entry, guarded: 0, protected: 0 })
+        Ok(Slab {
+            base,
+            slots,
+            first,
+            layout,
+            entry,
+            guarded: 0,
+            protected: 0,
+            #[cfg(feature = "sanitize")]
+            known: super::sanitize::Known::new(base, bytes),
+        })
     }
 
     pub(super) fn slots(&self) -> usize {
@@ -115,6 +127,8 @@ impl Slab {
 
     /// Sees to it that a slot has its guard. Pools use slots in their order.
     pub(super) fn guard(&mut self, place: usize, force_protect: bool) -> io::Result<()> {
+        #[cfg(feature = "sanitize")]
+        self.known.add(place, self.slot(place) + self.layout.guard, self.layout.size);
         if place >= self.guarded {
             self.make_guard(place, force_protect)?;
             // Behind one that could not be had, it is made again.

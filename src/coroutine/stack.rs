@@ -256,6 +256,8 @@ impl Stacks {
         slots.live += 1;
         // SAFETY: the slot is mapped, its header whole, and it was nobody's until now.
         unsafe {
+            #[cfg(feature = "sanitize")]
+            super::sanitize::live(header.as_ptr());
             (*header.as_ptr()).id = 0;
             (*header.as_ptr()).name_len = 0;
         }
@@ -321,6 +323,11 @@ impl Stacks {
     /// until the pool is dropped, and may then be all zero.
     #[inline]
     pub unsafe fn release(&self, stack: Stack) {
+        // SAFETY: the caller's promise.
+        #[cfg(feature = "sanitize")]
+        unsafe {
+            super::sanitize::dead(stack.header());
+        }
         let slots = &mut *self.slots.borrow_mut();
         slots.live -= 1;
         if slots.warm.len() < self.options.cache {

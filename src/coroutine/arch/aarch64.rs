@@ -24,6 +24,8 @@
 use core::arch::{asm, naked_asm};
 
 use crate::coroutine::Header;
+#[cfg(feature = "sanitize")]
+use crate::coroutine::sanitize::Fiber;
 
 /// The registers of something that is not running.
 #[repr(C)]
@@ -33,6 +35,9 @@ pub struct Context {
     pc: usize,
     x19: usize,
     x29: usize,
+    /// What a sanitizer calls it.
+    #[cfg(feature = "sanitize")]
+    pub(in crate::coroutine) fiber: Fiber,
 }
 
 impl Context {
@@ -118,6 +123,8 @@ pub unsafe fn prepare(
         pc: base as *const () as usize,
         x19: entry as *const () as usize,
         x29: argument as usize,
+        #[cfg(feature = "sanitize")]
+        fiber: Fiber::default(),
     };
     // SAFETY: the caller's promise.
     unsafe { context.write(start) };

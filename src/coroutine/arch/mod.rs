@@ -40,4 +40,5 @@ compile_error!(
 /// The outermost frame.
 pub(crate) type Base = unsafe extern "C" fn();
 
+#[cfg(not(feature = "sanitize"))]
 const _: () = assert!(size_of::<Context>() <= 32, "a context is half a cache line");

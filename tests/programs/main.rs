@@ -16,4 +16,5 @@ mod kv;
 mod program;
 mod proxy;
 mod search;
+mod top;
 mod web;

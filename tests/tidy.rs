@@ -64,7 +64,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/coroutine/", "stacks and the switch"),
     ("src/kernel/linux", "system calls"),
     ("src/shared/", "memory handed from thread to thread"),
-    ("src/machine/current.rs", "the one thread-local"),
+    ("src/machine/current", "the one thread-local"),
     ("src/machine/task.rs", "control blocks in stacks"),
     ("src/machine/scheduler.rs", "calls the switch"),
     ("src/machine/handle.rs", "results left in stacks"),

@@ -9,7 +9,10 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-use super::arch;
+#[cfg(not(feature = "sanitize"))]
+use super::arch::call_on;
+#[cfg(feature = "sanitize")]
+use super::sanitize::call_on;
 use super::stack::{Stack, StackError, Stacks};
 
 /// A stack of a pool, given back when dropped.
@@ -52,7 +55,7 @@ impl Lent {
         // SAFETY: the stack is live and this is its only user, by `&mut self`, until the call returns: it is not left before, since
         // whoever suspends a flow of control continues or unwinds it, or never touches its stacks again (`arch::switch`).
         // `call` is of the types that `enter` expects, and outlives it. `top` is a multiple of 64.
-        unsafe { arch::call_on(top, enter::<F, T>, (&raw mut call).cast()) };
+        unsafe { call_on(top, enter::<F, T>, (&raw mut call).cast()) };
         let Call::Done(result) = call else { unreachable!("the call has returned") };
         result
     }

@@ -7,15 +7,19 @@
 //! | `slab` | the mappings behind a pool, where things lie in a slot, guards |
 //! | `lent` | a second stack for a flow of control that has one |
 //! | `registry` | all slabs of the OS process, for a signal handler and for debuggers |
+//! | `sanitize` | what sanitizers and valgrind are told, with the feature of that name |
 //! | `overflow` | the handler that reports a stack that was too small |
 //!
 //! Who runs when is decided above: by a machine's scheduler, and by the world of a simulation, whose threads are
 //! coroutines of this kind too. Everything here is for one OS thread, except the registry and the handler.
 
+#[cfg_attr(feature = "sanitize", allow(unreachable_pub, reason = "`sanitize` stands before it"))]
 mod arch;
 mod lent;
 pub mod overflow;
 mod registry;
+#[cfg(feature = "sanitize")]
+mod sanitize;
 mod slab;
 mod spare;
 mod stack;
@@ -23,14 +27,19 @@ mod stack;
 use std::mem::offset_of;
 
 pub(crate) use arch::{Base, base};
-pub use arch::{Context, leave, prefetch, prepare, switch};
+pub use arch::{Context, prefetch};
+#[cfg(not(feature = "sanitize"))]
+pub use arch::{leave, prepare, switch};
 pub use lent::Lent;
 pub(crate) use registry::{HEAD, Head, OFFSETS as ENTRY_OFFSETS};
+#[cfg(feature = "sanitize")]
+pub use sanitize::{leave, prepare, switch};
+pub(crate) use slab::page;
 pub use spare::Spares;
 pub use stack::{Guards, Stack, StackError, StackOptions, Stacks};
 
-/// How many bytes of a coroutine's name are kept.
-pub const NAME_MAX: usize = 67;
+/// How many bytes of a coroutine's name are kept: 67, as a rule.
+pub const NAME_MAX: usize = 99 - size_of::<Context>();
 
 /// The first bytes of every control block, at the top of its stack. All zero (a trimmed slot) is a valid value.
 ///
@@ -78,5 +87,6 @@ impl Header {
     }
 }
 
+#[cfg(not(feature = "sanitize"))]
 const _: () = assert!(offset_of!(Header, index) < 64, "a switch touches one line of the control block");
 const _: () = assert!(size_of::<Header>() == 128);

@@ -23,7 +23,7 @@ use std::sync::{Once, OnceLock};
 
 use super::registry::{self, Region};
 use super::slab::{map, unmap};
-use super::{Header, slab::PAGE};
+use super::{Header, slab::page};
 
 /// Bytes of an alternate stack: std's backtrace needs some tens of KiB. Only what is touched costs memory.
 const ALTERNATE: usize = 256 << 10;
@@ -76,15 +76,15 @@ impl AltStack {
     pub fn new() -> AltStack {
         // SAFETY: all-zero is a valid stack_t to be filled.
         let mut previous: libc::stack_t = unsafe { zeroed() };
-        let Ok(base) = map(PAGE + ALTERNATE) else { return AltStack { base: 0, previous } };
-        let stack = libc::stack_t { ss_sp: (base + PAGE) as *mut _, ss_flags: 0, ss_size: ALTERNATE };
+        let Ok(base) = map(page() + ALTERNATE) else { return AltStack { base: 0, previous } };
+        let stack = libc::stack_t { ss_sp: (base + page()) as *mut _, ss_flags: 0, ss_size: ALTERNATE };
         // SAFETY: the mapping is ours, and stays until `drop` has put the previous stack back.
         let answer = unsafe {
-            libc::mprotect(base as *mut _, PAGE, libc::PROT_NONE);
+            libc::mprotect(base as *mut _, page(), libc::PROT_NONE);
             libc::sigaltstack(&stack, &mut previous)
         };
         if answer != 0 {
-            unmap(base, PAGE + ALTERNATE);
+            unmap(base, page() + ALTERNATE);
             return AltStack { base: 0, previous };
         }
         AltStack { base, previous }
@@ -106,7 +106,7 @@ impl Drop for AltStack {
         let answer = unsafe { libc::sigaltstack(&self.previous, null_mut()) };
         // In use by a handler on this thread: then the mapping stays.
         if answer == 0 {
-            unmap(self.base, PAGE + ALTERNATE);
+            unmap(self.base, page() + ALTERNATE);
         }
     }
 }
@@ -131,6 +131,14 @@ unsafe extern "C" fn handler(signal: libc::c_int, info: *mut libc::siginfo_t, co
 unsafe fn stack_pointer(context: *mut libc::c_void) -> usize {
     // SAFETY: the caller's promise.
     unsafe { (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs[libc::REG_RSP as usize] as usize }
+}
+
+/// # Safety
+/// `context` is what the kernel gave a handler.
+#[cfg(target_arch = "aarch64")]
+unsafe fn stack_pointer(context: *mut libc::c_void) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { (*context.cast::<libc::ucontext_t>()).uc_mcontext.sp as usize }
 }
 
 /// A stack with its guard, and whose it is.

@@ -28,7 +28,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{Header, registry};
 
-pub(super) const PAGE: usize = 4096;
+/// The smallest page that there is: where things lie in a slot goes by it, whatever the system has.
+const PAGE: usize = 4096;
 const LINE: usize = 64;
 /// How much of the top page is left to frames, so that a shallow idle coroutine costs this one page.
 const TOP_FRAMES: usize = 2048;
@@ -78,6 +79,8 @@ pub(super) struct Slab {
     guarded: usize,
     /// How many of its guards were made by `mprotect`.
     protected: usize,
+    #[cfg(feature = "sanitize")]
+    known: super::sanitize::Known,
 }
 
 impl Slab {
@@ -89,7 +92,17 @@ impl Slab {
         // SAFETY: the mapping is ours.
         unsafe { libc::madvise(base as *mut _, bytes, libc::MADV_NOHUGEPAGE) };
         let entry = registry::add(registry::Region { base, slots, first, layout });
-        Ok(Slab { base, slots, first, layout, entry, guarded: 0, protected: 0 })
+        Ok(Slab {
+            base,
+            slots,
+            first,
+            layout,
+            entry,
+            guarded: 0,
+            protected: 0,
+            #[cfg(feature = "sanitize")]
+            known: super::sanitize::Known::new(base, bytes),
+        })
     }
 
     pub(super) fn slots(&self) -> usize {
@@ -114,6 +127,8 @@ impl Slab {
 
     /// Sees to it that a slot has its guard. Pools use slots in their order.
     pub(super) fn guard(&mut self, place: usize, force_protect: bool) -> io::Result<()> {
+        #[cfg(feature = "sanitize")]
+        self.known.add(place, self.slot(place) + self.layout.guard, self.layout.size);
         if place >= self.guarded {
             self.make_guard(place, force_protect)?;
             // Behind one that could not be had, it is made again.
@@ -162,12 +177,19 @@ impl Drop for Slab {
     }
 }
 
-/// Gives the pages of `low..high` back; they read as zeroes afterwards. Guards stay.
+/// The system's page, of which guards and what is given back are whole multiples: 4 KiB, or, on 64-bit Arm, up to 64.
+pub(crate) fn page() -> usize {
+    // SAFETY: takes no pointer.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
+}
+
+/// Gives the whole pages of `low..high` back; they read as zeroes afterwards. Guards stay.
 ///
 /// # Safety
-/// The range is within one slot, above its guard, page-aligned, and nobody needs what is there.
+/// The range is within one slot, above its guard, begins where a page does, and nobody needs what is there.
 pub(super) unsafe fn discard(low: usize, high: usize) {
-    debug_assert!(low.is_multiple_of(PAGE) && high.is_multiple_of(PAGE));
+    debug_assert!(low.is_multiple_of(page()));
+    let high = high / page() * page();
     if low < high {
         // SAFETY: the caller's promise. If it fails, the pages stay, which costs memory and nothing else.
         unsafe { libc::madvise(low as *mut _, high - low, libc::MADV_DONTNEED) };
@@ -197,14 +219,15 @@ fn method() -> &'static Method {
 
 /// Whether a guard made this way is one: the kernel itself writes to it, and must say EFAULT.
 fn works(make: fn(usize, usize) -> io::Result<()>) -> bool {
-    let Ok(page) = map(PAGE) else { return false };
-    let made = make(page, PAGE).is_ok();
+    let bytes = page();
+    let Ok(page) = map(bytes) else { return false };
+    let made = make(page, bytes).is_ok();
     // Any call that takes memory and no descriptor would do, and every sandbox lets this one pass. Not one that valgrind answers
     // itself: there the guard would end the program.
     // SAFETY: the call writes 16 bytes at `page`, which is ours, or faults in the kernel and says so.
     let answer = unsafe { libc::syscall(libc::SYS_clock_gettime, libc::CLOCK_MONOTONIC, page) };
     let faults = answer == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EFAULT);
-    unmap(page, PAGE);
+    unmap(page, bytes);
     made && faults
 }
 

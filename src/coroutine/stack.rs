@@ -25,7 +25,7 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 
 use super::Header;
-use super::slab::{Layout, PAGE, Slab, discard, max_map_count};
+use super::slab::{Layout, Slab, discard, max_map_count, page};
 use super::spare::Spares;
 
 /// How many slots the first slab of a pool has.
@@ -256,6 +256,8 @@ impl Stacks {
         slots.live += 1;
         // SAFETY: the slot is mapped, its header whole, and it was nobody's until now.
         unsafe {
+            #[cfg(feature = "sanitize")]
+            super::sanitize::live(header.as_ptr());
             (*header.as_ptr()).id = 0;
             (*header.as_ptr()).name_len = 0;
         }
@@ -321,6 +323,11 @@ impl Stacks {
     /// until the pool is dropped, and may then be all zero.
     #[inline]
     pub unsafe fn release(&self, stack: Stack) {
+        // SAFETY: the caller's promise.
+        #[cfg(feature = "sanitize")]
+        unsafe {
+            super::sanitize::dead(stack.header());
+        }
         let slots = &mut *self.slots.borrow_mut();
         slots.live -= 1;
         if slots.warm.len() < self.options.cache {
@@ -349,7 +356,7 @@ impl Stacks {
         let low = header.low;
         assert!((low..=header.high).contains(&used_low), "an address in the stack");
         // SAFETY: below the red zone of a stack that does not run is nothing that it needs.
-        unsafe { discard(low, (used_low - RED_ZONE).max(low) / PAGE * PAGE) };
+        unsafe { discard(low, (used_low - RED_ZONE).max(low)) };
     }
 
     /// How many warm slots a sweep would look at.
@@ -361,11 +368,11 @@ impl Stacks {
     /// Gives back what lies deeper than `keep` in the warm slots that were used since the last sweep.
     pub fn sweep(&self) {
         let slots = &mut *self.slots.borrow_mut();
-        let kept = self.options.keep.next_multiple_of(PAGE).clamp(PAGE, self.layout.size);
+        let kept = self.options.keep.next_multiple_of(page()).clamp(page(), self.layout.size);
         for header in &slots.warm[slots.clean..] {
             // SAFETY: a warm slot's header is whole.
             let (low, high) = unsafe { (header.as_ref().low, header.as_ref().high) };
-            let end = (high - kept).min(header.addr().get() / PAGE * PAGE);
+            let end = (high - kept).min(header.addr().get());
             // SAFETY: the slot is nobody's, and this is above its guard and below its header.
             unsafe { discard(low, end) };
         }
@@ -404,13 +411,14 @@ impl Drop for Stacks {
 
 fn checked_layout(options: &StackOptions) -> Result<Layout, StackError> {
     let control = options.control.next_multiple_of(align_of::<Header>());
-    let wrong = if !options.size.is_multiple_of(PAGE) || !options.guard.is_multiple_of(PAGE) {
+    let page = page();
+    let wrong = if !options.size.is_multiple_of(page) || !options.guard.is_multiple_of(page) {
         "stack and guard must be multiples of the page size"
     } else if options.guard == 0 {
         "a guard has at least one page"
     } else if options.size > 1 << 40 || options.guard > 1 << 40 {
         "a stack has at most a terabyte"
-    } else if control < size_of::<Header>() || options.size < control + 2 * PAGE {
+    } else if control < size_of::<Header>() || options.size < control + 2 * page {
         "a stack must hold its control block and two pages"
     } else if options.slab == 0 || options.limit == 0 || u32::try_from(options.limit).is_err() {
         "slab and limit must be between 1 and 2^32"

@@ -45,8 +45,25 @@ pub fn on_big_stack<T>(f: impl FnOnce() -> T) -> T {
 pub fn try_on_big_stack<T>(f: impl FnOnce() -> T) -> Result<T, StackError> {
     match current::machine().filter(|machine| machine.running().is_some()) {
         Some(machine) => Ok(BigStack(Lent::new(&machine.big_stacks)?).run(f)),
-        None => Ok(f()),
+        None => Ok(in_place(f)),
     }
+}
+
+/// Runs `f` on a big stack if there is one, and else where it is: for what many coroutines do by turns, which then touches the same
+/// memory for all of them, and none of their own stacks.
+pub(crate) fn on_lent_stack<T>(f: impl FnOnce() -> T) -> T {
+    let machine = current::machine().filter(|machine| machine.running().is_some());
+    match machine.and_then(|machine| Lent::new(&machine.big_stacks).ok()) {
+        Some(stack) => BigStack(stack).run(f),
+        None => in_place(f),
+    }
+}
+
+/// A frame of its own: inlined, those of `f` would be part of its caller's, on the small stack, whether it is called or not.
+#[cold]
+#[inline(never)]
+fn in_place<T>(f: impl FnOnce() -> T) -> T {
+    f()
 }
 
 /// How big a coroutine's stack is.

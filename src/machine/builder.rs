@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::current;
 use super::remote::{Handle, spawn_tuned};
 use super::task::Control;
-use crate::coroutine::{Guards, StackOptions};
+use crate::coroutine::{Guards, StackOptions, page};
 use crate::error::Misuse;
 use crate::shared::store::Limits;
 
@@ -204,6 +204,11 @@ impl Tuning {
     }
 }
 
+fn whole_pages(bytes: usize) -> usize {
+    let page = page();
+    bytes.clamp(4 * page, 1 << 40).next_multiple_of(page)
+}
+
 /// Configures a machine before it runs.
 ///
 /// ```
@@ -229,15 +234,15 @@ impl Builder {
         self
     }
 
-    /// Bytes of each coroutine's stack; rounded up to whole pages, at least 16 KiB.
+    /// Bytes of each coroutine's stack; rounded up to whole pages, at least four of them.
     pub fn stack_size(mut self, bytes: usize) -> Builder {
-        self.tuning.stack_size = bytes.clamp(16 << 10, 1 << 40).next_multiple_of(4096);
+        self.tuning.stack_size = whole_pages(bytes);
         self
     }
 
-    /// Bytes of each big stack (see [`on_big_stack`](crate::on_big_stack)); rounded up to whole pages, at least 16 KiB.
+    /// Bytes of each big stack (see [`on_big_stack`](crate::on_big_stack)); rounded up to whole pages, at least four of them.
     pub fn big_stack_size(mut self, bytes: usize) -> Builder {
-        self.tuning.big_stack_size = bytes.clamp(16 << 10, 1 << 40).next_multiple_of(4096);
+        self.tuning.big_stack_size = whole_pages(bytes);
         self
     }
 

@@ -6,17 +6,15 @@
 //! | pointer, low bit 1 | has a kernel and no machine: [`with_kernel`] is on its stack |
 //! | pointer, low bit 0 | is a machine: the pointer is to its [`Machine`] |
 //!
-//! The slot is a TLS symbol of our own, not `thread_local!`: what the compiler knows to be a thread-local it may
-//! read once and keep in a register across a switch of stacks, and the saved register then comes from the
-//! stack that was just entered (measured: 143 ns a yield instead of 16 at 30,000 coroutines). Here each read is an
-//! `asm!` that is not `pure`, so none is moved or merged.
-//!
-//! Whoever switches between threads of a simulation swaps this slot ([`swap`]), and nothing else.
+//! How it is read and written is in `slot`. Whoever switches between threads of a simulation swaps this slot ([`swap`]), and nothing else.
+
+mod slot;
 
 use std::any::Any;
 use std::rc::Rc;
 use std::sync::Arc;
 
+pub use self::slot::{get, swap};
 pub use super::Waits;
 pub use super::builder::Tuning;
 use super::{Machine, State};
@@ -65,69 +63,6 @@ pub trait Starter {
 }
 
 const BARE: usize = 1;
-
-// The version is part of the name, so that two versions of this crate in one program keep two slots. Weak, since a
-// test binary may hold this crate twice (once with `cfg(test)`): both copies then share one.
-macro_rules! slot_name {
-    () => {
-        concat!("machinarium_current_", env!("CARGO_PKG_VERSION"))
-    };
-}
-
-#[cfg(target_arch = "x86_64")]
-core::arch::global_asm!(
-    ".pushsection .tbss.machinarium_current, \"awT\", @nobits",
-    concat!(".weak \"", slot_name!(), "\""),
-    concat!(".hidden \"", slot_name!(), "\""),
-    concat!(".type \"", slot_name!(), "\", @object"),
-    concat!(".size \"", slot_name!(), "\", 8"),
-    ".p2align 3",
-    concat!("\"", slot_name!(), "\":"),
-    ".zero 8",
-    ".popsection",
-);
-
-/// The slot's value.
-#[inline(always)]
-#[cfg(target_arch = "x86_64")]
-pub fn get() -> usize {
-    let value: usize;
-    // SAFETY: reads the eight bytes of this thread's own copy of the symbol defined above (initial-exec access,
-    // which the linker turns into local-exec in an executable). Not `pure`: see the head of the file.
-    unsafe {
-        core::arch::asm!(
-            concat!("mov {value}, qword ptr [rip + \"", slot_name!(), "\"@gottpoff]"),
-            "mov {value}, qword ptr fs:[{value}]",
-            value = out(reg) value,
-            options(nostack, preserves_flags, readonly),
-        );
-    }
-    value
-}
-
-/// Puts `new` into the slot and gives back what was there.
-///
-/// # Safety
-/// `new` is 0, or came out of this function on this OS thread and what it points to is still alive whenever library code
-/// runs with it in the slot. The stacks of the machine it names must be the ones that run meanwhile.
-#[inline(always)]
-#[cfg(target_arch = "x86_64")]
-pub unsafe fn swap(new: usize) -> usize {
-    let old: usize;
-    // SAFETY: as in `get`; the caller answers for the value.
-    unsafe {
-        core::arch::asm!(
-            concat!("mov {address}, qword ptr [rip + \"", slot_name!(), "\"@gottpoff]"),
-            "mov {old}, qword ptr fs:[{address}]",
-            "mov qword ptr fs:[{address}], {new}",
-            address = out(reg) _,
-            old = out(reg) old,
-            new = in(reg) new,
-            options(nostack, preserves_flags),
-        );
-    }
-    old
-}
 
 /// Restores the slot when a machine or a bare thread ends, also by a panic.
 struct Restore(usize);

@@ -65,6 +65,7 @@ pub use resident::Resident;
 pub use statistics::{Histogram, MessageStatistics, Statistics};
 
 pub(crate) use alarms::Alarm;
+pub(crate) use big_stack::on_lent_stack;
 pub use big_stack::{SpawnOptions, StackClass, on_big_stack, spawn_with, try_on_big_stack};
 pub(crate) use builder::{Builder, Tuning};
 pub(crate) use delivery::receive;

@@ -389,8 +389,10 @@ mod tests {
         assert_eq!(ends_of(|| crate::blocking(|| ()).map_err(io::Error::from)), (0, 1));
         assert_eq!(ends_of(|| spawn("joined", || ())?.join().map_err(io::Error::from)), (1, 0));
         let joined_late = || {
-            let mut handle = spawn("joined late", || crate::sleep(std::time::Duration::from_millis(1)))?;
+            let (go, waits) = crate::sync::channel::bounded::<()>(1);
+            let mut handle = spawn("joined late", move || waits.recv().is_err())?;
             assert!(handle.join_deadline(Instant::from_nanos(0)).is_err());
+            drop(go);
             let _ = handle.join_deadline(Instant::FAR);
             assert!(handle.join_deadline(Instant::FAR).is_err(), "nothing is left");
             Ok(())

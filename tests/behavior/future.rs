@@ -14,8 +14,8 @@ use std::time::Duration;
 use crate::{both, on_some};
 use machinarium::sync::{Mutex, channel};
 use machinarium::{
-    Builder, JoinError, JoinHandle, Misuse, WaitError, block_on, future, machine, now, run, scope, sleep,
-    spawn, timeout, yield_now,
+    Builder, JoinError, JoinHandle, Misuse, Tuning, WaitError, block_on, future, inspect, machine, now, run,
+    scope, sleep, spawn, timeout, yield_now,
 };
 
 const SHORT: Duration = Duration::from_millis(1);
@@ -204,6 +204,58 @@ fn one_is_in_another() {
             assert_eq!(sum, Ok(21));
             Ok(())
         });
+    });
+}
+
+/// Pending until `flag` is set, and deeper than a small stack is.
+async fn deep(flag: Rc<Flag>) -> u8 {
+    flag.wait().await;
+    poll_fn(|_| {
+        let frame = std::hint::black_box([7_u8; 200 << 10]);
+        Poll::Ready(frame[4711])
+    })
+    .await
+}
+
+#[test]
+fn polls_take_turns_on_a_big_stack() {
+    both(|| {
+        let small = Builder::new().stack_size(64 << 10).big_stack_size(1 << 20);
+        let result: io::Result<()> = small.run(|| {
+            let flags: Vec<_> = (0..20).map(|_| Rc::new(Flag::default())).collect();
+            let waiting: Vec<_> =
+                flags.iter().cloned().map(|flag| spawn(move || block_on(deep(flag)))).collect();
+            sleep(SHORT)?;
+            let seen = inspect::statistics()?.remove(0);
+            assert_eq!(
+                (seen.coroutines, seen.big_stacks),
+                (21, 0),
+                "who waits between two polls has its own stack alone"
+            );
+            flags.iter().for_each(|flag| flag.set());
+            for handle in waiting {
+                assert_eq!(handle.join()?, Ok(7));
+            }
+            Ok(())
+        });
+        result.unwrap();
+    });
+}
+
+#[test]
+fn without_a_big_stack_it_is_polled_where_it_is() {
+    both(|| {
+        let tuning = Tuning { big_stack_limit: 1, ..Tuning::default() };
+        let result: io::Result<()> = Builder::new().tuning(tuning).run(|| {
+            let sum = block_on(async {
+                // The poll around this one has the only big stack.
+                let inner = block_on(future::sleep(SHORT)).map(|slept| slept.map(|()| 1));
+                inner.unwrap().unwrap() + 1
+            });
+            assert_eq!(sum, Ok(2));
+            Ok(())
+        });
+        result.unwrap();
     });
 }
 

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::process::Command;
 use std::rc::Rc;
 
-use crate::child::{VARIABLE, command, said};
+use crate::child::{VARIABLE, command, emulator, said};
 use crate::strand::{Strand, Yielder};
 use crate::switch::pool;
 
@@ -53,6 +53,9 @@ fn gdb_ends_at_the_base() {
         });
         while strand.resume() {}
         return;
+    }
+    if emulator().is_some() {
+        return println!("skipped: gdb sees the emulator");
     }
     let mut gdb = Command::new("gdb");
     gdb.args(["-nx", "-batch", "-ex", "set debuginfod enabled off", "-ex", "run", "-ex", "bt", "--args"]);

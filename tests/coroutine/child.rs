@@ -18,8 +18,24 @@ pub fn in_child_with(name: &str, variables: &[(&str, &OsStr)], body: impl FnOnce
         body();
         std::process::exit(0);
     }
-    let mut command = command(Command::new(std::env::current_exe().unwrap()), name);
+    let mut command = command(this_binary(), name);
     command.envs(variables.iter().copied()).output().unwrap()
+}
+
+/// This test binary, under the emulator that cargo runs it under, if it does.
+fn this_binary() -> Command {
+    let binary = std::env::current_exe().unwrap();
+    let Some(emulator) = emulator() else { return Command::new(binary) };
+    let mut words = emulator.split_whitespace();
+    let mut command = Command::new(words.next().expect("an emulator has a name"));
+    command.args(words).arg(binary);
+    command
+}
+
+/// For another processor than this machine's, as cargo is told of it.
+pub fn emulator() -> Option<String> {
+    let variable = std::env::var("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER").ok();
+    variable.filter(|_| cfg!(target_arch = "aarch64"))
 }
 
 /// `program`, told to run that test as a child.

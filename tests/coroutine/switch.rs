@@ -117,10 +117,9 @@ fn registers_are_kept() {
     }
 }
 
-/// rbx and rbp are the two that the switch saves by hand: each side calls it with values of its own in them.
+/// Two registers the switch saves by hand (rbx and rbp, x19 and x29): each side calls it with values of its own in them.
 #[test]
-#[cfg(target_arch = "x86_64")]
-fn rbx_and_rbp_are_kept() {
+fn registers_that_are_no_clobbers_are_kept() {
     extern "C" fn pause(yielder: &Yielder) {
         yielder.pause();
     }
@@ -128,14 +127,24 @@ fn rbx_and_rbp_are_kept() {
         assert!(strand.resume());
     }
     /// Calls `function(argument)` with these values in the two registers, and gives what is in them afterwards.
-    fn call_with<T>(function: extern "C" fn(&T), argument: &T, rbx: u64, rbp: u64) -> (u64, u64) {
-        let (mut first, mut second) = (rbx, rbp);
+    fn call_with<T>(function: extern "C" fn(&T), argument: &T, first: u64, second: u64) -> (u64, u64) {
+        let (mut first, mut second) = (first, second);
         // SAFETY: both registers are put back; the stack is aligned for the call, since two words are pushed.
+        #[cfg(target_arch = "x86_64")]
         unsafe {
             std::arch::asm!(
                 "push rbx", "push rbp", "mov rbx, r12", "mov rbp, r13", "call rax", "mov r12, rbx", "mov r13, rbp",
                 "pop rbp", "pop rbx",
                 in("rax") function, in("rdi") argument, inout("r12") first, inout("r13") second, clobber_abi("C"),
+            );
+        }
+        // SAFETY: as above.
+        #[cfg(target_arch = "aarch64")]
+        unsafe {
+            std::arch::asm!(
+                "stp x19, x29, [sp, #-16]!", "mov x19, x20", "mov x29, x21", "blr x8", "mov x20, x19", "mov x21, x29",
+                "ldp x19, x29, [sp], #16",
+                in("x8") function, in("x0") argument, inout("x20") first, inout("x21") second, clobber_abi("C"),
             );
         }
         (first, second)
@@ -147,8 +156,8 @@ fn rbx_and_rbp_are_kept() {
         yielder.pause();
     });
     for round in 0..100 {
-        let (rbx, rbp) = (round + 1000, !round << 20);
-        assert_eq!(call_with(resume, &strand, rbx, rbp), (rbx, rbp));
+        let (first, second) = (round + 1000, !round << 20);
+        assert_eq!(call_with(resume, &strand, first, second), (first, second));
     }
     assert!(strand.resume());
     assert!(!strand.resume());

@@ -13,6 +13,7 @@ mod echo;
 mod fetch;
 mod gdb;
 mod kv;
+mod pgpool;
 mod program;
 mod proxy;
 mod search;

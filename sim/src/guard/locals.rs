@@ -131,6 +131,7 @@ pub(crate) fn end() {
 }
 
 /// Where `fs` leads.
+#[cfg(target_arch = "x86_64")]
 fn thread_pointer() -> *mut u8 {
     let pointer;
     // SAFETY: reads the first word of the record, which is its address.
@@ -142,9 +143,21 @@ fn thread_pointer() -> *mut u8 {
 
 /// # Safety
 /// There is a record with all that belongs to it.
+#[cfg(target_arch = "x86_64")]
 unsafe fn set_thread_pointer(pointer: *mut u8) {
     // SAFETY: the caller's promise; `Plan` has seen that programs may do this.
     unsafe { core::arch::asm!("wrfsbase {}", in(reg) pointer, options(nostack, preserves_flags)) };
+}
+
+/// On other processors things lie elsewhere: [`Plan::make`] has refused.
+#[cfg(not(target_arch = "x86_64"))]
+fn thread_pointer() -> *mut u8 {
+    unreachable!("there is no plan for this processor")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+unsafe fn set_thread_pointer(_pointer: *mut u8) {
+    unreachable!("there is no plan for this processor")
 }
 
 /// Both know the same libraries that were loaded later: the C library may replace its list of them whenever one is.
@@ -183,6 +196,9 @@ impl Plan {
     }
 
     fn make() -> Result<Plan, &'static str> {
+        if cfg!(not(target_arch = "x86_64")) {
+            return Err("it knows where thread-locals lie on x86-64 only");
+        }
         const FSGSBASE: u64 = 1 << 1;
         // SAFETY: `getauxval(3)`.
         if unsafe { libc::getauxval(libc::AT_HWCAP2) } & FSGSBASE == 0 {

@@ -1,4 +1,4 @@
-//! What an architecture must provide: one file, seven names.
+//! What an architecture must provide: one file, seven names. There are x86-64 and aarch64.
 //!
 //! - [`Context`]: the registers of a flow of control that is not running, beyond those that the compiler is told are
 //!   clobbered. At most one half of a cache line, since it lies in the first line of every control block.
@@ -18,21 +18,27 @@
 //! mode must put it back before it calls anything that parks. Shadow stacks are not switched: no Rust binary
 //! asks for them, and a kernel gives them only to one that does.
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
-#[cfg(target_arch = "x86_64")]
-pub(crate) use x86_64::base;
-#[cfg(target_arch = "x86_64")]
-pub(super) use x86_64::call_on;
-#[cfg(target_arch = "x86_64")]
-pub use x86_64::{Context, leave, prefetch, prepare, switch};
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
+use aarch64 as here;
+#[cfg(target_arch = "x86_64")]
+use x86_64 as here;
+
+pub(crate) use here::base;
+pub(super) use here::call_on;
+pub use here::{Context, leave, prefetch, prepare, switch};
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 compile_error!(
-    "machinarium switches stacks on x86-64 only: src/coroutine/arch/mod.rs says what a new file must provide"
+    "machinarium switches stacks on x86-64 and aarch64 only: src/coroutine/arch/mod.rs says what a new file must provide"
 );
 
 /// The outermost frame.
 pub(crate) type Base = unsafe extern "C" fn();
 
+#[cfg(not(feature = "sanitize"))]
 const _: () = assert!(size_of::<Context>() <= 32, "a context is half a cache line");

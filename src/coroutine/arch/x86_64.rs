@@ -19,6 +19,8 @@
 use core::arch::{asm, naked_asm};
 
 use crate::coroutine::Header;
+#[cfg(feature = "sanitize")]
+use crate::coroutine::sanitize::Fiber;
 
 /// The registers of something that is not running.
 #[repr(C)]
@@ -28,6 +30,9 @@ pub struct Context {
     pc: usize,
     rbx: usize,
     rbp: usize,
+    /// What a sanitizer calls it.
+    #[cfg(feature = "sanitize")]
+    pub(in crate::coroutine) fiber: Fiber,
 }
 
 impl Context {
@@ -109,6 +114,8 @@ pub unsafe fn prepare(
         pc: base as *const () as usize,
         rbx: entry as *const () as usize,
         rbp: argument as usize,
+        #[cfg(feature = "sanitize")]
+        fiber: Fiber::default(),
     };
     // SAFETY: the caller's promise.
     unsafe { context.write(start) };

@@ -3,7 +3,10 @@
 //!
 //! A server cancels whatever its process does when the request comes, so the process must be the client's until then. The request is on its
 //! way until the server has closed the request's connection: PostgreSQL does so after it has sent the signal. Meanwhile the server connection
-//! goes to nobody else (`server.rs`), and if it is not known how the request ended, to nobody ever.
+//! goes to nobody else (`server.rs`), and if it is not known how the request ended, to nobody ever. That lasts as long as a server takes to close
+//! the connection, so there is always a limit to it.
+//!
+//! What waits for a server connection is cancelled where it waits: no server knows of it.
 
 use std::io;
 use std::rc::Rc;
@@ -29,8 +32,8 @@ pub(crate) fn forward(pool: &Pool, server: &Rc<Server>) {
 }
 
 /// Sends a request and waits until the server has closed its connection.
-pub(crate) fn send(target: &Target, key: (u32, u32), patience: Option<Duration>) -> io::Result<()> {
-    let send = || {
+pub(crate) fn send(target: &Target, key: (u32, u32), patience: Duration) -> io::Result<()> {
+    timeout(patience, || {
         let wire = target.open()?;
         let words = [16, REQUEST, key.0, key.1];
         wire.write_all(&words.map(u32::to_be_bytes).concat())?;
@@ -38,9 +41,5 @@ pub(crate) fn send(target: &Target, key: (u32, u32), patience: Option<Duration>)
             0 => Ok(()),
             _ => Err(invalid("the server answers a cancel request".to_owned())),
         }
-    };
-    match patience {
-        Some(patience) => timeout(patience, send),
-        None => send(),
-    }
+    })
 }

@@ -22,6 +22,8 @@ pub(crate) struct Client {
     pub(crate) is_tls: bool,
     pub(crate) since: Instant,
     pub(crate) state: Cell<State>,
+    /// A cancel request has come while it waited.
+    pub(crate) cancelled: Cell<bool>,
     /// The server connection that does what it asks for, and nothing of the pooler's own.
     held: RefCell<Option<Rc<Server>>>,
     /// Its session.
@@ -56,6 +58,7 @@ impl Client {
             is_tls,
             since: machinarium::now(),
             state: Cell::new(State::Login),
+            cancelled: Cell::new(false),
             held: RefCell::new(None),
             session: RefCell::new(None),
         }

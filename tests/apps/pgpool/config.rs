@@ -48,8 +48,8 @@ pub(crate) struct Timeouts {
     pub(crate) server_idle: Option<Duration>,
     /// Any server connection: it is closed when its client has done.
     pub(crate) server_lifetime: Option<Duration>,
-    /// A cancel request on its way, and other small things that servers are asked.
-    pub(crate) cancel: Option<Duration>,
+    /// A cancel request on its way, and other small things that servers are asked. Never for ever: meanwhile nobody has the connection.
+    pub(crate) cancel: Duration,
     /// How long clients may go on when the pooler ends.
     pub(crate) drain: Duration,
 }
@@ -71,8 +71,10 @@ pub(crate) struct Database {
     pub(crate) min_size: usize,
     /// Clients that wait for one, on each machine.
     pub(crate) max_waiting: usize,
-    /// What is asked of a server between two clients of a session pool.
+    /// What is asked of a server between two clients, to undo what the first has left. Empty: nothing.
     pub(crate) reset_query: String,
+    /// Whether that is done after each transaction of a transaction pool, not only where something may be left.
+    pub(crate) reset_always: bool,
     pub(crate) tls: ServerTls,
 }
 
@@ -145,6 +147,14 @@ impl Config {
     }
 }
 
+impl Database {
+    /// Whether a server connection that a client has had is to be reset. `touched`: something may be left there.
+    pub(crate) fn resets(&self, touched: bool) -> bool {
+        let may_be_left = touched || self.reset_always || self.mode == PoolMode::Session;
+        may_be_left && !self.reset_query.is_empty()
+    }
+}
+
 impl Default for Timeouts {
     fn default() -> Timeouts {
         let some = |seconds| Some(Duration::from_secs(seconds));
@@ -157,7 +167,7 @@ impl Default for Timeouts {
             idle_in_transaction: None,
             server_idle: some(600),
             server_lifetime: some(3600),
-            cancel: some(10),
+            cancel: Duration::from_secs(10),
             drain: Duration::from_secs(30),
         }
     }

@@ -14,6 +14,8 @@ pub(crate) enum Failure {
     Told(&'static str, String),
     /// The client gets the server's own ErrorResponse.
     OfServer { code: String, text: String },
+    /// A cancel request came before a server had what the client asked for: that has failed, and not the session.
+    Cancelled,
     /// Its connection has failed, or the wait was cancelled.
     Io(io::Error),
 }
@@ -45,8 +47,9 @@ impl Failure {
         match self {
             Failure::Told(code, text) => message::put_error(out, "FATAL", code, text),
             Failure::OfServer { code, text } => message::put_error(out, "FATAL", code, text),
+            Failure::Cancelled => message::put_error(out, "ERROR", code::TIMEOUT, &self.to_string()),
             Failure::Io(error) => match cancelled(error) {
-                Some(cause) => message::put_error(out, "FATAL", code::SHUTDOWN, &cause.to_string()),
+                Some(cause) => message::put_error(out, "FATAL", code::SHUTDOWN, cause.cause()),
                 None => message::put_error(out, "FATAL", code::CONNECTION, &error.to_string()),
             },
         }
@@ -73,6 +76,7 @@ impl fmt::Display for Failure {
         match self {
             Failure::Told(_, text) => f.write_str(text),
             Failure::OfServer { text, .. } => f.write_str(text),
+            Failure::Cancelled => f.write_str("canceling statement due to user request"),
             Failure::Io(error) => error.fmt(f),
         }
     }

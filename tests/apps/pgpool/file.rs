@@ -93,7 +93,7 @@ struct FileTimeouts {
     idle_in_transaction: Option<Limit>,
     server_idle: Option<Limit>,
     server_lifetime: Option<Limit>,
-    cancel: Option<Limit>,
+    cancel: Option<Spanned<Limit>>,
     drain: Option<Limit>,
 }
 
@@ -110,6 +110,8 @@ struct FileDatabase {
     min_pool_size: Option<Spanned<usize>>,
     max_waiting: Option<usize>,
     reset_query: Option<String>,
+    #[serde(default)]
+    reset_always: bool,
     tls: Option<TlsMode>,
     tls_ca: Option<PathBuf>,
     tls_name: Option<String>,
@@ -166,7 +168,7 @@ impl File {
             max_clients,
             admins: self.admins.into_iter().map(Spanned::into_inner).collect(),
             tls: client_tls(self.tls)?,
-            timeouts: self.timeouts.timeouts(),
+            timeouts: self.timeouts.timeouts()?,
             databases,
             users,
             say: |news| eprintln!("pgpool: {news}"),
@@ -208,6 +210,7 @@ impl FileDatabase {
             min_size,
             max_waiting: self.max_waiting.unwrap_or(usize::MAX),
             reset_query: self.reset_query.unwrap_or_else(|| "DISCARD ALL".to_owned()),
+            reset_always: self.reset_always,
             tls: ServerTls {
                 mode: self.tls.unwrap_or(TlsMode::Disable),
                 roots: self.tls_ca.map_or(Roots::System, Roots::File),
@@ -243,10 +246,17 @@ impl FileUser {
 }
 
 impl FileTimeouts {
-    fn timeouts(self) -> Timeouts {
+    fn timeouts(self) -> At<Timeouts> {
         let defaults = Timeouts::default();
+        let cancel = match self.cancel.as_ref().map(|limit| (limit.span().start, limit.get_ref().0)) {
+            Some((start, None)) => {
+                let what = "cancel = \"off\": a request that is lost would keep a server connection for ever";
+                return Err((start, what.to_owned()));
+            }
+            given => given.and_then(|(_, limit)| limit).unwrap_or(defaults.cancel),
+        };
         let limit = |given: Option<Limit>, default| given.map_or(default, |Limit(limit)| limit);
-        Timeouts {
+        Ok(Timeouts {
             login: limit(self.login, defaults.login),
             connect: limit(self.connect, defaults.connect),
             query_wait: limit(self.query_wait, defaults.query_wait),
@@ -255,9 +265,9 @@ impl FileTimeouts {
             idle_in_transaction: limit(self.idle_in_transaction, defaults.idle_in_transaction),
             server_idle: limit(self.server_idle, defaults.server_idle),
             server_lifetime: limit(self.server_lifetime, defaults.server_lifetime),
-            cancel: limit(self.cancel, defaults.cancel),
+            cancel,
             drain: limit(self.drain, Some(defaults.drain)).unwrap_or(Duration::MAX),
-        }
+        })
     }
 }
 
@@ -341,6 +351,10 @@ mod tests {
         wrong(
             "[timeouts]\n\nlogin = \"5\"",
             "x.toml:3: \"5\" is no time limit: write \"500ms\", \"15s\", \"2m\", \"1h\" or \"off\"",
+        );
+        wrong(
+            "[timeouts]\ncancel = \"off\"",
+            "x.toml:2: cancel = \"off\": a request that is lost would keep a server connection for ever",
         );
         let unknown = parse("x.toml", "[databases.a]\nhots = \"x\"").unwrap_err().to_string();
         assert!(unknown.starts_with("x.toml:2: unknown field `hots`, expected one of `host`, "), "{unknown}");

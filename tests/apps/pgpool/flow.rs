@@ -105,7 +105,10 @@ impl Flow {
 
     pub(crate) fn copy_end(&mut self) {
         self.copies = false;
-        self.expected.push_back(Expected::CopyEnd);
+        // One that comes when nothing is to be answered is of a COPY that has failed.
+        if !self.is_answered() {
+            self.expected.push_back(Expected::CopyEnd);
+        }
     }
 
     pub(crate) fn expect(&mut self, expected: Expected) {
@@ -119,7 +122,7 @@ impl Flow {
         self.copies = false;
         while let Some(expected) = self.expected.pop_front() {
             match expected {
-                Expected::Ready { .. } => return,
+                Expected::Ready { .. } => return self.forget_copy_ends(),
                 Expected::CopyEnd => {}
                 // A reply that has not come.
                 Expected::Parsed(_) | Expected::Closed(_) => self.pinned = true,
@@ -192,7 +195,59 @@ impl Flow {
         }
     }
 
+    /// Of a Query's COPY, the end was sent behind what was expected of the Query: with that it is over.
+    fn forget_copy_ends(&mut self) {
+        if !self.open && self.expected.iter().all(|expected| matches!(expected, Expected::CopyEnd)) {
+            self.expected.clear();
+        }
+    }
+
     fn skip_copy_ends(&mut self) {
         while self.expected.pop_front_if(|first| matches!(first, Expected::CopyEnd)).is_some() {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Q, S, E (Execute), c: sent. G, e (an error), Z: received. `?`: nobody else may have the connection here; `.`: another one may.
+    #[track_caller]
+    fn check(scene: &str) {
+        let (mut flow, mut prepared) = (Flow::new(), Prepared::default());
+        for (place, letter) in scene.chars().enumerate() {
+            match letter {
+                'Q' => flow.query(),
+                'S' => flow.sync(),
+                'E' => flow.extended(),
+                'c' => flow.copy_end(),
+                'G' => flow.copy_in(),
+                'e' => drop(flow.failed(&mut prepared)),
+                'Z' => flow.ready(b'I'),
+                '?' => assert!(!flow.is_free(), "{scene}: free at {place}"),
+                '.' => assert!(flow.is_free(), "{scene}: not free at {place}"),
+                other => panic!("{other}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_connection_is_free_when_all_is_answered() {
+        check(".Q?Z.E?S?Z.QQ?Z?Z.E?QZ?");
+        check("EESES?eZ?Z.");
+    }
+
+    #[test]
+    fn the_end_of_a_copy_is_answered_with_its_query() {
+        check("Q?G?c?Z.");
+        check("Qc?G?Z.QcQ?GZ?Z.");
+        check("EScS?G?Z.");
+        check("ES?G?cS?Z.");
+    }
+
+    #[test]
+    fn what_is_left_of_a_copy_that_has_failed() {
+        check("Q?GeZ.c.Q?Z.");
+        check("Qc?GeZ.ES?Z.");
     }
 }

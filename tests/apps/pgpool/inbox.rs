@@ -88,6 +88,29 @@ impl Inbox {
         }
     }
 
+    /// Takes the message in front, which may be larger than the buffer, and returns its kind. `None`: the end.
+    pub(crate) fn skip(&mut self, wire: &Wire) -> io::Result<Option<u8>> {
+        let header = loop {
+            match Header::of(self.bytes())? {
+                Some(header) => break header,
+                None if self.fill(wire)? == 0 => return Ok(None),
+                None => {}
+            }
+        };
+        let mut rest = header.total;
+        loop {
+            let here = rest.min(self.bytes().len());
+            self.consume(here);
+            rest -= here;
+            if rest == 0 {
+                return Ok(Some(header.kind));
+            }
+            if self.fill(wire)? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
     /// What is after the header of the message in front.
     pub(crate) fn body(&self, header: Header) -> &[u8] {
         &self.bytes()[HEADER..header.total]

@@ -1,5 +1,4 @@
-//! pgpool: a connection pooler for PostgreSQL. Begun, and not to be relied on: its units are tested, and it was tried by hand with psql and pgbench
-//! on one machine, with trust and without TLS; the rest of it was not run yet, and nothing hunts it in the simulator.
+//! pgpool: a connection pooler for PostgreSQL. `tests/programs/pgpool` runs it before a real one, with psql, pgbench, psycopg2 and JDBC.
 //!
 //! ```text
 //! pgpool FILE             serves as the configuration in FILE says (see tests/apps/pgpool/pgpool.toml)
@@ -7,9 +6,9 @@
 //! ```
 //!
 //! Clients connect to it as to a server. Passwords are shown by SCRAM-SHA-256 on either side; MD5, which PostgreSQL itself gives up, is left out.
-//! What a session pool cannot break, a transaction pool can: SET, LISTEN, temporary tables, advisory locks and SQL's PREPARE outlive the
-//! transaction on the server connection, and the next client has that. The parameters that a server reports, and prepared statements
-//! of the protocol, are taken care of.
+//! In a transaction pool, what would outlive a transaction does not: SET, LISTEN, temporary tables, advisory locks and SQL's PREPARE are undone
+//! before the server connection is another client's, or the same one's again (`traces.rs`). The parameters that a server reports, those of the
+//! login, and prepared statements of the protocol are the client's for as long as it is there.
 //!
 //! Exit codes: 0, 1 if the pooler failed, 2 if it could not do what the command line or the file says.
 
@@ -44,6 +43,7 @@ mod show;
 mod statements;
 mod stats;
 mod table;
+mod traces;
 mod wire;
 
 use std::cell::Cell;

@@ -64,6 +64,13 @@ impl Params {
         (!sql.is_empty()).then_some(sql)
     }
 
+    /// Only those that a server reports. `defaults`: what it reported at its login.
+    pub(crate) fn reported(&self, defaults: &Rc<Params>) -> Rc<Params> {
+        let reported = self.0.iter().filter(|(name, _)| defaults.0.contains_key(*name));
+        let reported = Params(reported.map(|(name, value)| (name.clone(), value.clone())).collect());
+        if reported == **defaults { defaults.clone() } else { Rc::new(reported) }
+    }
+
     /// What a server has that was asked for these, and reports `current` now: values as it writes them.
     pub(crate) fn settled(&self, current: &Params, defaults: &Params) -> Params {
         let settle = |(name, value): (&String, &String)| {

@@ -22,7 +22,6 @@ use machinarium::sync::channel::local::{Receiver, Sender, bounded};
 use machinarium::{Instant, WaitError, timeout};
 
 use crate::cancel;
-use crate::config::PoolMode;
 use crate::connect::{Refused, Target};
 use crate::failure::{Failure, code};
 use crate::params::Params;
@@ -60,7 +59,7 @@ pub(crate) struct Settings {
     pub(crate) query_wait: Option<Duration>,
     pub(crate) server_idle: Option<Duration>,
     pub(crate) server_lifetime: Option<Duration>,
-    pub(crate) cancel: Option<Duration>,
+    pub(crate) cancel: Duration,
     pub(crate) say: fn(&str),
 }
 
@@ -78,7 +77,7 @@ pub(crate) struct Lease {
     server: Option<Rc<Server>>,
 }
 
-type Grant = Result<Lease, (&'static str, String)>;
+type Grant = Result<Lease, Failure>;
 
 /// Where a client waits: one for all its life.
 pub(crate) struct Seat {
@@ -151,8 +150,7 @@ impl Pool {
         place.left = granted.is_ok();
         self.stats.waited(machinarium::now() - began);
         match granted {
-            Ok(Ok(lease)) => Ok(lease),
-            Ok(Err((code, text))) => Err(Failure::Told(code, text)),
+            Ok(granted) => granted,
             Err(RecvError::Wait(WaitError::Expired(_))) => {
                 let text = format!(
                     "no connection to {self} was free for {:?} (query_wait)",
@@ -161,6 +159,16 @@ impl Pool {
                 Err(Failure::told(code::TIMEOUT, text))
             }
             Err(error) => Err(Failure::Io(error.into())),
+        }
+    }
+
+    /// Ends the wait of a client, if it waits.
+    pub(crate) fn cancel(&self, client: u64) {
+        let mut queue = self.queue.borrow_mut();
+        if let Some(place) = queue.iter().position(|(waiter, _)| *waiter == client)
+            && let Some((_, sender)) = queue.remove(place)
+        {
+            drop(sender.try_send(Err(Failure::Cancelled)));
         }
     }
 
@@ -309,7 +317,7 @@ impl Pool {
             return self.give_up(server);
         }
         let waits = server.is_cancelled();
-        let resets = settings.target.database.mode == PoolMode::Session;
+        let resets = settings.target.database.resets(server.touched.get());
         if !waits && !resets {
             return self.put(server);
         }
@@ -329,18 +337,12 @@ impl Pool {
         let settings = self.settings();
         let ask = || {
             server.wait_for_cancels()?;
-            let reset = &settings.target.database.reset_query;
-            if settings.target.database.mode != PoolMode::Session || reset.is_empty() {
-                return Ok(Ok(()));
+            match settings.target.database.resets(server.touched.get()) {
+                true => server.reset(&settings.target.database.reset_query),
+                false => Ok(Ok(())),
             }
-            server.prepared.borrow_mut().forget_all();
-            server.ask(reset)
         };
-        let asked: io::Result<_> = match settings.cancel {
-            Some(patience) => timeout(patience, ask),
-            None => ask(),
-        };
-        match asked {
+        match timeout(settings.cancel, ask) {
             Ok(Ok(())) => server.doomed.borrow().clone().map_or(Ok(()), Err),
             Ok(Err((_, text))) => Err(format!("the reset query has failed: {text}")),
             Err(error) => Err(error.to_string()),
@@ -461,7 +463,7 @@ impl Pool {
         let known = error.get_ref().and_then(|source| source.downcast_ref::<Refused>());
         let code = known.map_or(code::CONNECTION, |refused| code_of(&refused.code));
         for (_, sender) in std::mem::take(&mut *self.queue.borrow_mut()) {
-            drop(sender.try_send(Err((code, text.clone()))));
+            drop(sender.try_send(Err(Failure::told(code, text.clone()))));
         }
     }
 }

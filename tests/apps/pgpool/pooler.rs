@@ -194,9 +194,13 @@ impl Pooler {
     fn cancel_here(&self, key: (u32, u32)) {
         let client = self.clients.borrow().values().find(|client| client.key == key).cloned();
         let Some(client) = client else { return };
-        let Some(server) = client.held() else { return };
-        if let Ok(pool) = self.pool(&client.database, &client.user) {
-            cancel::forward(&pool, &server);
+        let Ok(pool) = self.pool(&client.database, &client.user) else { return };
+        match client.held() {
+            Some(server) => cancel::forward(&pool, &server),
+            None => {
+                client.cancelled.set(true);
+                pool.cancel(client.id);
+            }
         }
     }
 

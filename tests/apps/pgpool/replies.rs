@@ -10,6 +10,7 @@ use crate::message::{HEADER, Header};
 use crate::server::{LONGEST, Server};
 use crate::statements::Names;
 use crate::stats::Stats;
+use crate::traces;
 
 /// What a server sends. Kept over the transactions of a session.
 #[derive(Default)]
@@ -109,9 +110,13 @@ impl Replies {
             b'3' => return Ok(flow.closed().map_or(Shown::AsIs, |closed| closed.shown)),
             b'G' => flow.copy_in(),
             b'S' => server.reported(body),
-            b'C' if body == b"DISCARD ALL\0" || body == b"DEALLOCATE ALL\0" => {
-                server.prepared.borrow_mut().forget_all();
-                names.forget_all();
+            b'C' => {
+                if server.forgets(body) {
+                    names.forget_all();
+                }
+                if traces::are_left_by(body) {
+                    server.touched.set(true);
+                }
             }
             b'A' if !self.notifies => return Ok(Shown::Not),
             _ => {}
@@ -125,8 +130,7 @@ impl Replies {
 fn is_read(header: Header) -> bool {
     match header.kind {
         b'D' => false,
-        b'C' => header.total <= HEADER + 16,
-        b'Z' | b'E' | b'1' | b'3' | b'G' | b'S' | b'A' => true,
+        b'C' | b'Z' | b'E' | b'1' | b'3' | b'G' | b'S' | b'A' => true,
         _ => false,
     }
 }

@@ -21,6 +21,7 @@ use crate::inbox::invalid;
 use crate::message::{HEADER, Header, put, put_text, take_text};
 use crate::server::Server;
 use crate::statements::{Catalogue, LONGEST, Names, Prepared, Statement, server_name};
+use crate::traces;
 
 /// Where the names of a Bind must have ended.
 const NAMES: usize = 8 << 10;
@@ -76,7 +77,7 @@ impl Requests {
         let first = self.rest.min(bytes.len());
         self.rest -= first;
         let mut scan =
-            Scan { bytes, start: 0, at: first, out, flow: &mut flow, prepared: &mut prepared, book };
+            Scan { bytes, start: 0, at: first, out, server, flow: &mut flow, prepared: &mut prepared, book };
         let mut ends = false;
         while let Some(header) = Header::of(&bytes[scan.at..])? {
             if header.kind == b'X' {
@@ -109,6 +110,7 @@ struct Scan<'a> {
     start: usize,
     at: usize,
     out: &'a mut Vec<u8>,
+    server: &'a Server,
     flow: &'a mut Flow,
     prepared: &'a mut Prepared,
     book: Book<'a>,
@@ -144,6 +146,12 @@ impl Scan<'_> {
                 // It does away with the unnamed statement.
                 self.book.names.unnamed.clear();
                 self.prepared.unnamed = None;
+                // Of a long one, not all is there to be looked at.
+                self.touch(!is_whole || traces::may_be_left_by(message));
+                self.plain(header)
+            }
+            b'F' => {
+                self.touch(true);
                 self.plain(header)
             }
             _ => self.plain(header),
@@ -157,6 +165,7 @@ impl Scan<'_> {
             self.book.names.unnamed.clear();
             self.book.names.unnamed.extend(message);
             self.prepared.unnamed = Some(self.book.client);
+            self.touch(traces::may_be_left_by(text));
             self.flow.expect(Expected::Parsed(Parsed { shown: true, statement: None, name: None }));
             return Ok(true);
         }
@@ -241,6 +250,7 @@ impl Scan<'_> {
         match self.book.names.get(name).cloned() {
             Some(statement) => {
                 self.provide(&statement);
+                self.touch(statement.leaves);
                 Some(server_name(statement.id).into_bytes())
             }
             None => Some([NOTHING, name].concat()),
@@ -256,9 +266,17 @@ impl Scan<'_> {
         }
         self.insert();
         self.out.extend(&self.book.names.unnamed);
+        self.touch(traces::may_be_left_by(&self.book.names.unnamed));
         self.prepared.unnamed = Some(self.book.client);
         self.flow.expect(Expected::Parsed(Parsed { shown: false, statement: None, name: None }));
         None
+    }
+
+    /// Notes whether something may be left after what is sent.
+    fn touch(&self, leaves: bool) {
+        if leaves {
+            self.server.touched.set(true);
+        }
     }
 
     /// Sees to it that the server has a statement.

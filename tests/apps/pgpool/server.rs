@@ -36,6 +36,8 @@ pub(crate) struct Server {
     /// What it had at its login.
     pub(crate) defaults: Rc<Params>,
     pub(crate) params: RefCell<Rc<Params>>,
+    /// Something of a client may be left there after its transaction.
+    pub(crate) touched: Cell<bool>,
     /// Why it is closed when its client has done.
     pub(crate) doomed: RefCell<Option<String>>,
     /// Who has it.
@@ -66,6 +68,7 @@ impl Server {
             prepared: RefCell::default(),
             params: RefCell::new(defaults.clone()),
             defaults,
+            touched: Cell::new(false),
             doomed: RefCell::new(None),
             client: Cell::new(None),
             cancels: WaitList::new(0),
@@ -110,6 +113,7 @@ impl Server {
             match header.kind {
                 b'E' => result = Err(read_error(body)),
                 b'S' => self.reported(body),
+                b'C' => drop(self.forgets(body)),
                 b'Z' if body != b"I" => return Err(invalid("the server is in a transaction".to_owned())),
                 _ => {}
             }
@@ -118,6 +122,29 @@ impl Server {
                 return Ok(result);
             }
         }
+    }
+
+    /// Undoes whatever a client may have left.
+    ///
+    /// # Errors
+    /// `Ok(Err(..))`: the server says no.
+    pub(crate) fn reset(&self, query: &str) -> io::Result<Result<(), (String, String)>> {
+        if let Err(refusal) = self.ask(query)? {
+            return Ok(Err(refusal));
+        }
+        let params = self.params.borrow().reported(&self.defaults);
+        *self.params.borrow_mut() = params;
+        self.touched.set(false);
+        Ok(Ok(()))
+    }
+
+    /// Whether the command with this tag has the server forget all statements. It is noted.
+    pub(crate) fn forgets(&self, tag: &[u8]) -> bool {
+        let all = matches!(tag, b"DISCARD ALL\0" | b"DEALLOCATE ALL\0");
+        if all {
+            self.prepared.borrow_mut().forget_all();
+        }
+        all
     }
 
     /// Notes a ParameterStatus.

@@ -98,7 +98,11 @@ impl Session {
     fn live(&mut self) -> Result<(), Failure> {
         while self.wait_for_request()? {
             self.client.state.set(State::Waiting);
-            let lease = self.lease()?;
+            let lease = match self.lease() {
+                Err(Failure::Cancelled) if self.refuse(&Failure::Cancelled)? => continue,
+                Err(Failure::Cancelled) => break,
+                leased => leased?,
+            };
             self.client.hold(Some(lease.server()));
             let went = self.exchange(lease);
             self.client.hold(None);
@@ -116,8 +120,14 @@ impl Session {
             if self.pooler.is_ending() {
                 return Err(self.pooler.farewell());
             }
-            if self.inbox.bytes().first() == Some(&b'X') {
-                return Ok(false);
+            match self.inbox.bytes().first() {
+                Some(b'X') => return Ok(false),
+                // The rest of a COPY that the server has ended: servers skip it, too.
+                Some(b'd' | b'c' | b'f') => {
+                    self.inbox.skip(&self.wire)?;
+                    continue;
+                }
+                _ => {}
             }
             if self.inbox.has_message()? || self.inbox.is_full() {
                 return Ok(true);
@@ -133,6 +143,8 @@ impl Session {
 
     /// A server connection with the client's parameters.
     fn lease(&mut self) -> Result<Lease, Failure> {
+        // One that came before was for what is answered.
+        self.client.cancelled.set(false);
         let lease = self.pool.lease(self.client.id, &self.seat)?;
         let server = lease.server();
         let is_same = Rc::ptr_eq(&server.params.borrow(), &self.params);
@@ -143,7 +155,27 @@ impl Session {
                 Failure::OfServer { code, text }
             })?;
         }
-        Ok(lease)
+        if self.client.cancelled.get() { Err(Failure::Cancelled) } else { Ok(lease) }
+    }
+
+    /// Answers what the client has asked for with an error, and skips what belongs to it, as a server does. False: it has left.
+    fn refuse(&mut self, failure: &Failure) -> Result<bool, Failure> {
+        failure.put(&mut self.out);
+        self.wire.write_all(&self.out)?;
+        self.out.clear();
+        let mut is_first = true;
+        loop {
+            match self.inbox.skip(&self.wire)? {
+                None | Some(b'X') => return Ok(false),
+                Some(b'Q' | b'F') if is_first => break,
+                Some(b'S') => break,
+                Some(_) => is_first = false,
+            }
+        }
+        put_ready(&mut self.out, b'I');
+        self.wire.write_all(&self.out)?;
+        self.out.clear();
+        Ok(true)
     }
 
     /// Passes on what both sides say, until the server connection is another's to have. False: the client has left.
@@ -154,6 +186,11 @@ impl Session {
         loop {
             if !self.send(&server)? {
                 return Ok(false);
+            }
+            // Nothing answers the rest of a COPY that has failed.
+            if self.inbox.is_empty() && server.inbox.borrow().is_empty() && self.has_done(&server) {
+                self.release(&server, &mut lease);
+                return Ok(true);
             }
             match self.wait(&server)? {
                 Event::FromServer => {
@@ -229,9 +266,7 @@ impl Session {
             self.replies.scan(inbox.bytes(), server, &mut self.names, &self.pool.stats, &mut self.out);
         let answer = scanned.map_err(lost)?;
         if answer.used == inbox.bytes().len() && self.has_done(server) {
-            self.params = server.params.borrow().clone();
-            self.client.hold(None);
-            *lease = None;
+            self.release(server, lease);
         }
         let verbatim = &inbox.bytes()[answer.verbatim];
         let bytes = if self.out.is_empty() { verbatim } else { &self.out[..] };
@@ -245,6 +280,13 @@ impl Session {
             *server.inbox.borrow_mut() = inbox;
         }
         Ok(())
+    }
+
+    /// Lets others have the server connection.
+    fn release(&mut self, server: &Server, lease: &mut Option<Lease>) {
+        self.params = server.params.borrow().clone();
+        self.client.hold(None);
+        *lease = None;
     }
 
     /// Whether the server connection may go to another client.

@@ -174,7 +174,7 @@ fn config(pooler: &Pooler) -> Rows {
         ("timeouts.idle_in_transaction", text(limits.idle_in_transaction)),
         ("timeouts.server_idle", text(limits.server_idle)),
         ("timeouts.server_lifetime", text(limits.server_lifetime)),
-        ("timeouts.cancel", text(limits.cancel)),
+        ("timeouts.cancel", text(Some(limits.cancel))),
         ("timeouts.drain", text(Some(limits.drain))),
     ];
     pairs.into_iter().map(|(key, value)| vec![key.to_owned(), value]).collect()

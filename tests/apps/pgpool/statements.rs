@@ -16,6 +16,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 
+use crate::traces;
+
 /// How many statements a server connection keeps.
 pub(crate) const KEPT: usize = 200;
 
@@ -28,6 +30,8 @@ pub(crate) struct Statement {
     pub(crate) id: u64,
     /// The body of its Parse after the name: the query and the types of its parameters.
     pub(crate) text: Box<[u8]>,
+    /// Whether it may leave something after its transaction.
+    pub(crate) leaves: bool,
 }
 
 /// All statements of a machine.
@@ -46,7 +50,7 @@ impl Catalogue {
         }
         let id = self.next.get();
         self.next.set(id + 1);
-        let statement = Rc::new(Statement { id, text: text.into() });
+        let statement = Rc::new(Statement { id, text: text.into(), leaves: traces::may_be_left_by(text) });
         // Those that nobody has any more are forgotten now and then.
         if id.is_multiple_of(64) {
             statements.retain(|_, statement| statement.strong_count() > 0);

@@ -15,6 +15,7 @@ use std::hint::black_box;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Output;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use child::{in_child, said};
 use machinarium::sync::channel::bounded;
@@ -136,9 +137,18 @@ fn coroutines_of_two_machines_race() {
     }
     let output = in_child("coroutines_of_two_machines_race", || {
         static PLACE: Place = Place::new();
+        static THERE: AtomicU32 = AtomicU32::new(0);
         run(|| {
             let write = || {
-                spawn(|| PLACE.write()).join().unwrap();
+                let both = || {
+                    // Relaxed: they meet, and nothing is ordered by it.
+                    THERE.fetch_add(1, Relaxed);
+                    while THERE.load(Relaxed) < 2 {
+                        std::hint::spin_loop();
+                    }
+                    PLACE.write();
+                };
+                spawn(both).join().unwrap();
             };
             let other = machine::spawn("other", write)?;
             write();

@@ -52,6 +52,10 @@ impl Seat {
 }
 
 impl Waiter for Seat {
+    fn is_same(&self, theirs: &Seat) -> bool {
+        std::ptr::eq(self.owner, theirs.owner)
+    }
+
     fn claim(&self) -> bool {
         self.owner.cell.claim_inside(self.ticket) == Claim::Won
     }

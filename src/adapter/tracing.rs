@@ -48,7 +48,8 @@ pub struct Coroutines<S> {
     inner: Arc<S>,
 }
 
-/// The spans that a coroutine has entered, the innermost last.
+/// The spans that a coroutine has entered, the innermost last. Each counts as a use of its span, which is so not closed while it is here,
+/// whoever has its guard.
 type Stack = RefCell<Vec<Id>>;
 
 /// What is a coroutine's.
@@ -56,8 +57,8 @@ type Stack = RefCell<Vec<Id>>;
 struct Spans {
     stack: Rc<Stack>,
     begun: Cell<bool>,
-    /// Its own span, and who knows it.
-    own: Cell<Option<(Arc<dyn Subscriber + Send + Sync>, Id)>>,
+    /// Who knows its spans.
+    known_by: Cell<Option<Arc<dyn Subscriber + Send + Sync>>>,
 }
 
 static SPANS: CoroutineLocal<Spans> = CoroutineLocal::new(Spans::default);
@@ -110,8 +111,21 @@ fn change(inner: &dyn Subscriber, stack: Option<Rc<Stack>>) {
     ids(stack).iter().for_each(|id| inner.enter(id));
 }
 
+/// Takes a span out of those that are entered. Guards may be dropped in any order.
+fn leave(stack: &Stack, span: &Id) -> Option<Id> {
+    let mut stack = stack.borrow_mut();
+    let place = stack.iter().rposition(|entered| entered == span)?;
+    Some(stack.remove(place))
+}
+
+/// The guard was given to this coroutine by the one that has entered.
+fn leave_elsewhere(span: &Id) -> Option<Id> {
+    SPANS.of_all().iter().find_map(|spans| leave(&spans.stack, span))
+}
+
 impl Spans {
     fn begin<S: Subscriber + Send + Sync>(&self, inner: &Arc<S>) {
+        self.known_by.set(Some(inner.clone()));
         if !inner.enabled(&METADATA) {
             return;
         }
@@ -124,24 +138,23 @@ impl Spans {
                 [(&of_machine, Some(&machine)), (&of_id, Some(&id)), (&of_name, Some(&name))];
             inner.new_span(&Attributes::new_root(&METADATA, &fields.value_set(&values)))
         });
-        if let Some(own) = own {
-            self.stack.borrow_mut().push(own.clone());
-            self.own.set(Some((inner.clone(), own)));
-        }
+        self.stack.borrow_mut().extend(own);
     }
 }
 
 /// The coroutine ends. What it has entered and not left is left.
 impl Drop for Spans {
     fn drop(&mut self) {
-        let Some((inner, own)) = self.own.take() else { return };
+        let Some(inner) = self.known_by.take() else { return };
         let is_entered = |entered: &RefCell<Option<Rc<Stack>>>| {
             entered.borrow().as_ref().is_some_and(|entered| Rc::ptr_eq(entered, &self.stack))
         };
         if ENTERED.with(is_entered) {
             change(&*inner, None);
         }
-        inner.try_close(own);
+        self.stack.take().into_iter().rev().for_each(|id| {
+            inner.try_close(id);
+        });
     }
 }
 
@@ -188,18 +201,16 @@ impl<S: Subscriber + Send + Sync> Subscriber for Coroutines<S> {
 
     fn enter(&self, span: &Id) {
         if let Some(stack) = self.here() {
-            stack.borrow_mut().push(span.clone());
+            let span = self.inner.clone_span(span);
+            stack.borrow_mut().push(span);
         }
         self.inner.enter(span);
     }
 
     fn exit(&self, span: &Id) {
-        if let Some(stack) = self.here() {
-            let mut stack = stack.borrow_mut();
-            // Guards may be dropped in any order.
-            stack.iter().rposition(|entered| entered == span).map(|place| stack.remove(place));
-        }
+        let left = self.here().and_then(|stack| leave(&stack, span).or_else(|| leave_elsewhere(span)));
         self.inner.exit(span);
+        left.map(|span| self.inner.try_close(span));
     }
 
     fn clone_span(&self, id: &Id) -> Id {

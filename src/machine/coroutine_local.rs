@@ -75,6 +75,13 @@ impl<T: 'static> CoroutineLocal<T> {
         Ok(f(&value))
     }
 
+    /// Those of all coroutines of this machine that have one.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn of_all(&'static self) -> Vec<Rc<T>> {
+        let tasks = current::machine().map_or(Vec::new(), |machine| machine.live());
+        tasks.into_iter().filter_map(|task| task.find(self).ok().flatten()).collect()
+    }
+
     /// Makes `first` the value if there is none; else gives it back, to be put into the value that is there.
     fn begin_with(&'static self, first: T) -> (Rc<T>, Option<T>) {
         let kept = running().and_then(|me| match me.find(self)? {

@@ -70,7 +70,7 @@ pub use big_stack::{SpawnOptions, StackClass, on_big_stack, spawn_with, try_on_b
 pub(crate) use builder::{Builder, Tuning};
 pub(crate) use delivery::receive;
 pub(crate) use handle::{SpawnError, try_spawn};
-pub(crate) use wait::{shield, yield_now};
+pub(crate) use wait::{begin_call, shield, yield_now};
 
 pub(crate) use poller::{Key, Source};
 pub(crate) use process::Process;

@@ -95,15 +95,17 @@ impl Seat {
 }
 
 impl Waiter for Seat {
+    fn is_same(&self, theirs: &Seat) -> bool {
+        std::ptr::eq(self.cell(), theirs.cell())
+    }
+
     #[inline(always)]
     fn claim(&self) -> bool {
         self.cell().claim_inside(self.ticket) == Claim::Won
     }
 
     fn meet(&self, theirs: &Seat) -> Meeting {
-        let (mine, theirs) = (self.side(), theirs.side());
-        // A coroutine that waits for either end of one channel does not serve itself.
-        if mine.rank == theirs.rank { Meeting::Gone } else { park::meet(mine, theirs) }
+        park::meet(self.side(), theirs.side())
     }
 
     #[inline]
@@ -146,15 +148,16 @@ impl LocalSeat {
 }
 
 impl Waiter for LocalSeat {
+    fn is_same(&self, theirs: &LocalSeat) -> bool {
+        self.0.is_same(&theirs.0)
+    }
+
     #[inline(always)]
     fn claim(&self) -> bool {
         self.0.cell().claim_here(self.0.ticket)
     }
 
     fn meet(&self, theirs: &LocalSeat) -> Meeting {
-        if std::ptr::eq(self.0.cell(), theirs.0.cell()) {
-            return Meeting::Gone;
-        }
         // Nobody comes between on one thread, so of two waits one that no other thread can end is as good as ended.
         if self.is_open_local() {
             if !theirs.claim() {

@@ -214,6 +214,12 @@ impl Machine {
     }
 }
 
+/// What a call asks first that may wait and does not if it need not: as every operation. Nothing, of a thread that is no machine.
+#[inline]
+pub(crate) fn begin_call() -> Result<(), WaitError> {
+    current::machine().map_or(Ok(()), |machine| machine.operation().map(drop))
+}
+
 /// Why a wait until `deadline` has failed.
 #[cold]
 pub(super) fn failed(me: TaskRef, outcome: Outcome, deadline: Instant) -> WaitError {

@@ -16,6 +16,8 @@ use super::park::Meeting;
 
 /// Whoever stands in a line, as those who serve it see him.
 pub trait Waiter: Copy {
+    /// Whether both are waits of one owner, who does not serve himself.
+    fn is_same(&self, theirs: &Self) -> bool;
     /// Ends his wait for this line, unless it is over. Inside a lock: no point.
     fn claim(&self) -> bool;
     /// Ends both waits, or neither: for who stands in lines himself while he serves this one.
@@ -141,9 +143,9 @@ impl<W: Waiter, T> Line<W, T> {
         left
     }
 
-    /// Claims the first whose wait is not over; the others are passed over. To be given to [`serve`](Self::serve),
-    /// [`take`](Self::take) or [`dismiss`](Self::dismiss) within the same lock. `Err`: the caller's own wait (`me`) was claimed
-    /// meanwhile.
+    /// Claims the first whose wait is not over; the others are passed over. The caller himself (`me`), who may wait at either end of one
+    /// channel, stays where he stands. To be given to [`serve`](Self::serve), [`take`](Self::take) or [`dismiss`](Self::dismiss) within
+    /// the same lock. `Err`: the caller's own wait was claimed meanwhile.
     #[inline(always)]
     pub fn claim_first(&mut self, me: Option<&W>) -> Result<Option<Claimed>, Overtaken> {
         match (self.first, &self.one.waiter) {
@@ -160,14 +162,17 @@ impl<W: Waiter, T> Line<W, T> {
         me: Option<&W>,
         fits: impl Fn(Option<&T>) -> bool,
     ) -> Result<Option<Claimed>, Overtaken> {
-        while self.first != NONE {
-            let key = self.first;
+        let mut next = self.first;
+        while next != NONE {
+            let (key, last) = (next, self.last);
             let place = self.place(key);
+            next = if key == last { NONE } else { place.after };
             if !fits(place.item.as_ref()) {
                 return Ok(None);
             }
             let theirs = place.waiter.expect("who waits is somebody");
             let met = match me {
+                Some(me) if me.is_same(&theirs) => continue,
                 Some(me) => me.meet(&theirs),
                 None if theirs.claim() => Meeting::Met,
                 None => Meeting::Gone,
@@ -268,12 +273,16 @@ mod tests {
     struct Someone<'a>(&'a Cell<bool>);
 
     impl Waiter for Someone<'_> {
+        fn is_same(&self, theirs: &Self) -> bool {
+            std::ptr::eq(self.0, theirs.0)
+        }
+
         fn claim(&self) -> bool {
             self.0.replace(false)
         }
 
-        fn meet(&self, _: &Self) -> Meeting {
-            unreachable!("nobody here waits while he serves")
+        fn meet(&self, theirs: &Self) -> Meeting {
+            if theirs.claim() { Meeting::Met } else { Meeting::Gone }
         }
 
         fn withdraw(&self) -> bool {
@@ -301,6 +310,19 @@ mod tests {
             .map(|left| (left.served, left.item))
             .into();
         assert_eq!(left, [(false, Some(0)), (true, Some(7)), (true, None)]);
+    }
+
+    #[test]
+    fn who_serves_does_not_serve_himself_and_keeps_his_place() {
+        let waits: [Cell<bool>; 3] = std::array::from_fn(|_| Cell::new(true));
+        let mut line: Line<Someone<'_>, ()> = Line::default();
+        let [me, gone, other] = waits.each_ref().map(|wait| (Someone(wait), line.join(Someone(wait), None)));
+        gone.0.claim();
+        let claimed = line.claim_first(Some(&me.0)).unwrap().unwrap();
+        line.serve(claimed, None);
+        assert!(!line.leave(gone.1).served && line.leave(other.1).served);
+        assert!(line.claim_first(Some(&me.0)).unwrap().is_none());
+        assert!(line.claim_first(None).unwrap().is_some(), "and is found there by others");
     }
 
     #[test]

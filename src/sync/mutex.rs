@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::lines::{Gate, after};
 use crate::error::WaitError;
 use crate::kernel::Instant;
+use crate::machine::begin_call;
 
 /// A value that one at a time may use, and hold on to over blocking calls, which is why it is not std's.
 ///
@@ -82,6 +83,7 @@ impl<T: ?Sized> Mutex<T> {
     /// # Errors
     /// As `lock`.
     pub fn lock_timeout(&self, timeout: Duration) -> Result<MutexGuard<'_, T>, WaitError> {
+        begin_call()?;
         match self.try_lock() {
             Some(guard) => Ok(guard),
             None => self.lock_deadline(after(timeout)),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::both;
+use machinarium::sync::Mutex;
 use machinarium::sync::channel::{self, RecvError, SendError, TryRecvError, TrySendError};
 use machinarium::{machine, now, run, sleep, spawn, timeout, yield_now};
 
@@ -259,6 +260,40 @@ fn limits_refuse_hard_or_softly() {
             drop(receiver);
             assert_eq!(sender.send(1), Err(SendError::Disconnected(1)));
             Ok(())
+        });
+    });
+}
+
+/// Whoever finds what he wants each time he asks lets others run all the same, and hears of his cancellation.
+#[test]
+fn a_call_that_need_not_wait_is_one_that_may() {
+    fn ends(what: &str, call: impl Fn() -> bool + 'static) -> io::Result<()> {
+        let caller = spawn(move || (0..1000).take_while(|_| call()).count());
+        yield_now();
+        caller.cancel("enough")?;
+        let calls = caller.join()?;
+        assert!((1..1000).contains(&calls), "{calls} calls of {what}");
+        Ok(())
+    }
+    both(|| {
+        in_a_machine(|| {
+            let (sender, receiver) = channel::unbounded();
+            (0..2000).try_for_each(|number| sender.try_send(number)).unwrap();
+            let (taker, held) = (receiver.clone(), receiver);
+            ends("recv_timeout", move || taker.recv_timeout(LONG).is_ok())?;
+            ends("send_timeout", move || sender.send_timeout(0, LONG).is_ok())?;
+            drop(held);
+            let (sender, receiver) = channel::limited(2000);
+            ends("send, up to a limit", move || sender.send(0).is_ok())?;
+            drop(receiver);
+            let (sender, receiver) = channel::local::unbounded();
+            (0..2000).try_for_each(|number| sender.try_send(number)).unwrap();
+            let (taker, held) = (receiver.clone(), receiver);
+            ends("a local recv_timeout", move || taker.recv_timeout(LONG).is_ok())?;
+            ends("a local send_timeout", move || sender.send_timeout(0, LONG).is_ok())?;
+            drop(held);
+            let mutex = Mutex::new(());
+            ends("lock_timeout", move || mutex.lock_timeout(LONG).is_ok())
         });
     });
 }

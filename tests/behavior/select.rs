@@ -445,6 +445,50 @@ fn who_is_shielded_hears_of_its_cancellation() {
     });
 }
 
+/// Who waits for either end of a channel without a buffer is found at either, by one who waits for nothing else.
+#[test]
+fn who_waits_at_both_ends_is_found_at_either() {
+    both(|| {
+        in_a_machine(|| {
+            let shared = channel::bounded::<u32>(0);
+            let here = channel::local::bounded::<u32>(0);
+            // Which case a select tries first changes from one to the next.
+            for round in 0..8 {
+                let (sender, receiver) = shared.clone();
+                let waits = spawn(move || {
+                    select! {
+                        recv(receiver) -> item => item.ok(),
+                        send(sender, 1) -> result => result.map(|()| 1).ok(),
+                    }
+                });
+                yield_now();
+                if round % 2 == 0 {
+                    assert_eq!(shared.0.send_timeout(2, SHORT), Ok(()), "in round {round}");
+                } else {
+                    assert_eq!(shared.1.recv_timeout(SHORT), Ok(1), "in round {round}");
+                }
+                assert_eq!(waits.join()?, Ok(Some(2 - round % 2)));
+
+                let (sender, receiver) = here.clone();
+                let waits = spawn(move || {
+                    select! {
+                        recv(receiver) -> item => item.ok(),
+                        send(sender, 1) -> result => result.map(|()| 1).ok(),
+                    }
+                });
+                yield_now();
+                if round % 2 == 0 {
+                    assert_eq!(here.0.send_timeout(2, SHORT), Ok(()), "in round {round}");
+                } else {
+                    assert_eq!(here.1.recv_timeout(SHORT), Ok(1), "in round {round}");
+                }
+                assert_eq!(waits.join()?, Ok(Some(2 - round % 2)));
+            }
+            Ok(())
+        });
+    });
+}
+
 /// Two machines, each with a select that sends on one channel without a buffer or receives on another, and the other way round:
 /// all meet, and what one has sent the other has received.
 #[test]

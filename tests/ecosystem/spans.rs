@@ -124,6 +124,35 @@ fn who_ends_inside_a_span_leaves_it() {
     });
 }
 
+/// A guard that another coroutine drops: its span is left nowhere else, and may be closed before its coroutine says something again.
+#[test]
+fn a_guard_may_go_to_another_coroutine() {
+    both(|| {
+        let (said, _guard) = listen();
+        let enters = spawn(|| {
+            let outer = tracing::info_span!("outer").entered();
+            let inner = tracing::info_span!("inner").entered();
+            let drops = spawn(move || {
+                let _mine = tracing::info_span!("mine").entered();
+                drop(inner);
+                tracing::info!("dropped");
+            });
+            drops.join().unwrap();
+            tracing::info!("after");
+            drop(outer);
+            tracing::info!("at the end");
+        });
+        enters.join()?;
+        let said = said.lock()?;
+        let spans = |place: usize| said[place].1[1..].to_vec();
+        assert_eq!(
+            [spans(0), spans(1), spans(2)],
+            [vec!["mine".to_owned()], vec!["outer".to_owned()], vec![]]
+        );
+        Ok(())
+    });
+}
+
 /// Outside of machines, and where nobody listens, nothing changes.
 #[test]
 fn outside_of_a_machine_it_is_the_threads() {

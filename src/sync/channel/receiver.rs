@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::{Core, IntoIter, Iter, RecvError, TryIter, TryRecvError};
 use crate::kernel::Instant;
-use crate::machine::Reason;
 use crate::machine::block::{Attempt, Case, block};
 use crate::machine::seat::Seat;
+use crate::machine::{Reason, begin_call};
 use crate::shared::channel::{Order, Received};
 use crate::shared::line::{Key, Waiter};
 
@@ -37,6 +37,7 @@ impl<T> Receiver<T> {
     /// # Errors
     /// As `recv`.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvError> {
+        begin_call().map_err(RecvError::Wait)?;
         match self.try_recv() {
             Ok(item) => Ok(item),
             Err(TryRecvError::Disconnected) => Err(RecvError::Disconnected),

@@ -9,7 +9,7 @@ use crate::error::WaitError;
 use crate::kernel::Instant;
 use crate::machine::block::{Attempt, Case, block};
 use crate::machine::seat::Seat;
-use crate::machine::{Reason, current};
+use crate::machine::{Reason, begin_call, current};
 use crate::shared::channel::Sent;
 use crate::shared::line::{Key, Waiter};
 
@@ -37,9 +37,14 @@ impl<T> Sender<T> {
     /// # Errors
     /// As `send`.
     pub fn send_timeout(&self, item: T, timeout: Duration) -> Result<(), SendError<T>> {
+        if let Err(error) = begin_call() {
+            return Err(SendError::Wait(item, error));
+        }
         match self.try_send(item) {
             Ok(()) => Ok(()),
             Err(TrySendError::Disconnected(item)) => Err(SendError::Disconnected(item)),
+            // A limit has refused it, which it is not asked again.
+            Err(TrySendError::Full(item)) if self.core.policy != Policy::Wait => Err(SendError::Full(item)),
             Err(TrySendError::Full(item)) => self.send_deadline(item, crate::time::now() + timeout),
         }
     }
@@ -50,6 +55,9 @@ impl<T> Sender<T> {
     /// As `send`.
     pub fn send_deadline(&self, item: T, deadline: Instant) -> Result<(), SendError<T>> {
         if self.core.policy != Policy::Wait {
+            if let Err(error) = begin_call() {
+                return Err(SendError::Wait(item, error));
+            }
             return self.try_send(item).map_err(|refused| match refused {
                 TrySendError::Full(item) => SendError::Full(item),
                 TrySendError::Disconnected(item) => SendError::Disconnected(item),

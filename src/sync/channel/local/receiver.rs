@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::super::{RecvError, TryRecvError};
 use super::Core;
 use crate::kernel::Instant;
-use crate::machine::Reason;
 use crate::machine::block::{Attempt, Case, block_here};
 use crate::machine::seat::{LocalSeat, Seat};
+use crate::machine::{Reason, begin_call};
 use crate::shared::channel::{Order, Received};
 use crate::shared::line::{Key, Waiter};
 
@@ -38,6 +38,7 @@ impl<T> Receiver<T> {
     /// # Errors
     /// As `recv`.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvError> {
+        begin_call().map_err(RecvError::Wait)?;
         match self.try_recv() {
             Ok(item) => Ok(item),
             Err(TryRecvError::Disconnected) => Err(RecvError::Disconnected),

@@ -8,9 +8,9 @@ use super::super::{SendError, TrySendError};
 use super::Core;
 use crate::error::WaitError;
 use crate::kernel::Instant;
-use crate::machine::Reason;
 use crate::machine::block::{Attempt, Case, block_here};
 use crate::machine::seat::{LocalSeat, Seat};
+use crate::machine::{Reason, begin_call};
 use crate::shared::channel::Sent;
 use crate::shared::line::{Key, Waiter};
 
@@ -39,6 +39,9 @@ impl<T> Sender<T> {
     /// # Errors
     /// As `send`.
     pub fn send_timeout(&self, item: T, timeout: Duration) -> Result<(), SendError<T>> {
+        if let Err(error) = begin_call() {
+            return Err(SendError::Wait(item, error));
+        }
         match self.try_send(item) {
             Ok(()) => Ok(()),
             Err(TrySendError::Disconnected(item)) => Err(SendError::Disconnected(item)),

@@ -27,6 +27,20 @@ pub(crate) struct Config {
     pub(crate) users: BTreeMap<String, User>,
     /// What is told to whoever runs it.
     pub(crate) say: fn(&str),
+    pub(crate) bug: Option<Bug>,
+}
+
+/// A mistake planted for the hunt to find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Bug {
+    /// A server connection goes to the next client while a cancel request of the last one is on its way.
+    LateCancel,
+    /// A session pool's connection goes to the next client as the last one has left it.
+    NoReset,
+    /// What was granted to a client that has just given up goes to nobody.
+    LostWaiter,
+    /// Statements that begin alike are taken for the same one.
+    WrongName,
 }
 
 /// How long what may take. `None`: for ever.
@@ -48,6 +62,9 @@ pub(crate) struct Timeouts {
     pub(crate) server_idle: Option<Duration>,
     /// Any server connection: it is closed when its client has done.
     pub(crate) server_lifetime: Option<Duration>,
+    /// A connection on which nothing moves, to a client or a server, before the other side is asked whether it is still there. One that does not
+    /// answer for as long again has gone.
+    pub(crate) keepalive: Option<Duration>,
     /// A cancel request on its way, and other small things that servers are asked. Never for ever: meanwhile nobody has the connection.
     pub(crate) cancel: Duration,
     /// How long clients may go on when the pooler ends.
@@ -138,6 +155,8 @@ pub(crate) struct ServerTls {
 pub(crate) enum Roots {
     System,
     File(PathBuf),
+    /// That of a root in this text.
+    Pem(String),
 }
 
 impl Config {
@@ -167,6 +186,7 @@ impl Default for Timeouts {
             idle_in_transaction: None,
             server_idle: some(600),
             server_lifetime: some(3600),
+            keepalive: some(60),
             cancel: Duration::from_secs(10),
             drain: Duration::from_secs(30),
         }

@@ -1,6 +1,7 @@
 //! How a connection to a server begins: TCP, TLS if it is to be, and the login in a user's name.
 
 use std::io;
+use std::time::Duration;
 
 use machinarium::net::TcpStream;
 use machinarium::tls::{ClientConfig, Verify};
@@ -11,7 +12,7 @@ use crate::message::{put, put_text, read_error, take_text};
 use crate::params::Params;
 use crate::scram;
 use crate::server::{LONGEST, Server};
-use crate::wire::Wire;
+use crate::wire::{Wire, keep_alive};
 
 pub(crate) const PROTOCOL: u32 = 3 << 16;
 pub(crate) const SSL_REQUEST: u32 = 80_877_103;
@@ -23,14 +24,20 @@ pub(crate) struct Target {
     pub(crate) user: String,
     pub(crate) password: Option<String>,
     pub(crate) tls: Option<ClientConfig>,
+    keepalive: Option<Duration>,
 }
 
 impl Target {
     /// To be called on the machine that will connect.
-    pub(crate) fn new(database: &Database, user: &str, password: Option<&str>) -> io::Result<Target> {
+    pub(crate) fn new(
+        database: &Database,
+        user: &str,
+        password: Option<&str>,
+        keepalive: Option<Duration>,
+    ) -> io::Result<Target> {
         let user = database.user.as_deref().unwrap_or(user).to_owned();
         let password = database.password.as_deref().or(password).map(str::to_owned);
-        Ok(Target { database: database.clone(), user, password, tls: client_config(database)? })
+        Ok(Target { database: database.clone(), user, password, tls: client_config(database)?, keepalive })
     }
 
     /// Whether a connection to the other one would be the same.
@@ -46,6 +53,7 @@ impl Target {
         let Database { host, port, tls, .. } = &self.database;
         let stream = TcpStream::connect((host.as_str(), *port))?;
         stream.set_nodelay(true)?;
+        keep_alive(&stream, self.keepalive)?;
         let Some(config) = &self.tls else { return Ok(Wire::Plain(stream)) };
         stream.write_all(&[8_u32.to_be_bytes(), SSL_REQUEST.to_be_bytes()].concat())?;
         let mut answer = [0];
@@ -220,6 +228,7 @@ fn client_config(database: &Database) -> io::Result<Option<ClientConfig>> {
         (_, TlsMode::Allow | TlsMode::Require) => builder,
         (Roots::System, _) => builder.system_roots(),
         (Roots::File(path), _) => builder.ca_file(path),
+        (Roots::Pem(text), _) => builder.ca_pem(text.as_str()),
     };
     Ok(Some(builder.build()?))
 }

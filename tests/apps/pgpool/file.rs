@@ -93,6 +93,7 @@ struct FileTimeouts {
     idle_in_transaction: Option<Limit>,
     server_idle: Option<Limit>,
     server_lifetime: Option<Limit>,
+    keepalive: Option<Limit>,
     cancel: Option<Spanned<Limit>>,
     drain: Option<Limit>,
 }
@@ -172,6 +173,7 @@ impl File {
             databases,
             users,
             say: |news| eprintln!("pgpool: {news}"),
+            bug: None,
         })
     }
 }
@@ -265,6 +267,7 @@ impl FileTimeouts {
             idle_in_transaction: limit(self.idle_in_transaction, defaults.idle_in_transaction),
             server_idle: limit(self.server_idle, defaults.server_idle),
             server_lifetime: limit(self.server_lifetime, defaults.server_lifetime),
+            keepalive: limit(self.keepalive, defaults.keepalive),
             cancel,
             drain: limit(self.drain, Some(defaults.drain)).unwrap_or(Duration::MAX),
         })

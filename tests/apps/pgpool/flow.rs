@@ -11,8 +11,9 @@
 //! stays with its client, and is closed after it.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
-use crate::statements::Prepared;
+use crate::statements::{Prepared, Statement};
 
 /// See the head of the file.
 pub(crate) struct Flow {
@@ -23,6 +24,8 @@ pub(crate) struct Flow {
     open: bool,
     /// The server takes the data of a COPY.
     copies: bool,
+    /// The server waits for the rest of a message.
+    pub(crate) within: bool,
     pub(crate) pinned: bool,
 }
 
@@ -40,10 +43,9 @@ pub(crate) enum Expected {
 pub(crate) struct Parsed {
     /// Whether the client has asked for it.
     pub(crate) shown: bool,
-    /// Which statement the server does not have, should this fail.
+    /// Which statement the server does not have, should this fail. `None`: the unnamed one.
     pub(crate) statement: Option<u64>,
-    /// Which name of the client's means nothing, should this fail.
-    pub(crate) name: Option<Box<[u8]>>,
+    pub(crate) undo: Option<Undo>,
 }
 
 /// The reply to a Close.
@@ -52,8 +54,14 @@ pub(crate) struct Closed {
     pub(crate) shown: Shown,
     /// Which statement the server still has, should this not be done.
     pub(crate) statement: Option<u64>,
-    /// Which name of the client's means nothing, should this not be done.
-    pub(crate) name: Option<Box<[u8]>>,
+    pub(crate) undo: Option<Undo>,
+}
+
+/// What a name of the client's means again, should a Parse or a Close not be done. No name: its unnamed statement, which is nothing then.
+#[derive(Debug)]
+pub(crate) struct Undo {
+    pub(crate) name: Box<[u8]>,
+    pub(crate) meant: Option<Rc<Statement>>,
 }
 
 /// What a client sees of a reply.
@@ -68,13 +76,20 @@ pub(crate) enum Shown {
 impl Flow {
     /// Of a connection that is logged in.
     pub(crate) fn new() -> Flow {
-        Flow { expected: VecDeque::new(), status: b'I', open: false, copies: false, pinned: false }
+        Flow {
+            expected: VecDeque::new(),
+            status: b'I',
+            open: false,
+            copies: false,
+            within: false,
+            pinned: false,
+        }
     }
 
     /// Whether the next message could be another client's.
     #[inline]
     pub(crate) fn is_free(&self) -> bool {
-        self.status == b'I' && self.is_answered() && !self.pinned
+        self.status == b'I' && self.is_answered() && !self.within && !self.pinned
     }
 
     /// Whether nothing more comes unless the client sends something.
@@ -151,9 +166,9 @@ impl Flow {
         self.open |= !self.expected.iter().any(|expected| matches!(expected, Expected::Ready { .. }));
     }
 
-    /// An ErrorResponse has come. Returns the client's names that mean nothing now.
-    pub(crate) fn failed(&mut self, prepared: &mut Prepared) -> Vec<Box<[u8]>> {
-        let mut names = Vec::new();
+    /// An ErrorResponse has come. Returns what is to be undone, in this order.
+    pub(crate) fn failed(&mut self, prepared: &mut Prepared) -> Vec<Undo> {
+        let mut undone = Vec::new();
         if self.copies {
             // Whether a Sync that was sent meanwhile is answered cannot be known.
             self.copies = false;
@@ -163,18 +178,23 @@ impl Flow {
             self.expected.pop_front_if(|first| !matches!(first, Expected::Ready { .. }))
         {
             match expected {
-                Expected::Parsed(Parsed { statement, name, .. }) => {
-                    statement.into_iter().for_each(|statement| prepared.forget(statement));
-                    names.extend(name);
+                Expected::Parsed(Parsed { statement, undo, .. }) => {
+                    match statement {
+                        Some(statement) => prepared.forget(statement),
+                        // If it was skipped, the server has that of whoever was there before.
+                        None => prepared.unnamed = None,
+                    }
+                    undone.extend(undo);
                 }
-                Expected::Closed(Closed { statement, name, .. }) => {
+                Expected::Closed(Closed { statement, undo, .. }) => {
                     statement.into_iter().for_each(|statement| prepared.add(statement));
-                    names.extend(name);
+                    undone.extend(undo);
                 }
                 Expected::CopyEnd | Expected::Ready { .. } => {}
             }
         }
-        names
+        undone.reverse();
+        undone
     }
 
     /// ParseComplete has come.
@@ -211,7 +231,7 @@ impl Flow {
 mod tests {
     use super::*;
 
-    /// Q, S, E (Execute), c: sent. G, e (an error), Z: received. `?`: nobody else may have the connection here; `.`: another one may.
+    /// Q, S, E (Execute), c: sent; <: the half of a message, >: the rest. G, e (an error), Z: received. `?`: nobody else may have the connection here; `.`: another one may.
     #[track_caller]
     fn check(scene: &str) {
         let (mut flow, mut prepared) = (Flow::new(), Prepared::default());
@@ -221,6 +241,7 @@ mod tests {
                 'S' => flow.sync(),
                 'E' => flow.extended(),
                 'c' => flow.copy_end(),
+                '<' | '>' => flow.within = letter == '<',
                 'G' => flow.copy_in(),
                 'e' => drop(flow.failed(&mut prepared)),
                 'Z' => flow.ready(b'I'),
@@ -243,6 +264,31 @@ mod tests {
         check("Qc?G?Z.QcQ?GZ?Z.");
         check("EScS?G?Z.");
         check("ES?G?cS?Z.");
+    }
+
+    /// What the next client sends would be the rest.
+    #[test]
+    fn half_a_message_is_nobody_elses() {
+        check("<?>.Q?GeZ.<?>.");
+    }
+
+    /// Close of `a`, which meant 1, Parse of `a` as 2, and Parse of the unnamed statement: none of them is done.
+    #[test]
+    fn what_was_skipped_is_undone_in_reverse() {
+        let statement = |id| Rc::new(Statement { id, text: Box::default(), leaves: false });
+        let (mut flow, mut prepared) = (Flow::new(), Prepared::default());
+        prepared.unnamed = Some(7);
+        prepared.add(2);
+        let undo = |name: &[u8], meant| Some(Undo { name: name.into(), meant });
+        let closed = Closed { shown: Shown::AsIs, statement: None, undo: undo(b"a", Some(statement(1))) };
+        flow.expect(Expected::Closed(closed));
+        let parsed = |statement, undo| Expected::Parsed(Parsed { shown: true, statement, undo });
+        flow.expect(parsed(Some(2), undo(b"a", None)));
+        flow.expect(parsed(None, undo(b"", None)));
+        let undone = flow.failed(&mut prepared);
+        let meant = undone.iter().map(|undo| (&undo.name[..], undo.meant.as_ref().map(|found| found.id)));
+        assert_eq!(meant.collect::<Vec<_>>(), [(&b""[..], None), (b"a", None), (b"a", Some(1))]);
+        assert!(prepared.unnamed.is_none() && !prepared.use_now(2));
     }
 
     #[test]

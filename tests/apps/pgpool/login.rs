@@ -23,7 +23,7 @@ use crate::pooler::{Pooler, no_database};
 use crate::random;
 use crate::scram;
 use crate::session::{GOODBYE, Session};
-use crate::wire::{DetachedWire, Wire};
+use crate::wire::{DetachedWire, Wire, keep_alive};
 
 const GSS_REQUEST: u32 = 80_877_104;
 
@@ -170,7 +170,9 @@ fn request(
     config: &Arc<Config>,
     wire: &mut Option<Wire>,
 ) -> Result<Option<Request>, Failure> {
-    wire.as_ref().expect("a connection").tcp().set_nodelay(true)?;
+    let stream = wire.as_ref().expect("a connection").tcp();
+    stream.set_nodelay(true)?;
+    keep_alive(stream, config.timeouts.keepalive)?;
     loop {
         let now = wire.as_ref().expect("a connection");
         let (kind, body) = read_first(now)?;

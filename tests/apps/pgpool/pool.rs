@@ -22,6 +22,7 @@ use machinarium::sync::channel::local::{Receiver, Sender, bounded};
 use machinarium::{Instant, WaitError, timeout};
 
 use crate::cancel;
+use crate::config::Bug;
 use crate::connect::{Refused, Target};
 use crate::failure::{Failure, code};
 use crate::params::Params;
@@ -61,6 +62,7 @@ pub(crate) struct Settings {
     pub(crate) server_lifetime: Option<Duration>,
     pub(crate) cancel: Duration,
     pub(crate) say: fn(&str),
+    pub(crate) bug: Option<Bug>,
 }
 
 /// What a client has at its login.
@@ -125,6 +127,9 @@ impl Pool {
 
     /// A server connection for a client, after those who have waited before.
     pub(crate) fn lease(self: &Rc<Pool>, client: u64, seat: &Seat) -> Result<Lease, Failure> {
+        if self.settings().size == 0 {
+            return Err(self.nothing_here());
+        }
         if self.queue.borrow().is_empty()
             && !self.paused.get()
             && let Some(server) = self.take_idle()
@@ -185,7 +190,7 @@ impl Pool {
         let lease = self.lease(client, seat)?;
         let server = lease.server();
         let reported = server.defaults.clone();
-        let params = match server.apply(&Rc::new(reported.and(requested))) {
+        let params = match server.apply(&Rc::new(reported.and(requested)), self.settings().cancel) {
             Ok(Ok(params)) => params,
             Ok(Err((code, text))) => return Err(Failure::OfServer { code, text }),
             Err(error) => {
@@ -213,6 +218,9 @@ impl Pool {
             self.generation.set(self.generation.get() + 1);
             self.welcomes.borrow_mut().clear();
             self.close_idle("the configuration has changed");
+        }
+        if self.settings().size == 0 {
+            self.refuse_all(|| self.nothing_here());
         }
         self.open_more();
     }
@@ -265,7 +273,8 @@ impl Pool {
             } else if let Err(reason) = self.check(&server) {
                 self.close(&server, &reason, true);
             } else {
-                self.idle.borrow_mut().push(server);
+                // Looking may take time, and clients may wait since.
+                self.put(server);
             }
         }
         if !self.paused.get() {
@@ -308,6 +317,7 @@ impl Pool {
 
     fn take_back(self: &Rc<Pool>, server: Rc<Server>) {
         server.client.set(None);
+        server.used.set(machinarium::now());
         let settings = self.settings();
         let (is_free, is_doomed) = {
             let flow = server.flow.borrow();
@@ -316,8 +326,9 @@ impl Pool {
         if !is_free || is_doomed {
             return self.give_up(server);
         }
-        let waits = server.is_cancelled();
-        let resets = settings.target.database.resets(server.touched.get());
+        let waits = server.is_cancelled() && settings.bug != Some(Bug::LateCancel);
+        let resets =
+            settings.target.database.resets(server.touched.get()) && settings.bug != Some(Bug::NoReset);
         if !waits && !resets {
             return self.put(server);
         }
@@ -379,10 +390,7 @@ impl Pool {
                 let lease = self.lend(server, client);
                 drop(sender.try_send(Ok(lease)));
             }
-            None => {
-                server.used.set(machinarium::now());
-                self.idle.borrow_mut().push(server);
-            }
+            None => self.idle.borrow_mut().push(server),
         }
     }
 
@@ -462,9 +470,21 @@ impl Pool {
         }
         let known = error.get_ref().and_then(|source| source.downcast_ref::<Refused>());
         let code = known.map_or(code::CONNECTION, |refused| code_of(&refused.code));
+        self.refuse_all(|| Failure::told(code, text.clone()));
+    }
+
+    fn refuse_all(&self, why: impl Fn() -> Failure) {
         for (_, sender) in std::mem::take(&mut *self.queue.borrow_mut()) {
-            drop(sender.try_send(Err(Failure::told(code, text.clone()))));
+            drop(sender.try_send(Err(why())));
         }
+    }
+
+    /// A pool that has become smaller than the number of machines is not on all of them any more; new clients are not sent to those.
+    fn nothing_here(&self) -> Failure {
+        Failure::told(
+            code::NOT_NOW,
+            format!("{self} has become smaller, and this machine has none of it: connect again"),
+        )
     }
 }
 
@@ -500,6 +520,11 @@ impl Drop for Place<'_> {
         self.pool.queue.borrow_mut().retain(|(client, _)| *client != self.client);
         // What was granted at the last moment goes back.
         let late = self.seat.receiver.try_recv();
+        if self.pool.settings().bug == Some(Bug::LostWaiter)
+            && let Ok(Ok(mut lease)) = late
+        {
+            return self.pool.idle.borrow_mut().extend(lease.server.take());
+        }
         drop(late);
     }
 }

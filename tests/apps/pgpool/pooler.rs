@@ -67,6 +67,7 @@ impl Pooler {
     /// Of the TLS in the configuration.
     pub(crate) fn install(index: usize, common: Arc<Common>, config: Arc<Config>) -> io::Result<()> {
         let tls = RefCell::new(server_config(&config)?);
+        let catalogue = Catalogue::new(config.bug);
         let pooler = Rc::new(Pooler {
             index,
             common,
@@ -75,7 +76,7 @@ impl Pooler {
             pools: RefCell::default(),
             paused: RefCell::default(),
             clients: RefCell::default(),
-            catalogue: Catalogue::default(),
+            catalogue,
             last_client: Cell::new(0),
             is_ending: Cell::new(false),
         });
@@ -254,7 +255,7 @@ impl Pooler {
         let password = config.users.get(user).and_then(|user| user.password.as_deref());
         let timeouts = &config.timeouts;
         Ok(Some(Settings {
-            target: Target::new(found, user, password)?,
+            target: Target::new(found, user, password, timeouts.keepalive)?,
             size: config.share(found.size, self.index),
             min_size: config.share(found.min_size, self.index),
             connect: timeouts.connect,
@@ -263,6 +264,7 @@ impl Pooler {
             server_lifetime: timeouts.server_lifetime,
             cancel: timeouts.cancel,
             say: config.say,
+            bug: config.bug,
         }))
     }
 

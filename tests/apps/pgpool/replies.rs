@@ -99,8 +99,8 @@ impl Replies {
                 Stats::add(&stats.transactions, u64::from(*status == b'I'));
             }
             b'E' => {
-                let forgotten = flow.failed(&mut server.prepared.borrow_mut());
-                forgotten.iter().for_each(|name| names.forget(name));
+                let undone = flow.failed(&mut server.prepared.borrow_mut());
+                undone.into_iter().for_each(|undo| names.undo(undo));
             }
             b'1' => {
                 return Ok(flow

@@ -16,7 +16,7 @@
 use std::io;
 use std::rc::Rc;
 
-use crate::flow::{Closed, Expected, Flow, Parsed, Shown};
+use crate::flow::{Closed, Expected, Flow, Parsed, Shown, Undo};
 use crate::inbox::invalid;
 use crate::message::{HEADER, Header, put, put_text, take_text};
 use crate::server::Server;
@@ -60,11 +60,6 @@ impl Requests {
         Requests { rest: 0, shares }
     }
 
-    /// Whether the server waits for the rest of a message.
-    pub(crate) fn is_within_message(&self) -> bool {
-        self.rest > 0
-    }
-
     /// See the head of the file.
     pub(crate) fn scan(
         &mut self,
@@ -96,6 +91,7 @@ impl Requests {
                 break;
             }
         }
+        scan.flow.within = self.rest > 0;
         let (start, used) = (scan.start, scan.at);
         if !out.is_empty() {
             out.extend(&bytes[start..used]);
@@ -166,7 +162,8 @@ impl Scan<'_> {
             self.book.names.unnamed.extend(message);
             self.prepared.unnamed = Some(self.book.client);
             self.touch(traces::may_be_left_by(text));
-            self.flow.expect(Expected::Parsed(Parsed { shown: true, statement: None, name: None }));
+            let undo = Some(Undo { name: Box::default(), meant: None });
+            self.flow.expect(Expected::Parsed(Parsed { shown: true, statement: None, undo }));
             return Ok(true);
         }
         if let Some(known) = self.book.names.get(name).cloned() {
@@ -174,21 +171,21 @@ impl Scan<'_> {
             self.provide(&known);
             self.replace(message.len());
             put_parse(self.out, known.id, text);
-            self.flow.expect(Expected::Parsed(Parsed { shown: true, statement: None, name: None }));
+            self.flow.expect(Expected::Parsed(Parsed { shown: true, statement: None, undo: None }));
             return Ok(true);
         }
         let statement = self.book.catalogue.statement(text);
         self.book.names.set(name, statement.clone());
-        let name = Some(name.into());
+        let undo = Some(Undo { name: name.into(), meant: None });
         if self.prepared.use_now(statement.id) {
             self.replace(message.len());
-            self.put_nothing(Closed { shown: Shown::AsParsed, statement: None, name });
+            self.put_nothing(Closed { shown: Shown::AsParsed, statement: None, undo });
         } else {
             self.make_room();
             self.replace(message.len());
             put_parse(self.out, statement.id, text);
             self.prepared.add(statement.id);
-            let parsed = Parsed { shown: true, statement: Some(statement.id), name };
+            let parsed = Parsed { shown: true, statement: Some(statement.id), undo };
             self.flow.expect(Expected::Parsed(parsed));
         }
         Ok(true)
@@ -227,18 +224,18 @@ impl Scan<'_> {
 
     fn close(&mut self, message: &[u8]) -> io::Result<bool> {
         let (what, name) = named(message)?;
-        let closed = Closed { shown: Shown::AsIs, statement: None, name: None };
+        let closed = |undo| Closed { shown: Shown::AsIs, statement: None, undo };
         if what == b'S' && !name.is_empty() {
-            self.book.names.forget(name);
+            let meant = self.book.names.forget(name);
             self.replace(message.len());
-            self.put_nothing(closed);
+            self.put_nothing(closed(Some(Undo { name: name.into(), meant })));
             return Ok(true);
         }
         if what == b'S' {
             self.book.names.unnamed.clear();
             self.prepared.unnamed = None;
         }
-        self.flow.expect(Expected::Closed(closed));
+        self.flow.expect(Expected::Closed(closed(None)));
         Ok(true)
     }
 
@@ -268,7 +265,7 @@ impl Scan<'_> {
         self.out.extend(&self.book.names.unnamed);
         self.touch(traces::may_be_left_by(&self.book.names.unnamed));
         self.prepared.unnamed = Some(self.book.client);
-        self.flow.expect(Expected::Parsed(Parsed { shown: false, statement: None, name: None }));
+        self.flow.expect(Expected::Parsed(Parsed { shown: false, statement: None, undo: None }));
         None
     }
 
@@ -288,7 +285,7 @@ impl Scan<'_> {
         self.insert();
         put_parse(self.out, statement.id, &statement.text);
         self.prepared.add(statement.id);
-        let parsed = Parsed { shown: false, statement: Some(statement.id), name: None };
+        let parsed = Parsed { shown: false, statement: Some(statement.id), undo: None };
         self.flow.expect(Expected::Parsed(parsed));
     }
 
@@ -296,7 +293,7 @@ impl Scan<'_> {
         if let Some(id) = self.prepared.surplus() {
             self.insert();
             put_named(self.out, b'C', server_name(id).as_bytes());
-            let closed = Closed { shown: Shown::Not, statement: Some(id), name: None };
+            let closed = Closed { shown: Shown::Not, statement: Some(id), undo: None };
             self.flow.expect(Expected::Closed(closed));
         }
     }

@@ -6,9 +6,10 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
-use machinarium::Instant;
 use machinarium::sync::WaitList;
+use machinarium::{Instant, timeout};
 
 use crate::flow::Flow;
 use crate::inbox::{Inbox, invalid};
@@ -80,17 +81,21 @@ impl Server {
         self.doomed.borrow_mut().get_or_insert_with(|| reason.to_owned());
     }
 
-    /// Gives it the parameters that a client wants, and says what they are then.
+    /// Gives it the parameters that a client wants, within some time, and says what they are then.
     ///
     /// # Errors
     /// `Ok(Err(..))`: the server says no.
-    pub(crate) fn apply(&self, wanted: &Rc<Params>) -> io::Result<Result<Rc<Params>, (String, String)>> {
+    pub(crate) fn apply(
+        &self,
+        wanted: &Rc<Params>,
+        patience: Duration,
+    ) -> io::Result<Result<Rc<Params>, (String, String)>> {
         let current = self.params.borrow().clone();
         if Rc::ptr_eq(&current, wanted) {
             return Ok(Ok(current));
         }
         if let Some(sql) = wanted.query(&current, &self.defaults)
-            && let Err(refusal) = self.ask(&sql)?
+            && let Err(refusal) = timeout(patience, || self.ask(&sql))?
         {
             return Ok(Err(refusal));
         }
@@ -209,6 +214,10 @@ impl Server {
 
     /// Tells the server that nothing more comes. It is closed when it is dropped.
     pub(crate) fn say_goodbye(&self) {
+        // It would be taken for the rest of what the client did not send, and done.
+        if self.flow.borrow().within {
+            return;
+        }
         let mut goodbye = Vec::new();
         put(&mut goodbye, b'X', |_| {});
         let _ = self.wire.write_all(&goodbye);

@@ -149,7 +149,8 @@ impl Session {
         let server = lease.server();
         let is_same = Rc::ptr_eq(&server.params.borrow(), &self.params);
         if !is_same {
-            let applied = server.apply(&self.params).inspect_err(|error| server.doom(&error.to_string()))?;
+            let applied = server.apply(&self.params, self.pool.settings().cancel);
+            let applied = applied.inspect_err(|error| server.doom(&error.to_string()))?;
             self.params = applied.map_err(|(code, text)| {
                 server.doom("it refuses a client's parameters");
                 Failure::OfServer { code, text }
@@ -291,8 +292,7 @@ impl Session {
 
     /// Whether the server connection may go to another client.
     fn has_done(&self, server: &Server) -> bool {
-        let is_between = server.flow.borrow().is_free() && !self.requests.is_within_message();
-        is_between && (self.mode == PoolMode::Transaction || self.pooler.is_ending())
+        server.flow.borrow().is_free() && (self.mode == PoolMode::Transaction || self.pooler.is_ending())
     }
 
     /// Tells the client why this is the end, if it still listens.

@@ -174,6 +174,7 @@ fn config(pooler: &Pooler) -> Rows {
         ("timeouts.idle_in_transaction", text(limits.idle_in_transaction)),
         ("timeouts.server_idle", text(limits.server_idle)),
         ("timeouts.server_lifetime", text(limits.server_lifetime)),
+        ("timeouts.keepalive", text(limits.keepalive)),
         ("timeouts.cancel", text(Some(limits.cancel))),
         ("timeouts.drain", text(Some(limits.drain))),
     ];

@@ -16,10 +16,15 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 
+use crate::config::Bug;
+use crate::flow::Undo;
 use crate::traces;
 
 /// How many statements a server connection keeps.
 pub(crate) const KEPT: usize = 200;
+
+/// With [`Bug::WrongName`], so many bytes that are the same make a statement the same.
+const ALIKE: usize = 12;
 
 /// The longest Parse that is held as a whole.
 pub(crate) const LONGEST: usize = 16 << 20;
@@ -35,17 +40,22 @@ pub(crate) struct Statement {
 }
 
 /// All statements of a machine.
-#[derive(Default)]
 pub(crate) struct Catalogue {
     statements: RefCell<BTreeMap<Box<[u8]>, Weak<Statement>>>,
     next: std::cell::Cell<u64>,
+    bug: Option<Bug>,
 }
 
 impl Catalogue {
+    pub(crate) fn new(bug: Option<Bug>) -> Catalogue {
+        Catalogue { statements: RefCell::default(), next: std::cell::Cell::new(0), bug }
+    }
+
     /// The statement of a Parse.
     pub(crate) fn statement(&self, text: &[u8]) -> Rc<Statement> {
         let mut statements = self.statements.borrow_mut();
-        if let Some(known) = statements.get(text).and_then(Weak::upgrade) {
+        let key = if self.bug == Some(Bug::WrongName) { &text[..text.len().min(ALIKE)] } else { text };
+        if let Some(known) = statements.get(key).and_then(Weak::upgrade) {
             return known;
         }
         let id = self.next.get();
@@ -55,7 +65,7 @@ impl Catalogue {
         if id.is_multiple_of(64) {
             statements.retain(|_, statement| statement.strong_count() > 0);
         }
-        statements.insert(text.into(), Rc::downgrade(&statement));
+        statements.insert(key.into(), Rc::downgrade(&statement));
         statement
     }
 }
@@ -82,8 +92,18 @@ impl Names {
         self.named.insert(name.into(), statement);
     }
 
-    pub(crate) fn forget(&mut self, name: &[u8]) {
-        self.named.remove(name);
+    /// Takes it away, and says what it meant.
+    pub(crate) fn forget(&mut self, name: &[u8]) -> Option<Rc<Statement>> {
+        self.named.remove(name)
+    }
+
+    /// Has a name mean what it meant.
+    pub(crate) fn undo(&mut self, Undo { name, meant }: Undo) {
+        match meant {
+            Some(statement) => drop(self.named.insert(name, statement)),
+            None if name.is_empty() => self.unnamed.clear(),
+            None => drop(self.named.remove(&name)),
+        }
     }
 
     pub(crate) fn forget_all(&mut self) {

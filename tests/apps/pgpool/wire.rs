@@ -1,6 +1,7 @@
 //! A connection to a client or a server: TCP, with TLS on it or without.
 
 use std::io::{self, Read};
+use std::time::Duration;
 
 use machinarium::net::{Readable, TcpStream, Writable};
 use machinarium::tls::{DetachedTlsStream, TlsStream};
@@ -8,6 +9,20 @@ use machinarium::tls::{DetachedTlsStream, TlsStream};
 /// Behind how many unsent bytes a server gets no more of its client's. One that sends and does not read would otherwise never be
 /// read either.
 const UNSENT: usize = 64 << 10;
+
+/// How often a peer that has been silent for a while is asked whether it is there.
+const PROBES: u32 = 4;
+
+/// Has a connection end whose peer has gone without a word: as its host did, or as something in between has forgotten it. `silence`: before it is asked.
+pub(crate) fn keep_alive(stream: &TcpStream, silence: Option<Duration>) -> io::Result<()> {
+    let Some(silence) = silence else { return Ok(()) };
+    // What Linux takes.
+    let seconds = |time: Duration| Duration::from_secs(time.as_secs().clamp(1, 32767));
+    stream.set_keepalive(true)?;
+    stream.set_keepalive_idle(seconds(silence))?;
+    stream.set_keepalive_interval(seconds(silence / PROBES))?;
+    stream.set_keepalive_count(PROBES)
+}
 
 /// See the head of the file.
 pub(crate) enum Wire {

@@ -21,10 +21,13 @@ use crate::signal::{Signal, Subscription};
 
 pub use crate::machine::{CoroutineInfo, Histogram, MessageStatistics, Statistics};
 
+mod json;
 mod prometheus;
+mod serve;
 mod watchdog;
 
 pub use prometheus::{Exposition, prometheus};
+pub use serve::{Serving, serve};
 pub use watchdog::{Held, Watchdog, watchdog};
 
 /// A script for gdb, 13 or newer, which lists the coroutines of a process or of its core (`info coroutines`) and runs any command in one

@@ -50,7 +50,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("shutdown", &["machine", "shared", "signal", "sync", "scope", "kernel", "error", "time"]),
     ("pool", &["machine", "shared", "sync", "kernel", "error", "time"]),
     ("group", &["machine", "net", "sync", "shared", "shutdown", "kernel", "error", "time"]),
-    ("inspect", &["machine", "coroutine", "shared", "signal", "kernel", "error", "time"]),
+    ("inspect", &["machine", "coroutine", "shared", "signal", "net", "kernel", "error", "time"]),
     ("file", &["machine", "pool", "net", "kernel", "error"]),
     ("random", &["machine"]),
     ("guide", &[]),

@@ -108,7 +108,6 @@ impl Host {
     ///
     /// # Panics
     /// If the host was given a main function already.
-    #[must_use = "the handle says how the process is"]
     pub fn run<R: Ending>(self, main: impl Fn() -> R + Send + Sync + 'static) -> Host {
         self.start_with(Arc::new(move || main().ending()));
         self
@@ -118,7 +117,6 @@ impl Host {
     ///
     /// # Panics
     /// As [`run`](Host::run).
-    #[must_use = "the handle says how the process is"]
     pub fn run_on_kernel<R: Ending>(
         self,
         main: impl Fn(Rc<dyn Kernel>) -> R + Send + Sync + 'static,

@@ -30,7 +30,9 @@ fn trimmed(text: &str) -> String {
     let is_own = |frame: &&String| frame.contains(": machinarium::machine::") || frame.contains(folder());
     // Below the first call there are those that catch its panic.
     let is_base = |frame: &&String| is_own(frame) || BASE.iter().any(|sign| frame.contains(sign));
-    let from = frames.iter().take_while(is_own).count();
+    // On aarch64, std tells how it has taken the backtrace.
+    let is_park = |frame: &&String| is_own(frame) || frame.contains("std::backtrace");
+    let from = frames.iter().take_while(is_park).count();
     let to = frames.len() - frames.iter().rev().take_while(is_base).count();
     if from >= to {
         return text.to_owned();
@@ -67,6 +69,16 @@ mod tests {
              1: machinarium::machine::wait::park\n{catches}{user}{catches}   \
              5: machinarium::machine::task::run\n             at ./{folder}task.rs:389:18\n   \
              6: machinarium::coroutine::arch::x86_64::base\n"
+        );
+        assert_eq!(trimmed(&text), user);
+    }
+
+    #[test]
+    fn how_the_backtrace_was_taken_is_not_told() {
+        let user = "   3: user::main::{{closure}}\n             at ./user.rs:7:1\n";
+        let text = format!(
+            "   0: std::backtrace_rs::backtrace::libunwind::trace\n   1: <std::backtrace::Backtrace>::create\n   \
+             2: machinarium::machine::wait::park\n{user}   4: machinarium::coroutine::arch::aarch64::base\n"
         );
         assert_eq!(trimmed(&text), user);
     }

@@ -1,6 +1,6 @@
 //! What a process says of itself: statistics, dumps of all machines, and the watchdog.
 
-use std::io;
+use std::io::{self, BufRead};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -285,5 +285,76 @@ fn prometheus_is_told_of_all_machines() {
             other.join()?;
             Ok(())
         });
+    });
+}
+
+/// Sends a line, and takes the answer up to the empty line.
+fn ask(client: &mut machinarium::net::UnixStream, request: &str) -> io::Result<Vec<String>> {
+    client.write_all(format!("{request}\n").as_bytes())?;
+    let lines = client.lines().map_while(Result::ok);
+    Ok(lines.take_while(|line| !line.is_empty()).collect())
+}
+
+#[test]
+fn a_socket_tells_of_the_process() {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    both(|| {
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("machinarium-inspect-{}-{number}", std::process::id()));
+        in_a_machine(|| {
+            let serving = inspect::serve(&path)?;
+            let again = inspect::serve(&path).unwrap_err();
+            assert_eq!(again.kind(), io::ErrorKind::AddrInUse);
+            let _sleeper = spawn_named("a \"sleeper\"", || sleep(LONG));
+            sleep(SHORT)?;
+            let mut client = machinarium::net::UnixStream::connect(&path)?;
+            let told = ask(&mut client, "machines")?.concat();
+            assert!(told.contains(r#"{"name":"machine-0","asleep":"#), "{told}");
+            assert!(told.contains(r#""machine":0,"coroutines":2,"#) && !told.contains("list"), "{told}");
+            let told = ask(&mut client, "coroutines")?.concat();
+            let sleeper =
+                r#"{"id":2,"name":"a \"sleeper\"","state":"parked","waits_for":"sleep","deadline_ns":"#;
+            assert!(told.contains(sleeper), "{told}");
+            assert!(ask(&mut client, "dump")?[0].starts_with("machine 0 'machine-0': 2 coroutines"));
+            assert!(ask(&mut client, "prometheus")?[0].starts_with("# HELP machinarium_"));
+            assert!(ask(&mut client, "what?")?[0].starts_with("error: \"what?\" is none of "));
+            client.write_all(&[b'x'; 100])?;
+            assert!(
+                matches!(io::Read::read(&mut client, &mut [0; 1]), Ok(0) | Err(_)),
+                "such a long line is none"
+            );
+            drop(serving);
+            let gone = |error: &io::Error| {
+                matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+            };
+            while !machinarium::net::UnixStream::connect(&path).is_err_and(|error| gone(&error)) {
+                sleep(SHORT)?;
+            }
+            Ok(())
+        });
+    });
+}
+
+/// Whom a coroutine holds does not answer, and the others do.
+#[test]
+fn a_socket_tells_of_a_machine_that_is_held() {
+    let path = std::env::temp_dir().join(format!("machinarium-held-{}", std::process::id()));
+    in_a_machine(|| {
+        let _serving = inspect::serve(&path)?;
+        let (theirs, free) = (path.clone(), Arc::new(AtomicUsize::new(0)));
+        let freed = free.clone();
+        let asks = machine::spawn("asks", move || {
+            let mut client = machinarium::net::UnixStream::connect(theirs).unwrap();
+            let told = ask(&mut client, "coroutines").unwrap();
+            freed.store(1, Ordering::Relaxed);
+            told.concat()
+        })?;
+        while free.load(Ordering::Relaxed) == 0 {
+            std::hint::spin_loop();
+        }
+        let told = asks.join()?;
+        let answers = told.contains("\"list\":[{\"id\":1,");
+        assert!(told.matches("\"list\":null").count() == 1 && answers, "{told}");
+        Ok(())
     });
 }

@@ -17,4 +17,5 @@ mod pgpool;
 mod program;
 mod proxy;
 mod search;
+mod top;
 mod web;

@@ -3,10 +3,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use machinarium::inspect::{self, Serving};
 use machinarium::signal::Signal;
 use machinarium::sync::WaitGroup;
 use machinarium::sync::channel::{Receiver, Sender, bounded};
@@ -90,6 +92,18 @@ impl End {
             Ok(self.shutdown.wait()?)
         })
     }
+}
+
+/// Tells of the process at a Unix socket, if one is named, for as long as what this returns is kept. Of a socket there, whose process has gone,
+/// `place::remove_stale` is to be called before.
+pub(crate) fn inspected(path: Option<&Path>) -> io::Result<Option<Serving>> {
+    let serve = |path: &Path| {
+        let told = |error: io::Error| {
+            io::Error::new(error.kind(), format!("cannot tell of itself at {}: {error}", path.display()))
+        };
+        inspect::serve(path).map_err(told)
+    };
+    path.map(serve).transpose()
 }
 
 /// Tells of a client that TLS was not agreed on with: it may not know why, or not tell.

@@ -1,6 +1,7 @@
 //! What a server is told when it starts, and what all its machines count together.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ pub(crate) struct Config {
     pub(crate) peer_timeout: Duration,
     /// After so long without a request a connection is closed.
     pub(crate) idle_timeout: Option<Duration>,
+    /// Where the server tells of itself.
+    pub(crate) inspect: Option<PathBuf>,
     /// What keys are hashed with. Clients should not know it.
     pub(crate) hash_seed: u64,
     /// What is told to whoever runs it.
@@ -54,6 +57,7 @@ impl Config {
             write_timeout: Duration::from_secs(30),
             peer_timeout: Duration::from_secs(10),
             idle_timeout: None,
+            inspect: None,
             hash_seed: 0,
             say: |_| {},
             bug: None,

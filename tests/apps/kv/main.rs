@@ -103,6 +103,9 @@ struct Serve {
     /// Closes connections without a request for so many seconds; 0 is never.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     idle: u32,
+    /// A Unix socket at which the server tells of itself, for the example top and others. A socket that is there is replaced.
+    #[arg(long, value_name = "PATH")]
+    inspect: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -121,6 +124,7 @@ fn run_server(serve: &Serve) -> ExitCode {
     let machines = serve.machines;
     let config = serve.config();
     place::remove_stale(config.unix.as_ref());
+    place::remove_stale(config.inspect.clone().map(UnixAddress::Path).as_ref());
     let result = server::serve(config, |addresses| {
         listening.set(true);
         let s = if machines == 1 { "" } else { "s" };
@@ -146,6 +150,7 @@ impl Serve {
             buffers: mebibytes(self.buffers),
             limits: Limits { bulk, request: 2 * bulk, ..Limits::default() },
             clients: self.clients as usize,
+            inspect: self.inspect.clone(),
             idle_timeout: (self.idle != 0).then(|| Duration::from_secs(self.idle.into())),
             // std's seeds are random: this is the one place where the server is not the same each time.
             hash_seed: RandomState::new().hash_one("kv"),

@@ -15,7 +15,7 @@ use machinarium::net::{Kind, Stream, TcpListener, TcpStream, UnixListener};
 use machinarium::tls::ServerConfig;
 use machinarium::{Builder, Group, timeout};
 
-use crate::common::service::{End, tell_of_handshake};
+use crate::common::service::{End, inspected, tell_of_handshake};
 use crate::config::{Config, Totals};
 use crate::connection::Connection;
 use crate::hub::Hub;
@@ -31,7 +31,9 @@ pub(crate) struct Addresses {
 
 /// Serves until SHUTDOWN, SIGTERM or SIGINT.
 pub(crate) fn serve(config: Config, ready: impl FnOnce(Addresses)) -> io::Result<()> {
-    Builder::new().name("kv-0").run(|| {
+    // Who wants to look at coroutines wants to see how long they run.
+    Builder::new().name("kv-0").timing(config.inspect.is_some()).run(|| {
+        let _inspected = inspected(config.inspect.as_deref())?;
         let (end, say, machines) = (End::on_signals()?, config.say, config.machines);
         let ends = end.clone();
         let start = |group: &Group| {

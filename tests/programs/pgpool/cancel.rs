@@ -100,8 +100,10 @@ fn a_late_cancel_hits_nobody_else() {
         one.send_query("select pg_sleep(0.0005)");
         other.send_query("select count(*) from generate_series(1, 2000)");
         let answer = one.answer();
-        hits += usize::from(answer == CANCELLED);
-        assert!(answer.is_empty() || answer == CANCELLED, "{answer}");
+        // It may come between the row and the end.
+        let is_hit = answer.ends_with(CANCELLED);
+        hits += usize::from(is_hit);
+        assert!(answer.is_empty() || is_hit, "{answer}");
         assert_eq!(other.answer(), "2000", "a cancel of another client");
     }
     assert!(cancels.join().unwrap() > 10 && hits > 0, "{hits} hits");

@@ -33,6 +33,11 @@ impl Replies {
         Replies { rest: 0, notifies }
     }
 
+    /// Whether the last bytes that the client gets are not the end of a message.
+    pub(crate) fn are_within(&self) -> bool {
+        self.rest > 0
+    }
+
     /// See the head of the file.
     pub(crate) fn scan(
         &mut self,

@@ -4,6 +4,7 @@
 //! While it has a server connection it waits for either side. What has come is scanned and sent on with one write. A transaction pool's
 //! connection is given back before the client gets the end of the answer: others need not wait until it has read that.
 
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -44,6 +45,8 @@ pub(crate) struct Session {
     seat: Seat,
     /// What is sent, where it is not what came.
     out: Vec<u8>,
+    /// Whether the client has whole messages: in the middle of one, an error would be taken for the rest of it.
+    between: Cell<bool>,
 }
 
 /// What a session that has a server connection has waited for.
@@ -78,6 +81,7 @@ impl Session {
             params: Rc::default(),
             seat: Seat::new(),
             out: Vec::new(),
+            between: Cell::new(true),
         };
         let patience = session.pooler.config().timeouts.client_write;
         let limited = session.wire.set_write_timeout(patience).map_err(Failure::from);
@@ -95,7 +99,7 @@ impl Session {
         welcome.params.put(&welcome.reported, &mut out);
         put_ready(&mut out, b'I');
         self.params = welcome.params;
-        Ok(self.wire.write_all(&out)?)
+        Ok(self.give(&out, true)?)
     }
 
     fn live(&mut self) -> Result<(), Failure> {
@@ -165,7 +169,7 @@ impl Session {
     /// Answers what the client has asked for with an error, and skips what belongs to it, as a server does. False: it has left.
     fn refuse(&mut self, failure: &Failure) -> Result<bool, Failure> {
         failure.put(&mut self.out);
-        self.wire.write_all(&self.out)?;
+        self.give(&self.out, true)?;
         self.out.clear();
         let mut is_first = true;
         loop {
@@ -177,7 +181,7 @@ impl Session {
             }
         }
         put_ready(&mut self.out, b'I');
-        self.wire.write_all(&self.out)?;
+        self.give(&self.out, true)?;
         self.out.clear();
         Ok(true)
     }
@@ -275,7 +279,7 @@ impl Session {
         let verbatim = &inbox.bytes()[answer.verbatim];
         let bytes = if self.out.is_empty() { verbatim } else { &self.out[..] };
         if !bytes.is_empty() {
-            self.wire.write_all(bytes).map_err(|error| self.not_taken(error))?;
+            self.give(bytes, !self.replies.are_within()).map_err(|error| self.not_taken(error))?;
             Stats::add(&self.pool.stats.sent, bytes.len() as u64);
         }
         reuse(&mut self.out);
@@ -283,6 +287,14 @@ impl Session {
         if lease.is_some() {
             *server.inbox.borrow_mut() = inbox;
         }
+        Ok(())
+    }
+
+    /// Sends the client what comes next, and whether a message ends with it.
+    fn give(&self, bytes: &[u8], ends: bool) -> io::Result<()> {
+        self.between.set(false);
+        self.wire.write_all(bytes)?;
+        self.between.set(ends);
         Ok(())
     }
 
@@ -310,10 +322,13 @@ impl Session {
         server.flow.borrow().is_free() && (self.mode == PoolMode::Transaction || self.pooler.is_ending())
     }
 
-    /// Tells the client why this is the end, if it still listens.
+    /// Tells the client why this is the end, if it still listens and has no half of a message.
     fn say_goodbye(&self, failure: &Failure) {
         if let Failure::Told(_, text) = failure {
             self.pooler.say(&format!("{}: {text}", self.client));
+        }
+        if !self.between.get() {
+            return;
         }
         let mut out = Vec::new();
         failure.put(&mut out);

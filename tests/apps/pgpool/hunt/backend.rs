@@ -22,7 +22,7 @@ use crate::connect::{SSL_REQUEST, read_key};
 use crate::inbox::Inbox;
 use crate::message::{put, put_text, take_text};
 use crate::scram::{self, Verifier};
-use crate::wire::Wire;
+use crate::wire::{Wire, keep_alive};
 
 /// How a backend is.
 #[derive(Clone, Debug)]
@@ -111,6 +111,8 @@ impl Backend {
 
     fn admit(self: &Rc<Backend>, stream: TcpStream, tls: Option<&ServerConfig>) -> io::Result<()> {
         stream.set_nodelay(true)?;
+        // As PostgreSQL's defaults would, only sooner: a session whose pooler was cut off ends.
+        keep_alive(&stream, Some(Duration::from_secs(2)))?;
         let mut wire = Wire::Plain(stream);
         loop {
             let (kind, body) = read_first(&wire)?;

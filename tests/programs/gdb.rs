@@ -32,7 +32,7 @@ fn gdb(before: &[&str], commands: &[&str], rest: &[&str]) -> Option<String> {
 
 /// A copy of an example that has symbols and no debug information.
 fn without_debug_information(name: &str) -> PathBuf {
-    let copy = std::env::temp_dir().join(format!("machinarium-{name}-{}", std::process::id()));
+    let copy = std::env::temp_dir().join(format!("machinarium-gdb-{name}-{}", std::process::id()));
     let strip = Command::new("strip").args(["-g", "-o"]).arg(&copy).arg(path(name)).status();
     assert!(strip.unwrap().success(), "binutils strip it");
     copy

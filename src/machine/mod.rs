@@ -228,8 +228,9 @@ impl Machine {
         self.end_turn();
         self.open_letters();
         self.fire_timers();
+        // However the turn ends: who spins, or finds a letter before it sleeps, is not held.
+        self.show();
         if !self.scheduler.is_idle() {
-            self.show();
             self.poll_between();
             return;
         }
@@ -243,7 +244,6 @@ impl Machine {
         }
         if self.shared.sleep() {
             let timeout = (wake != Instant::FAR).then(|| wake - self.now());
-            self.show();
             self.shared.shown.set_one(statistics::ASLEEP, 1);
             self.poller.poll(self, timeout);
             self.shared.shown.set_one(statistics::ASLEEP, 0);
